@@ -1,0 +1,39 @@
+"""Random shifts and flips, inside the compiled step."""
+
+import jax
+import jax.numpy as jnp
+
+
+def augment(images: jax.Array, keys: jax.Array, *, flips: bool) -> jax.Array:
+    """Shift each image by up to 10 percent of its size, and flip half of them where allowed.
+
+    As in Glow-PyTorch: a shift is a uniform draw in [-0.1, 0.1] x size, rounded to whole pixels, in
+    each direction; what comes into view is black.
+
+    Args:
+        images: uint8, (B, H, W, C).
+        keys: one random key per image, (B,).
+        flips: whether mirrored images are allowed.
+
+    Returns:
+        uint8, (B, H, W, C).
+    """
+    return jax.vmap(lambda image, key: _augment_one(image, key, flips=flips))(images, keys)
+
+
+def _augment_one(image: jax.Array, key: jax.Array, *, flips: bool) -> jax.Array:
+    height, width, _ = image.shape
+    shift_key, flip_key = jax.random.split(key)
+    reach = 0.1 * jnp.array([height, width])
+    shift = jnp.round(jax.random.uniform(shift_key, (2,), minval=-reach, maxval=reach))
+    if flips:
+        image = jnp.where(jax.random.bernoulli(flip_key), image[:, ::-1], image)
+    return shift_image(image, shift.astype(jnp.int32))
+
+
+def shift_image(image: jax.Array, shift: jax.Array) -> jax.Array:
+    """Move an image, (H, W, C), by (down, right) pixels, at most its size; the rest is black."""
+    height, width, channels = image.shape
+    padded = jnp.pad(image, ((height, height), (width, width), (0, 0)))
+    start = (height - shift[0], width - shift[1], 0)
+    return jax.lax.dynamic_slice(padded, start, (height, width, channels))

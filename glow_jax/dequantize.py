@@ -1,0 +1,102 @@
+"""Pixels to the continuous values that a flow models, and back; likelihoods to bits/dim."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from glow_jax.errors import GlowError, InputTypeError
+
+# Multiples of 2^-24 in [-0.5, 0.5) are exact in float32, and so is adding 0.5 to them: noise on
+# this grid can never be rounded up into the next bin.
+_GRID_BITS = 24
+
+
+def check_n_bits(n_bits: int) -> None:
+    """Raise `GlowError` unless `n_bits` is a whole number from 1 to 8."""
+    if n_bits not in range(1, 9):
+        raise GlowError(f"n_bits is {n_bits}; an 8-bit image can be read with 1 to 8 bits.")
+
+
+def dequantize(pixels: jax.Array, keys: jax.Array, *, n_bits: int = 8) -> jax.Array:
+    """Turn pixels into continuous values by uniform noise inside each pixel's bin.
+
+    x = floor(pixels / 2^(8 - n_bits)) / 2^n_bits - 0.5 + u,   u ~ U[0, 1 / 2^n_bits)
+
+    (Theis et al. 2016, arXiv 1511.01844; n_bits as in Kingma & Dhariwal 2018, section 5.) The noise
+    is drawn on a grid of 2^-24, on which float32 is exact, so that `to_pixels` gives back every bin.
+
+    Args:
+        pixels: uint8 images, (B, H, W, C), or (H, W, C) with one key.
+        keys: one random key, or one per image, (B,): then an image's noise is its own, whatever
+            batch it is in.
+        n_bits: the bits kept of each pixel, 1 to 8.
+
+    Returns:
+        float32 values in [-0.5, 0.5) of the shape of `pixels`.
+
+    Raises:
+        GlowError: `pixels` is not uint8, `n_bits` is out of range, or the keys do not fit.
+    """
+    check_n_bits(n_bits)
+    if pixels.dtype != jnp.uint8:
+        raise InputTypeError(f"dequantize takes uint8 pixels, not {pixels.dtype}.")
+    typed = jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)
+    keys = keys if typed else jax.random.wrap_key_data(keys)
+
+    noise_bits = _GRID_BITS - n_bits
+
+    def draw(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        return jax.random.bits(key, shape, jnp.uint32) >> (32 - noise_bits)
+
+    if keys.ndim == 0:
+        noise = draw(keys, pixels.shape)
+    elif keys.shape == pixels.shape[:1]:
+        noise = jax.vmap(lambda key: draw(key, pixels.shape[1:]))(keys)
+    else:
+        raise GlowError(
+            f"dequantize takes one key or one per image, got {keys.shape} keys for pixels of "
+            f"shape {pixels.shape}."
+        )
+    bins = jnp.asarray(pixels).astype(jnp.uint32) >> (8 - n_bits)
+    return ((bins << noise_bits) + noise).astype(jnp.float32) * 2.0**-_GRID_BITS - 0.5
+
+
+def to_pixels(x: jax.Array, *, n_bits: int = 8) -> jax.Array:
+    """Turn continuous values into pixels: the bin that each value lies in.
+
+    Args:
+        x: floating-point values; [-0.5, 0.5) covers all bins, values beyond it are clipped.
+        n_bits: the bits of each pixel, 1 to 8; the 2^n_bits bins are spread over 0..255.
+
+    Returns:
+        uint8 pixels of the shape of `x`.
+
+    Raises:
+        GlowError: `x` is not floating-point or `n_bits` is out of range.
+    """
+    check_n_bits(n_bits)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise InputTypeError(f"to_pixels takes floating-point values, not {x.dtype}.")
+    top = 2**n_bits - 1
+    bins = jnp.clip(jnp.floor((x + 0.5) * 2**n_bits), 0, top)
+    # Rounding to the nearest keeps the bin: pixels >> (8 - n_bits) is the bin again.
+    return jnp.round(bins * (255 / top)).astype(jnp.uint8)
+
+
+def bits_per_dim(
+    log_prob: jax.Array, image_shape: tuple[int, int, int], *, n_bits: int = 8
+) -> jax.Array:
+    """Bits per dimension of quantised images: (n_bits log 2 - log p(x) / D) / log 2.
+
+    Args:
+        log_prob: log-density in nats of images dequantised with `n_bits`, any shape.
+        image_shape: (H, W, C); D = H * W * C.
+        n_bits: the bits of each pixel, 1 to 8.
+
+    Returns:
+        An upper bound, in expectation over the noise, of the discrete model's bits per dimension
+        (Theis et al. 2016), of the shape of `log_prob`.
+    """
+    check_n_bits(n_bits)
+    return n_bits - log_prob / (math.prod(image_shape) * math.log(2))

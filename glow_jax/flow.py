@@ -1,0 +1,150 @@
+"""One step of flow, and a level: squeeze, then K steps run as one scan."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from glow_jax.layers import (
+    ActNorm,
+    AdditiveCoupling,
+    AffineCoupling,
+    Bijection,
+    Conv1x1,
+    Conv1x1LU,
+    Reverse,
+    Shuffle,
+    Split,
+    Squeeze,
+)
+from glow_jax.layers.bijection import sum_dtype
+
+
+class Step(Bijection):
+    """Actnorm, then a permutation or 1x1 convolution, then a coupling (paper, figure 2a).
+
+    Forward:   y = coupling(permutation(actnorm(x)))
+    log|det|:  the sum of the three
+    Inverse:   x = actnorm^-1(permutation^-1(coupling^-1(y)))
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        hidden_channels: int,
+        flow_permutation: str,
+        flow_coupling: str,
+        LU_decomposed: bool,
+        actnorm_scale: float,
+        pad_ones: bool,
+        rngs: nnx.Rngs,
+    ):
+        """Build one step on `channels` channels; the rest is as in `ModelConfig`."""
+        self.actnorm = ActNorm(channels, scale=actnorm_scale)
+        if flow_permutation == "invconv":
+            self.permutation = (Conv1x1LU if LU_decomposed else Conv1x1)(
+                channels, key=rngs.params()
+            )
+        elif flow_permutation == "shuffle":
+            self.permutation = Shuffle(channels, key=rngs.params())
+        else:
+            self.permutation = Reverse()
+        self.coupling = (AffineCoupling if flow_coupling == "affine" else AdditiveCoupling)(
+            channels, hidden_channels=hidden_channels, pad_ones=pad_ones, rngs=rngs
+        )
+
+    def forward(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """(B, H, W, C) -> (B, H, W, C), (B,)."""
+        x, actnorm_logdet = self.actnorm.forward(x)
+        x, permutation_logdet = self.permutation.forward(x)
+        y, coupling_logdet = self.coupling.forward(x)
+        return y, actnorm_logdet + permutation_logdet + coupling_logdet
+
+    def inverse(self, y: jax.Array) -> jax.Array:
+        """(B, H, W, C) -> (B, H, W, C)."""
+        x = self.coupling.inverse(y)
+        return self.actnorm.inverse(self.permutation.inverse(x))
+
+    def initialise(self, x: jax.Array) -> jax.Array:
+        """Initialise every actnorm in order, each from what reaches it; return the output."""
+        x = self.actnorm.initialise(x)
+        x, _ = self.permutation.forward(x)
+        return self.coupling.initialise(x)
+
+
+class Level(Bijection):
+    """Squeeze and K steps, and, in every level but the last, the split that follows them.
+
+    Forward:   y = step_K(... step_1(squeeze(x)))
+    log|det|:  the sum over steps
+    Inverse:   the same scan reversed
+
+    The steps are one stacked module: each of its arrays has a leading axis of length K, so that
+    compile time does not grow with K.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        K: int,
+        last: bool,
+        hidden_channels: int,
+        flow_permutation: str,
+        flow_coupling: str,
+        LU_decomposed: bool,
+        actnorm_scale: float,
+        pad_ones: bool,
+        rngs: nnx.Rngs,
+    ):
+        """Build a level on `channels` channels after its squeeze."""
+
+        def build_step(rngs: nnx.Rngs) -> Step:
+            return Step(
+                channels,
+                hidden_channels=hidden_channels,
+                flow_permutation=flow_permutation,
+                flow_coupling=flow_coupling,
+                LU_decomposed=LU_decomposed,
+                actnorm_scale=actnorm_scale,
+                pad_ones=pad_ones,
+                rngs=rngs,
+            )
+
+        self.squeeze = Squeeze()
+        self.steps = nnx.vmap(build_step)(rngs.split(K))
+        self.split = None if last else Split(channels, pad_ones=pad_ones)
+
+    def forward(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """(B, H, W, C) -> (B, H/2, W/2, 4C), (B,)."""
+
+        # The gradient recomputes each step, so that memory holds one carry a step and no more.
+        @jax.checkpoint
+        def run(carry, step: Step):
+            x, total = carry
+            x, logdet = step.forward(x)
+            return (x, total + logdet), None
+
+        x, _ = self.squeeze.forward(x)
+        total = jnp.zeros(x.shape[0], sum_dtype(x.dtype))
+        (y, total), _ = jax.lax.scan(run, (x, total), self.steps)
+        return y, total
+
+    def inverse(self, y: jax.Array) -> jax.Array:
+        """(B, H/2, W/2, 4C) -> (B, H, W, C)."""
+
+        def run(y, step: Step):
+            return step.inverse(y), None
+
+        x, _ = jax.lax.scan(run, y, self.steps, reverse=True)
+        return self.squeeze.inverse(x)
+
+    def initialise(self, x: jax.Array) -> jax.Array:
+        """Initialise every actnorm of the steps from `x`, (B, H, W, C); return the output."""
+
+        def run(x, step: Step):
+            return step.initialise(x), step
+
+        x, _ = self.squeeze.forward(x)
+        y, self.steps = jax.lax.scan(run, x, self.steps)
+        return y

@@ -1,0 +1,53 @@
+"""Activation normalisation (Kingma & Dhariwal 2018, section 3.1)."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from glow_jax.layers.bijection import Bijection, constant_logdet
+
+# As in Glow-PyTorch: the parity of initialised models depends on it.
+_EPSILON = 1e-6
+
+
+class ActNorm(Bijection):
+    """An affine map per channel, which starts as a normalisation of one batch.
+
+    Forward:   y = (x + bias) * exp(logs)
+    log|det|:  H * W * sum(logs)
+    Inverse:   x = y * exp(-logs) - bias
+    """
+
+    def __init__(self, channels: int, *, scale: float = 1.0):
+        """Start as the identity.
+
+        Args:
+            channels: the number of channels, C.
+            scale: the standard deviation of each channel after `initialise`.
+        """
+        self.bias = nnx.Param(jnp.zeros(channels))
+        self.logs = nnx.Param(jnp.zeros(channels))
+        self.scale = scale
+
+    def forward(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """(B, H, W, C) -> (B, H, W, C), (B,)."""
+        return self.apply(x), constant_logdet(jnp.sum(self.logs[...]), x)
+
+    def inverse(self, y: jax.Array) -> jax.Array:
+        """(B, H, W, C) -> (B, H, W, C)."""
+        return y * jnp.exp(-self.logs[...]) - self.bias[...]
+
+    def apply(self, x: jax.Array) -> jax.Array:
+        """`forward` without the log-determinant, as coupling networks use it."""
+        return (x + self.bias[...]) * jnp.exp(self.logs[...])
+
+    def initialise(self, x: jax.Array) -> jax.Array:
+        """Set the parameters so that `x` leaves with zero mean and deviation `scale`; return that.
+
+        A constant channel gets a large but finite scale.
+        """
+        mean = jnp.mean(x, axis=(0, 1, 2))
+        deviation = jnp.sqrt(jnp.mean(jnp.square(x - mean), axis=(0, 1, 2)))
+        self.bias[...] = -mean
+        self.logs[...] = jnp.log(self.scale / (deviation + _EPSILON))
+        return self.apply(x)

@@ -1,0 +1,79 @@
+"""Invertible 1x1 convolutions (Kingma & Dhariwal 2018, section 3.2)."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.scipy.linalg import lu, solve_triangular
+
+from glow_jax.layers.bijection import Bijection, Buffer, constant_logdet
+from glow_jax.layers.convolution import PRECISION, conv1x1
+
+
+def _random_rotation(key: jax.Array, channels: int) -> jax.Array:
+    rotation, _ = jnp.linalg.qr(jax.random.normal(key, (channels, channels)))
+    return rotation
+
+
+class Conv1x1(Bijection):
+    """An invertible linear map of the channels, its matrix stored as it is.
+
+    Forward:   y[b, h, w] = W x[b, h, w]
+    log|det|:  H * W * log|det W|
+    Inverse:   x[b, h, w] = W^-1 y[b, h, w]
+    """
+
+    def __init__(self, channels: int, *, key: jax.Array):
+        """Start with a random rotation of the `channels`, drawn from `key`."""
+        self.weight = nnx.Param(_random_rotation(key, channels))  # (C out, C in)
+
+    def forward(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """(B, H, W, C) -> (B, H, W, C), (B,)."""
+        weight = self.weight[...]
+        return conv1x1(x, weight.T), constant_logdet(jnp.linalg.slogdet(weight)[1], x)
+
+    def inverse(self, y: jax.Array) -> jax.Array:
+        """(B, H, W, C) -> (B, H, W, C)."""
+        return conv1x1(y, jnp.linalg.inv(self.weight[...]).T)
+
+
+class Conv1x1LU(Bijection):
+    """An invertible linear map of the channels, its matrix stored as a product.
+
+    W = P (tril(L, -1) + I) (triu(U, 1) + diag(sign * exp(log_s)))
+
+    Forward:   y[b, h, w] = W x[b, h, w]
+    log|det|:  H * W * sum(log_s)
+    Inverse:   x[b, h, w] = W^-1 y[b, h, w]
+
+    P and the signs stay as they were drawn. L and U are stored in full and masked in use, so that
+    weight decay moves the masked entries too, as it does in Glow-PyTorch.
+    """
+
+    def __init__(self, channels: int, *, key: jax.Array):
+        """Start with a random rotation of the `channels`, drawn from `key`."""
+        permutation, lower, upper = lu(_random_rotation(key, channels))
+        diagonal = jnp.diagonal(upper)
+        self.permutation = Buffer(permutation)  # (C, C)
+        self.sign = Buffer(jnp.sign(diagonal))  # (C,)
+        self.lower = nnx.Param(lower)  # (C, C)
+        self.upper = nnx.Param(jnp.triu(upper, 1))  # (C, C)
+        self.log_s = nnx.Param(jnp.log(jnp.abs(diagonal)))  # (C,)
+
+    def _factors(self) -> tuple[jax.Array, jax.Array, jax.Array]:
+        permutation, lower, upper = self.permutation[...], self.lower[...], self.upper[...]
+        lower = jnp.tril(lower, -1) + jnp.eye(lower.shape[0], dtype=lower.dtype)
+        upper = jnp.triu(upper, 1) + jnp.diag(self.sign[...] * jnp.exp(self.log_s[...]))
+        return permutation, lower, upper
+
+    def forward(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """(B, H, W, C) -> (B, H, W, C), (B,)."""
+        permutation, lower, upper = self._factors()
+        weight = jnp.linalg.multi_dot([permutation, lower, upper], precision=PRECISION)
+        return conv1x1(x, weight.T), constant_logdet(jnp.sum(self.log_s[...]), x)
+
+    def inverse(self, y: jax.Array) -> jax.Array:
+        """(B, H, W, C) -> (B, H, W, C)."""
+        permutation, lower, upper = self._factors()
+        weight = solve_triangular(lower, permutation.T, lower=True, unit_diagonal=True)
+        weight = solve_triangular(upper, weight, lower=False)  # W^-1, once per call
+        return conv1x1(y, weight.T)

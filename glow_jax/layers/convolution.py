@@ -1,0 +1,138 @@
+"""The one home of convolutions: how they are computed, and the two modules made of them.
+
+XLA's convolutions are slow on CPU, their gradients inside a scan most of all, so there each one is
+a matrix product. On GPU and TPU the accelerator's own convolution is the natural choice.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+Formulation = Literal["matmul", "convolution"]
+
+# A likelihood in float32 means float32: no TF32 on GPU, no bfloat16 passes on TPU.
+PRECISION = jax.lax.Precision.HIGHEST
+
+_OVERRIDE: ContextVar[Formulation | None] = ContextVar("convolution_formulation", default=None)
+
+
+@contextmanager
+def formulation(name: Formulation) -> Iterator[None]:
+    """Trace every convolution in this context as `name`, whatever the backend.
+
+    Compiled functions are not traced again: compile inside the context what should differ.
+    """
+    token = _OVERRIDE.set(name)
+    try:
+        yield
+    finally:
+        _OVERRIDE.reset(token)
+
+
+def _current_formulation() -> Formulation:
+    by_backend: Formulation = "matmul" if jax.default_backend() == "cpu" else "convolution"
+    return _OVERRIDE.get() or by_backend
+
+
+def conv1x1(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """A linear map of the channels: (B, H, W, I), (I, O) -> (B, H, W, O)."""
+    return jnp.matmul(x, kernel, precision=PRECISION)
+
+
+def conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """A 3x3 convolution, zero-padded: (B, H, W, I), (3, 3, I, O) -> (B, H, W, O)."""
+    if _current_formulation() == "convolution":
+        return jax.lax.conv_general_dilated(
+            x,
+            kernel,
+            window_strides=(1, 1),
+            padding="SAME",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            precision=PRECISION,
+        )
+    inputs, outputs = kernel.shape[2:]
+    return _gather_conv3x3(x, kernel) if inputs <= outputs else _scatter_conv3x3(x, kernel)
+
+
+def _shifted(padded: jax.Array) -> Iterator[jax.Array]:
+    """The nine windows of a padded image, row by row: (B, H + 2, W + 2, C) -> 9 x (B, H, W, C)."""
+    height, width = padded.shape[1] - 2, padded.shape[2] - 2
+    for dy in range(3):
+        for dx in range(3):
+            yield padded[:, dy : dy + height, dx : dx + width]
+
+
+def _pad(x: jax.Array, value: float = 0.0) -> jax.Array:
+    return jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=value)
+
+
+def _gather_conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Few inputs: collect every position's neighbourhood, then one product."""
+    patches = jnp.concatenate(list(_shifted(_pad(x))), axis=-1)  # (B, H, W, 9 * I)
+    return jnp.matmul(patches, kernel.reshape(-1, kernel.shape[3]), precision=PRECISION)
+
+
+def _scatter_conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Few outputs: one product to what every position gives its neighbours, then add those up."""
+    inputs, outputs = kernel.shape[2:]
+    flat = kernel.transpose(2, 0, 1, 3).reshape(inputs, 9 * outputs)
+    products = _pad(jnp.matmul(x, flat, precision=PRECISION))  # (B, H + 2, W + 2, 9 * O)
+    windows = enumerate(_shifted(products))
+    return sum(
+        (window[..., i * outputs : (i + 1) * outputs] for i, window in windows),
+        start=jnp.zeros((), products.dtype),
+    )
+
+
+def _edge(kernel: jax.Array, height: int, width: int) -> jax.Array:
+    """What padding with ones adds to a zero-padded convolution: (3, 3, I, O) -> (1, H, W, O)."""
+    outside = _pad(jnp.zeros((1, height, width, 1), kernel.dtype), 1.0)  # (1, H + 2, W + 2, 1)
+    edge_kernel = jnp.sum(kernel, axis=2).reshape(9, -1)  # (9, O)
+    return sum(
+        (window * weights for window, weights in zip(_shifted(outside), edge_kernel, strict=True)),
+        start=jnp.zeros((), kernel.dtype),
+    )
+
+
+class HiddenConv(nnx.Module):
+    """A 3x3 or 1x1 convolution without bias: an actnorm follows it."""
+
+    def __init__(self, inputs: int, outputs: int, *, size: Literal[1, 3], key: jax.Array):
+        """Draw the kernel, (size, size, inputs, outputs), from N(0, 0.05)."""
+        self.kernel = nnx.Param(0.05 * jax.random.normal(key, (size, size, inputs, outputs)))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(B, H, W, I) -> (B, H, W, O)."""
+        kernel = self.kernel[...]
+        return conv3x3(x, kernel) if kernel.shape[0] == 3 else conv1x1(x, kernel[0, 0])
+
+
+class ZeroConv(nnx.Module):
+    """The 3x3 convolution that ends a coupling network or a prior, zero at the start.
+
+    y = (conv(x) + bias) * exp(3 * logs)    (Kingma & Dhariwal 2018, section 3.3, and their code)
+
+    With `pad_ones` the convolution pads with ones instead of zeros, as rosinality/glow-pytorch
+    does. That equals zero padding plus an edge kernel, the sum of the kernel over its inputs,
+    convolved with the indicator of the padding.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, pad_ones: bool = False):
+        """Start as the map to zero."""
+        self.kernel = nnx.Param(jnp.zeros((3, 3, inputs, outputs)))
+        self.bias = nnx.Param(jnp.zeros(outputs))
+        self.logs = nnx.Param(jnp.zeros(outputs))
+        self.pad_ones = pad_ones
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(B, H, W, I) -> (B, H, W, O)."""
+        kernel = self.kernel[...]
+        y = conv3x3(x, kernel) + self.bias[...]
+        if self.pad_ones:
+            y += _edge(kernel, *x.shape[1:3])
+        return y * jnp.exp(3 * self.logs[...])

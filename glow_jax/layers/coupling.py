@@ -1,0 +1,107 @@
+"""Coupling layers: one half of the channels moves the other (Kingma & Dhariwal 2018, 3.3)."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from glow_jax.layers.actnorm import ActNorm
+from glow_jax.layers.bijection import Bijection, sum_dtype, sum_per_image
+from glow_jax.layers.convolution import HiddenConv, ZeroConv
+
+
+class CouplingNetwork(nnx.Module):
+    """3x3 convolution, actnorm, ReLU; 1x1 convolution, actnorm, ReLU; 3x3 convolution from zero."""
+
+    def __init__(
+        self, inputs: int, outputs: int, *, hidden_channels: int, pad_ones: bool, rngs: nnx.Rngs
+    ):
+        """Map `inputs` channels to `outputs` by way of two layers of `hidden_channels`."""
+        self.conv_in = HiddenConv(inputs, hidden_channels, size=3, key=rngs.params())
+        self.actnorm_in = ActNorm(hidden_channels)
+        self.conv_hidden = HiddenConv(hidden_channels, hidden_channels, size=1, key=rngs.params())
+        self.actnorm_hidden = ActNorm(hidden_channels)
+        self.conv_out = ZeroConv(hidden_channels, outputs, pad_ones=pad_ones)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(B, H, W, I) -> (B, H, W, O)."""
+        h = jax.nn.relu(self.actnorm_in.apply(self.conv_in(x)))
+        h = jax.nn.relu(self.actnorm_hidden.apply(self.conv_hidden(h)))
+        return self.conv_out(h)
+
+    def initialise(self, x: jax.Array) -> jax.Array:
+        """Initialise both actnorms from `x`; return what the network then makes of it."""
+        h = jax.nn.relu(self.actnorm_in.initialise(self.conv_in(x)))
+        h = jax.nn.relu(self.actnorm_hidden.initialise(self.conv_hidden(h)))
+        return self.conv_out(h)
+
+
+class _Coupling(Bijection):
+    """What both couplings share: the halves, and the network's initialisation."""
+
+    network: CouplingNetwork
+
+    def initialise(self, x: jax.Array) -> jax.Array:
+        """Initialise the network's actnorms from `x`, (B, H, W, C); return the layer's output."""
+        self.network.initialise(jnp.split(x, 2, axis=-1)[0])
+        return self.forward(x)[0]
+
+
+class AdditiveCoupling(_Coupling):
+    """The first half of the channels shifts the second.
+
+    Forward:   y1 = x1;  y2 = x2 + network(x1)
+    log|det|:  0
+    Inverse:   x1 = y1;  x2 = y2 - network(y1)
+    """
+
+    def __init__(self, channels: int, *, hidden_channels: int, pad_ones: bool, rngs: nnx.Rngs):
+        """Start as the identity on `channels` channels."""
+        half = channels // 2
+        self.network = CouplingNetwork(
+            half, half, hidden_channels=hidden_channels, pad_ones=pad_ones, rngs=rngs
+        )
+
+    def forward(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """(B, H, W, C) -> (B, H, W, C), (B,)."""
+        x1, x2 = jnp.split(x, 2, axis=-1)
+        y = jnp.concatenate([x1, x2 + self.network(x1)], axis=-1)
+        return y, jnp.zeros(x.shape[0], sum_dtype(x.dtype))
+
+    def inverse(self, y: jax.Array) -> jax.Array:
+        """(B, H, W, C) -> (B, H, W, C)."""
+        y1, y2 = jnp.split(y, 2, axis=-1)
+        return jnp.concatenate([y1, y2 - self.network(y1)], axis=-1)
+
+
+class AffineCoupling(_Coupling):
+    """The first half of the channels shifts and scales the second.
+
+    Forward:   y1 = x1;  y2 = (x2 + shift) * sigmoid(s + 2)
+    log|det|:  sum(log(sigmoid(s + 2)))
+    Inverse:   x1 = y1;  x2 = y2 / sigmoid(s + 2) - shift
+
+    where shift and s are the even and the odd output channels of network(x1).
+    """
+
+    def __init__(self, channels: int, *, hidden_channels: int, pad_ones: bool, rngs: nnx.Rngs):
+        """Start as a fixed scaling of the second half of `channels` channels."""
+        self.network = CouplingNetwork(
+            channels // 2, channels, hidden_channels=hidden_channels, pad_ones=pad_ones, rngs=rngs
+        )
+
+    def _shift_and_log_scale(self, x1: jax.Array) -> tuple[jax.Array, jax.Array]:
+        out = self.network(x1)  # (B, H, W, C)
+        return out[..., 0::2], jax.nn.log_sigmoid(out[..., 1::2] + 2)
+
+    def forward(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """(B, H, W, C) -> (B, H, W, C), (B,)."""
+        x1, x2 = jnp.split(x, 2, axis=-1)
+        shift, log_scale = self._shift_and_log_scale(x1)
+        y = jnp.concatenate([x1, (x2 + shift) * jnp.exp(log_scale)], axis=-1)
+        return y, sum_per_image(log_scale)
+
+    def inverse(self, y: jax.Array) -> jax.Array:
+        """(B, H, W, C) -> (B, H, W, C)."""
+        y1, y2 = jnp.split(y, 2, axis=-1)
+        shift, log_scale = self._shift_and_log_scale(y1)
+        return jnp.concatenate([y1, y2 * jnp.exp(-log_scale) - shift], axis=-1)

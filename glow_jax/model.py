@@ -1,0 +1,342 @@
+"""Glow: pixels' continuous values to latents and a likelihood, and back.
+
+Kingma & Dhariwal 2018, arXiv 1807.03039. A model is a pytree; every method takes it as an argument
+of a compiled function, so that weights are never baked into a program.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from glow_jax.config import ModelConfig
+from glow_jax.errors import GlowError, InputTypeError
+from glow_jax.flow import Level
+from glow_jax.layers import DiagonalGaussian, TopPrior, ZeroLinear
+
+
+class Code(NamedTuple):
+    """Where a flow puts a batch of images, and how likely it finds them.
+
+    Attributes:
+        latents: what each level factors out, finest first, the top latent last.
+        noise: the same in unit-normal coordinates, (latent - mean) / sd of its prior.
+        log_prob: log-density in nats, (B,).
+        level_log_prob: each level's log-determinants and prior density, (B, L); they sum to
+            `log_prob`.
+    """
+
+    latents: tuple[jax.Array, ...]
+    noise: tuple[jax.Array, ...]
+    log_prob: jax.Array
+    level_log_prob: jax.Array
+
+
+class Glow(nnx.Module):
+    """A multi-scale flow: L levels of squeeze, K steps and split, and a prior on top.
+
+    Images are (B, H, W, C), float32 or float64, about [-0.5, 0.5). Labels `y` are one-hot or
+    multi-hot, (B, classes), for models with `y_condition`, and None for others.
+    """
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        """Build a model with initial parameters; `initialise_actnorm` comes next."""
+        self.config = config
+        self.levels = nnx.List(
+            Level(
+                4 * channels,
+                K=config.K,
+                last=level == config.L - 1,
+                hidden_channels=config.hidden_channels,
+                flow_permutation=config.flow_permutation,
+                flow_coupling=config.flow_coupling,
+                LU_decomposed=config.LU_decomposed and level not in config.plain_levels,
+                actnorm_scale=config.actnorm_scale,
+                pad_ones=config.pad_ones,
+                rngs=rngs,
+            )
+            for level, channels in enumerate(_channels_into_levels(config))
+        )
+        top = config.latent_shapes[-1]
+        classes = config.y_classes if config.y_condition else None
+        self.top_prior = TopPrior(
+            top, learn_top=config.learn_top, classes=classes, pad_ones=config.pad_ones
+        )
+        self.classifier = None if classes is None else ZeroLinear(top[-1], classes)
+
+    def encode(self, x: jax.Array, y: jax.Array | None = None) -> Code:
+        """Map images to latents, with their log-likelihood.
+
+        Args:
+            x: images, (B, H, W, C).
+            y: labels, (B, classes), for conditional models.
+
+        Returns:
+            A `Code`; `decode(code.latents, y)` gives `x` back.
+
+        Raises:
+            GlowError: dtype or shape of `x` or `y` does not fit, or `y` is missing.
+        """
+        self._check_images(x)
+        self._check_labels(y, x.shape[0])
+        return _encode(self, x, y)
+
+    def log_prob(self, x: jax.Array, y: jax.Array | None = None) -> jax.Array:
+        """Log-density of images in nats, (B,); arguments as for `encode`."""
+        return self.encode(x, y).log_prob
+
+    def decode(
+        self,
+        latents: tuple[jax.Array | None, ...],
+        y: jax.Array | None = None,
+        *,
+        key: jax.Array | None = None,
+        temperature: float | jax.Array = 1.0,
+    ) -> jax.Array:
+        """Map latents to images: the exact inverse of `encode`.
+
+        Args:
+            latents: as in `Code`; one that is None is drawn from its prior.
+            y: labels, (B, classes), for conditional models.
+            key: random key for what is drawn; may be left out at temperature 0.
+            temperature: factor of the standard deviation of what is drawn; 0 takes the mean.
+
+        Returns:
+            Images, (B, H, W, C).
+
+        Raises:
+            GlowError: a latent does not fit, all are None, or `key` or `y` is missing.
+        """
+        batch = self._check_latents(latents)
+        self._check_labels(y, batch)
+        if any(latent is None for latent in latents) and key is None:
+            if isinstance(temperature, jax.Array) or temperature != 0:
+                raise GlowError(
+                    "decode draws the latents that are None: give it a key, or temperature=0 for "
+                    "their means."
+                )
+        return _decode(self, tuple(latents), y, key, temperature)
+
+    def decode_noise(self, noise: tuple[jax.Array, ...], y: jax.Array | None = None) -> jax.Array:
+        """Map unit-normal coordinates to images: the exact inverse of `encode(x, y).noise`.
+
+        Raises:
+            GlowError: an entry does not fit, or `y` is missing.
+        """
+        if any(entry is None for entry in noise):
+            raise GlowError("decode_noise needs every entry; decode draws those that are None.")
+        self._check_labels(y, self._check_latents(noise))
+        return _decode_noise(self, tuple(noise), y)
+
+    def sample(
+        self,
+        key: jax.Array,
+        n: int,
+        *,
+        temperature: float | jax.Array = 1.0,
+        y: jax.Array | None = None,
+    ) -> jax.Array:
+        """Draw `n` images: `decode_noise` of normal draws scaled by `temperature`.
+
+        Args:
+            key: random key.
+            n: how many.
+            temperature: standard deviation of the draws, in every level.
+            y: labels of the images, (n, classes), for conditional models.
+
+        Returns:
+            Images, (n, H, W, C); `to_pixels` makes them pictures.
+
+        Raises:
+            GlowError: `n` is below 1, or `y` does not fit or is missing.
+        """
+        if n < 1:
+            raise GlowError(f"sample draws at least 1 image, not {n}.")
+        self._check_labels(y, n)
+        keys = jax.random.split(key, self.config.L)
+        noise = tuple(
+            temperature * jax.random.normal(level_key, (n, *shape))
+            for level_key, shape in zip(keys, self.config.latent_shapes, strict=True)
+        )
+        return _decode_noise(self, noise, y)
+
+    def classify(self, latents: tuple[jax.Array | None, ...]) -> jax.Array:
+        """Logits of the classes, (B, classes), from the pooled top latent of a conditional model.
+
+        Raises:
+            GlowError: the model is not conditional, or the top latent does not fit.
+        """
+        if self.classifier is None:
+            raise GlowError("This model has no classifier: it was built without y_condition.")
+        self._check_latents(latents)
+        top = latents[-1]
+        if top is None:
+            raise GlowError("classify needs the top latent, the last of latents; it is None.")
+        return _classify(self, top)
+
+    def _check_images(self, x: jax.Array) -> None:
+        if x.dtype not in (jnp.float32, jnp.float64):
+            raise InputTypeError(
+                f"encode takes float32 or float64 images in about [-0.5, 0.5), not {x.dtype}; "
+                "glow_jax.dequantize makes them from uint8 pixels."
+            )
+        if x.ndim != 4 or tuple(x.shape[1:]) != self.config.image_shape:
+            raise GlowError(
+                f"encode takes images of shape (B, {', '.join(map(str, self.config.image_shape))})"
+                f", the size this model was built for, not {tuple(x.shape)}."
+            )
+
+    def _check_labels(self, y: jax.Array | None, batch: int) -> None:
+        if not self.config.y_condition:
+            if y is not None:
+                raise GlowError("Labels y were given to a model built without y_condition.")
+        elif y is None:
+            raise GlowError("This model is conditional on the label: give y, (B, classes).")
+        elif tuple(y.shape) != (batch, self.config.y_classes):
+            raise GlowError(
+                f"Labels y have shape {tuple(y.shape)}; one-hot or multi-hot labels of shape "
+                f"{(batch, self.config.y_classes)} are needed (jax.nn.one_hot makes them)."
+            )
+
+    def _check_latents(self, latents: tuple[jax.Array | None, ...]) -> int:
+        """Check the shapes of all latents that are given; return their batch size."""
+        shapes = self.config.latent_shapes
+        if len(latents) != len(shapes):
+            raise GlowError(f"This model has {len(shapes)} latents, not {len(latents)}.")
+        given = {i: latent for i, latent in enumerate(latents) if latent is not None}
+        if not given:
+            raise GlowError("Every latent is None; sample draws images from nothing.")
+        batch = next(iter(given.values())).shape[0]
+        for i, latent in given.items():
+            if tuple(latent.shape) != (batch, *shapes[i]):
+                raise GlowError(
+                    f"Latent {i} has shape {tuple(latent.shape)}; it must be {(batch, *shapes[i])}."
+                )
+        return batch
+
+
+def _channels_into_levels(config: ModelConfig) -> list[int]:
+    return [config.image_shape[-1], *(shape[-1] for shape in config.latent_shapes[:-1])]
+
+
+@jax.jit
+def _encode(model: Glow, x: jax.Array, y: jax.Array | None) -> Code:
+    latents, noise, level_log_prob = [], [], []
+    for level in model.levels:
+        x, logdet = level.forward(x)  # (B, H, W, C) -> (B, H/2, W/2, 4C)
+        if level.split is None:
+            latent, prior = x, model.top_prior(x.shape[0], y)
+        else:
+            x, latent, prior = level.split.factor(x)  # two halves of (B, H/2, W/2, 2C)
+        latents.append(latent)
+        noise.append(prior.to_noise(latent))
+        level_log_prob.append(logdet + prior.log_prob(latent))
+    by_level = jnp.stack(level_log_prob, axis=1)  # (B, L)
+    return Code(tuple(latents), tuple(noise), jnp.sum(by_level, axis=1), by_level)
+
+
+def _invert(
+    model: Glow,
+    batch: int,
+    y: jax.Array | None,
+    choose_latent: Callable[[int, DiagonalGaussian], jax.Array],
+) -> jax.Array:
+    """Run the levels backwards, with the latent that `choose_latent` gives for each prior."""
+    x = jnp.empty(0)
+    for i, level in reversed(list(enumerate(model.levels))):
+        if level.split is None:
+            x = choose_latent(i, model.top_prior(batch, y))
+        else:
+            x = level.split.join(x, choose_latent(i, level.split.prior(x)))
+        x = level.inverse(x)
+    return x
+
+
+@jax.jit
+def _decode(
+    model: Glow,
+    latents: tuple[jax.Array | None, ...],
+    y: jax.Array | None,
+    key: jax.Array | None,
+    temperature: float | jax.Array,
+) -> jax.Array:
+    def choose(i: int, prior: DiagonalGaussian) -> jax.Array:
+        given = latents[i]
+        if given is not None:
+            return given
+        if key is None:
+            return prior.mean
+        draw = jax.random.normal(jax.random.fold_in(key, i), prior.mean.shape, prior.mean.dtype)
+        return prior.from_noise(temperature * draw)
+
+    batch = next(latent.shape[0] for latent in latents if latent is not None)
+    return _invert(model, batch, y, choose)
+
+
+@jax.jit
+def _decode_noise(model: Glow, noise: tuple[jax.Array, ...], y: jax.Array | None) -> jax.Array:
+    return _invert(model, noise[0].shape[0], y, lambda i, prior: prior.from_noise(noise[i]))
+
+
+@jax.jit
+def _classify(model: Glow, top: jax.Array) -> jax.Array:
+    assert model.classifier is not None, "classify checks this"
+    return model.classifier(jnp.mean(top, axis=(1, 2)))
+
+
+def initialise_actnorm(model: Glow, x: jax.Array, y: jax.Array | None = None) -> Glow:
+    """Data-dependent initialisation of every actnorm, in one pass over one batch.
+
+    Each actnorm is set from what reaches it through those before it, so that it gives zero mean and
+    the wanted deviation on this batch (paper, section 3.1). Nothing else ever changes an actnorm
+    but training.
+
+    Args:
+        model: left as it is.
+        x: images, (B, H, W, C), as for `encode`; many give better moments.
+        y: labels, (B, classes), for conditional models.
+
+    Returns:
+        A new model, its actnorms initialised.
+
+    Raises:
+        GlowError: `x` or `y` does not fit.
+    """
+    model._check_images(x)
+    model._check_labels(y, x.shape[0])
+    return _initialise_actnorm(model, x)
+
+
+@jax.jit
+def _initialise_actnorm(model: Glow, x: jax.Array) -> Glow:
+    for level in model.levels:  # the arrays are traced: the caller's model is not touched
+        x = level.initialise(x)
+        if level.split is not None:
+            x, _, _ = level.split.factor(x)
+    return model
+
+
+class Parts(NamedTuple):
+    """A model in pieces: what is trained, what is only saved, and how to put them together.
+
+    Attributes:
+        graph: the structure, hashable.
+        params: the trained arrays, an NNX state.
+        buffers: P, signs and shuffle indices, an NNX state.
+    """
+
+    graph: nnx.GraphDef
+    params: nnx.State
+    buffers: nnx.State
+
+
+def take_apart(model: nnx.Module) -> Parts:
+    """Split a model into its trained arrays and the rest."""
+    return Parts(*nnx.split(model, nnx.Param, ...))
+
+
+def put_together(graph: nnx.GraphDef, params: nnx.State, buffers: nnx.State) -> Glow:
+    """The inverse of `take_apart`."""
+    return nnx.merge(graph, params, buffers)
