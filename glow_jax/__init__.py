@@ -1,5 +1,6 @@
 """Glow (Kingma & Dhariwal 2018) in JAX and Flax, bridged to PyTorch."""
 
+from glow_jax.checkpoint import load
 from glow_jax.config import Config, ModelConfig
 from glow_jax.dequantize import bits_per_dim, dequantize, to_pixels
 from glow_jax.errors import GlowError
@@ -14,5 +15,6 @@ __all__ = [
     "bits_per_dim",
     "dequantize",
     "initialise_actnorm",
+    "load",
     "to_pixels",
 ]

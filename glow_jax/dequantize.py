@@ -18,6 +18,15 @@ def check_n_bits(n_bits: int) -> None:
         raise GlowError(f"n_bits is {n_bits}; an 8-bit image can be read with 1 to 8 bits.")
 
 
+def example_keys(seed: int, draw: jax.Array | int, indices: jax.Array) -> jax.Array:
+    """One key per image, a function of seed, draw and the image's index: (B,) -> (B,).
+
+    With these, no image's noise depends on the batch or the device that it is in.
+    """
+    key = jax.random.fold_in(jax.random.key(seed), draw)
+    return jax.vmap(lambda index: jax.random.fold_in(key, index))(indices)
+
+
 def dequantize(pixels: jax.Array, keys: jax.Array, *, n_bits: int = 8) -> jax.Array:
     """Turn pixels into continuous values by uniform noise inside each pixel's bin.
 

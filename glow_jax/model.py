@@ -5,6 +5,7 @@ of a compiled function, so that weights are never baked into a program.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -155,12 +156,7 @@ class Glow(nnx.Module):
         if n < 1:
             raise GlowError(f"sample draws at least 1 image, not {n}.")
         self._check_labels(y, n)
-        keys = jax.random.split(key, self.config.L)
-        noise = tuple(
-            temperature * jax.random.normal(level_key, (n, *shape))
-            for level_key, shape in zip(keys, self.config.latent_shapes, strict=True)
-        )
-        return _decode_noise(self, noise, y)
+        return _sample(self, key, n, temperature, y)
 
     def classify(self, latents: tuple[jax.Array | None, ...]) -> jax.Array:
         """Logits of the classes, (B, classes), from the pooled top latent of a conditional model.
@@ -278,6 +274,18 @@ def _decode(
 @jax.jit
 def _decode_noise(model: Glow, noise: tuple[jax.Array, ...], y: jax.Array | None) -> jax.Array:
     return _invert(model, noise[0].shape[0], y, lambda i, prior: prior.from_noise(noise[i]))
+
+
+@partial(jax.jit, static_argnames="n")
+def _sample(
+    model: Glow, key: jax.Array, n: int, temperature: float | jax.Array, y: jax.Array | None
+) -> jax.Array:
+    keys = jax.random.split(key, model.config.L)
+    noise = tuple(
+        temperature * jax.random.normal(level_key, (n, *shape))
+        for level_key, shape in zip(keys, model.config.latent_shapes, strict=True)
+    )
+    return _decode_noise(model, noise, y)
 
 
 @jax.jit

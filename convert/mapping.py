@@ -1,0 +1,196 @@
+"""One model, two homes: state dicts in Glow-PyTorch's layout, and `glow_jax.Glow`.
+
+Every tensor is only copied, transposed or stacked, so the way there and back is exact.
+
+| PyTorch | JAX |
+|---|---|
+| `flow.layers.i.*` of a level's K steps | one array with a leading axis of length K |
+| convolution kernel (O, I, h, w) | (h, w, I, O) |
+| linear weight (O, I) | (I, O) |
+| 1x1 matrix and its factors, [out, in] | the same |
+| vector with axes of length 1 | (C,) |
+"""
+
+from collections.abc import Mapping
+from typing import cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from flax import nnx
+
+from convert import torch_glow
+from glow_jax.checkpoint import abstract_parts
+from glow_jax.config import ModelConfig
+from glow_jax.model import Glow, put_together
+
+_STEP = {
+    "actnorm.bias": "actnorm.bias",
+    "actnorm.logs": "actnorm.logs",
+    "permutation.weight": "invconv.weight",
+    "permutation.permutation": "invconv.p",
+    "permutation.sign": "invconv.sign_s",
+    "permutation.lower": "invconv.lower",
+    "permutation.upper": "invconv.upper",
+    "permutation.log_s": "invconv.log_s",
+    "coupling.network.conv_in.kernel": "block.0.conv.weight",
+    "coupling.network.actnorm_in.bias": "block.0.actnorm.bias",
+    "coupling.network.actnorm_in.logs": "block.0.actnorm.logs",
+    "coupling.network.conv_hidden.kernel": "block.2.conv.weight",
+    "coupling.network.actnorm_hidden.bias": "block.2.actnorm.bias",
+    "coupling.network.actnorm_hidden.logs": "block.2.actnorm.logs",
+    "coupling.network.conv_out.kernel": "block.4.conv.weight",
+    "coupling.network.conv_out.bias": "block.4.conv.bias",
+    "coupling.network.conv_out.logs": "block.4.logs",
+}
+_SPLIT = {
+    "conv.kernel": "conv.conv.weight",
+    "conv.bias": "conv.conv.bias",
+    "conv.logs": "conv.logs",
+}
+_TOP = {
+    "top_prior.learned.kernel": "learn_top_fn.conv.weight",
+    "top_prior.learned.bias": "learn_top_fn.conv.bias",
+    "top_prior.learned.logs": "learn_top_fn.logs",
+    "top_prior.from_label.kernel": "project_ycond.linear.weight",
+    "top_prior.from_label.bias": "project_ycond.linear.bias",
+    "top_prior.from_label.logs": "project_ycond.logs",
+    "classifier.kernel": "project_class.linear.weight",
+    "classifier.bias": "project_class.linear.bias",
+    "classifier.logs": "project_class.logs",
+}
+
+Path = tuple[str | int, ...]
+
+
+def step_layer(config: ModelConfig, level: int, step: int) -> int:
+    """The number of a step in `flow.layers`, where a level is [squeeze, K steps, split]."""
+    return level * (config.K + 2) + 1 + step
+
+
+def _keys(path: Path, config: ModelConfig) -> list[str]:
+    """The PyTorch keys of a JAX array: K for an array of stacked steps, one for another."""
+    if path[0] != "levels":
+        return [_TOP[".".join(map(str, path))]]
+    level, part, name = cast(int, path[1]), path[2], ".".join(map(str, path[3:]))
+    if part == "split":
+        return [f"flow.layers.{step_layer(config, level, config.K)}.{_SPLIT[name]}"]
+    layers = [step_layer(config, level, step) for step in range(config.K)]
+    return [f"flow.layers.{layer}.{_STEP[name]}" for layer in layers]
+
+
+def _is_held(path: Path) -> bool:
+    """Whether PyTorch's layout has a place for an array: it has none for a shuffle's order."""
+    return path[-1] != "indices"
+
+
+def _from_torch(key: str, array: np.ndarray) -> np.ndarray:
+    if key.endswith(".conv.weight"):
+        return array.transpose(2, 3, 1, 0)
+    if key.endswith(".linear.weight"):
+        return array.T
+    is_matrix = ".invconv." in key and array.ndim == 2
+    return array if is_matrix else array.reshape(-1)
+
+
+def _to_torch(key: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    if key.endswith(".conv.weight"):
+        return array.transpose(3, 2, 0, 1)
+    if key.endswith(".linear.weight"):
+        return array.T
+    return array.reshape(shape)
+
+
+def fill(state: nnx.State, values: Mapping[str, np.ndarray], config: ModelConfig) -> nnx.State:
+    """Fill an NNX state with what a PyTorch state dict holds for it.
+
+    Args:
+        state: the parameters or buffers of a model, or anything shaped like them.
+        values: arrays under PyTorch's keys; more than needed may be there.
+        config: the model's architecture.
+
+    Returns:
+        A state of the same structure, in the dtype of the arrays.
+    """
+    filled = []
+    for path, leaf in nnx.to_flat_state(state):
+        keys = _keys(path, config)
+        arrays = [_from_torch(key, values[key]) for key in keys]
+        stacked = np.stack(arrays) if "steps" in path else arrays[0]
+        filled.append((path, leaf.replace(jnp.array(stacked))))
+    return nnx.from_flat_state(filled)
+
+
+def read_out(state: nnx.State, config: ModelConfig) -> dict[str, np.ndarray]:
+    """The inverse of `fill`: arrays under PyTorch's keys, in the shapes of its layout.
+
+    The order of a shuffle is left out: the layout has no place for it.
+    """
+    shapes, values = template(config), {}
+    for path, leaf in nnx.to_flat_state(state):
+        if not _is_held(path):
+            continue
+        keys, array = _keys(path, config), np.asarray(leaf[...])
+        arrays = list(array) if "steps" in path else [array]
+        for key, part in zip(keys, arrays, strict=True):
+            values[key] = np.array(_to_torch(key, part, shapes[key]), order="C")
+    return {key: values[key] for key in shapes if key in values}
+
+
+def to_glow(values: Mapping[str, np.ndarray], config: ModelConfig) -> Glow:
+    """Build the JAX model of a state dict in Glow-PyTorch's layout."""
+    graph, params, buffers = abstract_parts(config)
+    return put_together(graph, fill(params, values, config), fill(buffers, values, config))
+
+
+def from_glow(model: Glow) -> dict[str, np.ndarray]:
+    """The state dict, in Glow-PyTorch's layout and order, of a JAX model; see `read_out`."""
+    values = read_out(nnx.state(model), model.config)
+    dtype = next(iter(values.values())).dtype
+    shapes = template(model.config)
+    return {key: values.get(key, np.zeros(shapes[key], dtype)) for key in shapes}
+
+
+def build_reference(
+    config: ModelConfig, values: Mapping[str, np.ndarray] | None = None
+) -> torch_glow.Glow:
+    """The PyTorch model of an architecture, with the given state if there is one."""
+    model = torch_glow.Glow(
+        image_shape=config.image_shape,
+        K=config.K,
+        L=config.L,
+        hidden_channels=config.hidden_channels,
+        flow_permutation=config.flow_permutation,
+        flow_coupling=config.flow_coupling,
+        LU_decomposed=tuple(
+            config.LU_decomposed and level not in config.plain_levels for level in range(config.L)
+        ),
+        learn_top=config.learn_top,
+        y_condition=config.y_condition,
+        y_classes=config.y_classes,
+        actnorm_scale=config.actnorm_scale,
+        pad_ones=config.pad_ones,
+    )
+    if values is not None:
+        tensors = {key: torch.from_numpy(np.array(value)) for key, value in values.items()}
+        model.load_state_dict(tensors, strict=True, assign=True)
+    return model
+
+
+def template(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Keys and shapes of Glow-PyTorch's layout for an architecture, in its order."""
+    with torch.device("meta"):
+        state = build_reference(config).state_dict()
+    return {key: tuple(tensor.shape) for key, tensor in state.items()}
+
+
+def parameter_keys(config: ModelConfig) -> list[str]:
+    """Keys of the trained tensors, in the order in which an optimizer of theirs numbers them."""
+    with torch.device("meta"):
+        return [key for key, _ in build_reference(config).named_parameters()]
+
+
+def count_parameters(model: Glow) -> int:
+    """The number of trained values."""
+    return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))

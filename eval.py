@@ -1,0 +1,86 @@
+"""Evaluate a trained Glow on the test split of its data set.
+
+    python eval.py runs/digits
+    python eval.py runs/digits --step best --dequantizations 10
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from tqdm import tqdm
+
+from glow_jax.checkpoint import load_run
+from glow_jax.cli import one_line_errors, parse
+from glow_jax.data import load_dataset
+from glow_jax.errors import GlowError
+from glow_jax.evaluation.likelihood import make_likelihood, make_reconstruction
+from glow_jax.files import write_json
+from glow_jax.model import take_apart
+from glow_jax.parallel import DataParallel
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Evaluate a trained Glow: bits/dim of the test split, and reconstruction."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """run folder"""
+    step: int | Literal["best"] | None = None
+    """checkpoint: a step's number, or best on the validation split; the newest if left out"""
+    dequantizations: int = 1
+    """draws of the dequantisation noise to average over"""
+    eval_batch_size: int | None = None
+    """images at a time; as in training if left out"""
+
+
+@one_line_errors
+def main() -> None:
+    """Load the run, evaluate it, print and write `results.json`."""
+    arguments = parse(Arguments)
+    if arguments.dequantizations < 1:
+        raise GlowError(f"dequantizations is {arguments.dequantizations}; it must be at least 1.")
+    run = load_run(arguments.run, arguments.step)
+    config, model = run.config.model, run.best_model
+    test = load_dataset(run.config.data).test
+    batch_size = arguments.eval_batch_size or run.config.training.eval_batch_size
+    if batch_size < 1:
+        raise GlowError(f"eval_batch_size is {batch_size}; it must be at least 1.")
+
+    parallel = DataParallel()
+    parts = take_apart(model)
+    weights = parallel.replicate((parts.params, parts.buffers))
+    likelihood = make_likelihood(parallel, parts.graph, config, batch_size=batch_size)
+    reconstruction = make_reconstruction(parallel, parts.graph, config, batch_size=batch_size)
+    with tqdm(total=len(test) * (arguments.dequantizations + 1), unit="image", leave=False) as bar:
+        found = likelihood(weights, test, arguments.dequantizations, bar.update)
+        errors = reconstruction(weights, test, bar.update)
+
+    levels = found.level_bits_per_dim.mean(axis=0)
+    results = {
+        "dataset": run.config.data.dataset,
+        "split": "test",
+        "images": len(test),
+        "step": run.step,
+        "averaged_parameters": run.average is not None,
+        "dequantizations": arguments.dequantizations,
+        "bits_per_dim": found.mean,
+        "standard_error": found.standard_error,
+        "level_bits_per_dim": levels.tolist(),
+        "reconstruction_max_abs_error": errors,
+    }
+    write_json(arguments.run / "results.json", results)
+    shares = "  ".join(f"level {i}: {share:.4f}" for i, share in enumerate(levels, start=1))
+    print(
+        f"{arguments.run}, step {run.step}: {len(test)} test images of {results['dataset']}\n"
+        f"bits/dim            {found.mean:.4f} +- {found.standard_error:.4f} (standard error)\n"
+        f"of which            {shares}\n"
+        f"max abs error of encode -> decode: {errors['from_latents']:.2e} from latents, "
+        f"{errors['from_noise']:.2e} from noise\n"
+        f"written to {arguments.run / 'results.json'}"
+    )
+
+
+if __name__ == "__main__":
+    main()

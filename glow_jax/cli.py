@@ -1,0 +1,107 @@
+"""What the scripts share: flags from the configuration, and errors as one line."""
+
+import dataclasses
+import functools
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+
+from glow_jax.checkpoint import read_config
+from glow_jax.config import Config
+from glow_jax.errors import GlowError
+from glow_jax.presets import PRESETS
+
+_T = TypeVar("_T")
+
+# What a resumed run may do differently: how long and where it runs, not what it computes.
+_MAY_CHANGE = {
+    "data": {"dataroot", "download", "n_workers"},
+    "training": {"epochs", "eval_batch_size"},
+    "output": {"output_dir", "resume", "fresh", "devices", "cuda"},
+}
+
+
+def one_line_errors(script: Callable[[], None]) -> Callable[[], None]:
+    """Make a script print a user's error as one line and exit with status 2."""
+
+    @functools.wraps(script)
+    def run() -> None:
+        try:
+            script()
+        except GlowError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+
+    return run
+
+
+def parse(kind: type[_T], arguments: Sequence[str] | None = None, default: Any = None) -> _T:
+    """Make a dataclass of the command line; flags may be spelt with dashes or underscores."""
+    given = {} if default is None else {"default": default}
+    return tyro.cli(kind, args=arguments, config=(tyro.conf.OmitArgPrefixes,), **given)
+
+
+def parse_training(arguments: Sequence[str] | None = None) -> Config:
+    """The configuration of a training run, from the command line.
+
+    Flags override a preset's values; with --resume, those of the run that goes on; with
+    --saved_model, the architecture of the saved model.
+
+    Raises:
+        GlowError: a value is unknown or out of range, or contradicts what the run goes on from.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    config = parse(Config, arguments, default=_preset(arguments))
+    if config.output.resume:
+        saved = read_config(Path(config.output.output_dir))
+        if config.preset not in (None, saved.preset):
+            raise GlowError(
+                f"{config.output.output_dir} was not trained with --preset {config.preset}."
+            )
+        config = parse(Config, arguments, default=saved)
+        _refuse_changes(saved, config, config.output.output_dir)
+    elif config.training.saved_model:
+        folder = Path(config.training.saved_model)
+        if folder.is_file():
+            raise GlowError(
+                f"--saved_model takes a run folder and {folder} is a file; python "
+                f"convert/from_torch.py {folder} makes a run folder of a PyTorch checkpoint."
+            )
+        architecture = read_config(folder).model
+        default = dataclasses.replace(_preset(arguments), model=architecture)
+        config = parse(Config, arguments, default=default)
+        _refuse_changes(default, config, folder, sections=("model",))
+    return config
+
+
+def _preset(arguments: Sequence[str]) -> Config:
+    """The defaults that --preset names; what else is on the command line does not matter yet."""
+    for position, argument in enumerate(arguments):
+        flag, _, value = argument.partition("=")
+        if flag != "--preset":
+            continue
+        name = value or (arguments[position + 1] if position + 1 < len(arguments) else "")
+        if name not in PRESETS:
+            raise GlowError(f"There is no preset {name!r}; there are {', '.join(PRESETS)}.")
+        return PRESETS[name]
+    return Config()
+
+
+def _refuse_changes(
+    before: Config,
+    after: Config,
+    source: str | Path,
+    sections: Sequence[str] = ("model", "data", "optimizer", "training", "output"),
+) -> None:
+    for section in sections:
+        old, new = getattr(before, section), getattr(after, section)
+        for field in dataclasses.fields(old):
+            was, wanted = getattr(old, field.name), getattr(new, field.name)
+            if was != wanted and field.name not in _MAY_CHANGE.get(section, ()):
+                raise GlowError(
+                    f"{source} has {field.name} = {was}, which cannot become {wanted}; leave the "
+                    "flag out, or start a new run."
+                )

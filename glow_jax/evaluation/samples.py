@@ -1,0 +1,49 @@
+"""Grids of samples, as pixels."""
+
+import math
+
+import jax
+import numpy as np
+
+from glow_jax.dequantize import to_pixels
+from glow_jax.model import Glow
+
+
+def sample_pixels(
+    model: Glow, key: jax.Array, n: int, *, temperature: float, y: jax.Array | None = None
+) -> np.ndarray:
+    """Draw `n` images from a model: uint8, (n, H, W, C).
+
+    Where the flow's inverse overflows, which an affine model's may at temperature 1, the value is
+    shown as black.
+    """
+    x = model.sample(key, n, temperature=temperature, y=y)
+    return np.asarray(to_pixels(jax.numpy.nan_to_num(x), n_bits=model.config.n_bits))
+
+
+def labels_in_turn(model: Glow, n: int) -> jax.Array | None:
+    """One-hot labels that go through the classes in turn, (n, classes); None if unconditional."""
+    if not model.config.y_condition:
+        return None
+    classes = model.config.y_classes
+    return jax.nn.one_hot(np.arange(n) % classes, classes)
+
+
+def grid(images: np.ndarray, *, columns: int | None = None) -> np.ndarray:
+    """Lay images out in rows: (N, H, W, C) -> (rows * (H + 1) + 1, columns * (W + 1) + 1, 3).
+
+    Images of one channel become grey; of more than three, the first three are shown.
+
+    Args:
+        images: uint8.
+        columns: images in a row; as near to a square as can be if left out.
+    """
+    count, height, width, channels = images.shape
+    columns = columns or math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    colours = np.repeat(images, 3, axis=-1) if channels < 3 else images
+    canvas = np.full((rows * (height + 1) + 1, columns * (width + 1) + 1, 3), 255, np.uint8)
+    for i, image in enumerate(colours[..., :3]):
+        top, left = (i // columns) * (height + 1) + 1, (i % columns) * (width + 1) + 1
+        canvas[top : top + height, left : left + width] = image
+    return canvas

@@ -1,0 +1,25 @@
+"""Files appear whole or not at all."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file aside and rename it into place, so that no reader ever sees half of it."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        with aside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write plain values as indented JSON, whole or not at all."""
+    write_whole(path, json.dumps(values, indent=2) + "\n")

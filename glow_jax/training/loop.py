@@ -1,0 +1,364 @@
+"""The loop: epochs of steps, and after each an evaluation, samples, a log line, a checkpoint."""
+
+import dataclasses
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from tqdm import tqdm
+
+from glow_jax.checkpoint import (
+    CheckpointWriter,
+    load_optimizer_state,
+    load_run,
+    read_config,
+    whole_steps,
+    write_config,
+)
+from glow_jax.config import Config
+from glow_jax.data.dataset import Batch, Dataset, Split, hold_out, to_batch, training_batches
+from glow_jax.errors import GlowError
+from glow_jax.evaluation.diagnosis import first_nonfinite_layer
+from glow_jax.evaluation.likelihood import make_likelihood
+from glow_jax.evaluation.plots import save_png
+from glow_jax.evaluation.samples import grid, labels_in_turn, sample_pixels
+from glow_jax.model import Glow, initialise_actnorm, put_together, take_apart
+from glow_jax.parallel import DataParallel, mean_over_devices
+from glow_jax.training.logs import Logs
+from glow_jax.training.optimizer import learning_rate, make_optimizer
+from glow_jax.training.step import TrainState, make_train_step, new_state, prepare_images
+
+_SKIPS_THAT_STOP = 10
+_SAMPLES = 64
+_SAMPLE_TEMPERATURE = 0.7
+# The draw of the initialisation's noise: no step of training has this number.
+_INITIALISATION = 2**32 - 1
+
+
+def train(config: Config, dataset: Dataset) -> None:
+    """Train a model, leaving everything in `config.output.output_dir`.
+
+    Args:
+        config: the run; with `resume`, the folder's own configuration, some of it changed.
+        dataset: its images.
+
+    Raises:
+        GlowError: something does not fit together, or training no longer gives finite numbers.
+    """
+    folder = Path(config.output.output_dir)
+    parallel = DataParallel(config.output.devices)
+    config = _resolve(config, dataset)
+    train_split, validation = hold_out(dataset.train, config.data.validation)
+    _check_sizes(config, train_split, validation, parallel)
+    updates_per_epoch = len(train_split) // config.training.batch_size
+    optimizer = make_optimizer(config.optimizer, updates_per_epoch)
+    _prepare_folder(folder, config)
+    print(
+        f"{dataset.name}: {len(train_split)} training, {len(validation)} validation, "
+        f"{len(dataset.test)} test images of {' x '.join(map(str, dataset.image_shape))}; "
+        f"{parallel}; seed {config.training.seed}",
+        flush=True,
+    )
+
+    graph, state = _starting_state(config, optimizer, train_split, dataset, folder)
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    print(f"{parameters:,} parameters; writing to {folder}", flush=True)
+    first_step = int(state.step)
+    last_step = config.training.epochs * updates_per_epoch
+    if first_step >= last_step:
+        raise GlowError(
+            f"{folder} is already trained for {config.training.epochs} epochs; give a larger "
+            "--epochs to go on."
+        )
+
+    step = make_train_step(
+        graph, optimizer, config, flips=dataset.flips, mean=mean_over_devices
+    )
+    run_step = parallel.train_step(step)
+    likelihood = make_likelihood(
+        parallel, graph, config.model, batch_size=config.training.eval_batch_size
+    )
+    schedule = learning_rate(config.optimizer, updates_per_epoch)
+    batches = training_batches(
+        train_split,
+        batch_size=config.training.batch_size,
+        classes=dataset.classes,
+        seed=config.training.seed,
+        first_step=first_step,
+    )
+    with Logs(folder, first_step=first_step) as logs, CheckpointWriter(folder) as checkpoints:
+        if not whole_steps(folder):
+            _save(checkpoints, graph, state, None)
+        replicated = parallel.replicate(state)
+        for epoch in range(first_step // updates_per_epoch, config.training.epochs):
+            started = time.perf_counter()
+            count = (epoch + 1) * updates_per_epoch - int(parallel.gather(replicated.step))
+            name = f"epoch {epoch + 1}/{config.training.epochs}"
+            with tqdm(total=count, desc=name, unit="step", leave=False) as bar:
+                replicated, losses = _run_epoch(
+                    run_step,
+                    replicated,
+                    batches,
+                    count,
+                    bar,
+                    parallel,
+                    config,
+                    graph,
+                    flips=dataset.flips,
+                )
+            seconds = time.perf_counter() - started
+            state = parallel.gather(replicated)
+            at = int(state.step)
+            shown = replicated.params if state.average is None else replicated.average
+            weights = (shown, replicated.buffers)
+            test = likelihood(weights, dataset.test).mean
+            validated = likelihood(weights, validation).mean if len(validation) else None
+            pixels = _samples(graph, parallel.gather(weights))
+            save_png(folder / "samples" / f"epoch_{epoch + 1:04d}.png", pixels)
+            rate = count * config.training.batch_size / seconds
+            logs.picture("samples", pixels, at)
+            logs.scalars(
+                {
+                    "epoch": epoch + 1,
+                    "step": at,
+                    "train_loss": float(np.mean([loss for loss, _ in losses])),
+                    "train_bits_per_dim": float(np.mean([bits for _, bits in losses])),
+                    "validation_bits_per_dim": validated,
+                    "test_bits_per_dim": test,
+                    "learning_rate": float(schedule(at - 1 - int(state.skipped))),
+                    "skipped_updates": int(state.skipped),
+                    "images_per_second": rate,
+                    "seconds": seconds,
+                }
+            )
+            _save(checkpoints, graph, state, validated)
+            checked = "" if validated is None else f"  validation {validated:.3f}"
+            print(
+                f"{name}  train {np.mean([bits for _, bits in losses]):.3f}{checked}  "
+                f"test {test:.3f} bits/dim  {rate:.0f} images/s",
+                flush=True,
+            )
+
+
+def _run_epoch(
+    run_step: Callable,
+    replicated: TrainState,
+    batches: Iterator[Batch],
+    count: int,
+    bar: tqdm,
+    parallel: DataParallel,
+    config: Config,
+    graph: nnx.GraphDef,
+    *,
+    flips: bool,
+) -> tuple[TrainState, list[tuple[float, float]]]:
+    """Run `count` steps; return the state and each step's finite (loss, bits/dim)."""
+    started = time.perf_counter()
+    losses: list[tuple[float, float]] = []
+    pending: tuple | None = None
+
+    def read(metrics, batch: Batch, done: int) -> None:
+        """Look at a step's metrics one step late, so that the device never waits for it."""
+        values = parallel.gather(metrics)
+        in_a_row = int(values.skipped_in_a_row)
+        if in_a_row == 0:
+            losses.append((float(values.loss), float(values.bits_per_dim)))
+        elif in_a_row >= _SKIPS_THAT_STOP:
+            _stop(config, graph, parallel.gather(replicated), batch, flips=flips)
+        rate = done * config.training.batch_size / (time.perf_counter() - started)
+        recent = np.mean([bits for _, bits in losses[-50:]]) if losses else float("nan")
+        bar.set_postfix_str(f"{recent:.3f} bits/dim, {rate:.0f} images/s", refresh=False)
+        bar.update()
+
+    for done in range(count):
+        batch = next(batches)
+        replicated, metrics = run_step(replicated, batch.images, batch.labels, batch.indices)
+        if pending is not None:
+            read(*pending, done)
+        pending = (metrics, batch)
+    if pending is not None:
+        read(*pending, count)
+    return replicated, losses
+
+
+def _stop(
+    config: Config, graph: nnx.GraphDef, state: TrainState, batch: Batch, *, flips: bool
+) -> None:
+    """Say where the numbers stop being finite."""
+    model = put_together(graph, state.params, state.buffers)
+    draw = state.step - 1
+    x = prepare_images(jnp.asarray(batch.images), draw, batch.indices, config, flips=flips)
+    y = jnp.asarray(batch.labels) if config.model.y_condition else None
+    layer = first_nonfinite_layer(model, x, y)
+    where = (
+        f"the first output that is not finite is that of {layer}"
+        if layer
+        else "every layer's output is finite, the gradient is not"
+    )
+    folder = Path(config.output.output_dir)
+    steps = whole_steps(folder)
+    raise GlowError(
+        f"Training stopped at step {int(state.step)}: {_SKIPS_THAT_STOP} updates in a row were not "
+        f"finite; {where}. The last good checkpoint is step {steps[-1]} of {folder}."
+    )
+
+
+def _samples(graph: nnx.GraphDef, weights: tuple[nnx.State, nnx.State]) -> np.ndarray:
+    model = put_together(graph, *weights)
+    y = labels_in_turn(model, _SAMPLES)
+    key = jax.random.key(0)
+    return grid(sample_pixels(model, key, _SAMPLES, temperature=_SAMPLE_TEMPERATURE, y=y))
+
+
+def _save(
+    checkpoints: CheckpointWriter,
+    graph: nnx.GraphDef,
+    state: TrainState,
+    validation_bits_per_dim: float | None,
+) -> None:
+    checkpoints.save(
+        int(state.step),
+        take_apart(put_together(graph, state.params, state.buffers)),
+        average=state.average,
+        optimizer_state=state.optimizer_state,
+        progress={
+            "skipped": int(state.skipped),
+            "skipped_in_a_row": int(state.skipped_in_a_row),
+        },
+        validation_bits_per_dim=validation_bits_per_dim,
+    )
+
+
+def _resolve(config: Config, dataset: Dataset) -> Config:
+    """The configuration with all that the data set and chance decide filled in."""
+    model = config.model
+    if config.output.resume or config.training.saved_model:
+        saved = config.training.saved_model or config.output.output_dir
+        if dataset.image_shape != model.image_shape:
+            raise GlowError(
+                f"{saved} was made for images of {model.image_shape}; those of {dataset.name} are "
+                f"{dataset.image_shape}."
+            )
+        if model.y_condition and dataset.classes != model.y_classes:
+            raise GlowError(
+                f"{saved} was made for {model.y_classes} classes; {dataset.name} has "
+                f"{dataset.classes}."
+            )
+    if model.y_condition and dataset.multi_hot != model.multi_class:
+        kind, advice = ("multi-hot", "give") if dataset.multi_hot else ("one class", "leave out")
+        raise GlowError(
+            f"The labels of {dataset.name} are {kind} per image: {advice} --multi_class."
+        )
+    model = dataclasses.replace(
+        model, image_shape=dataset.image_shape, y_classes=dataset.classes
+    )
+    seed = config.training.seed or secrets.randbelow(10_000) + 1
+    training = dataclasses.replace(config.training, seed=seed)
+    return dataclasses.replace(config, model=model, training=training)
+
+
+def _check_sizes(
+    config: Config, train_split: Split, validation: Split, parallel: DataParallel
+) -> None:
+    training, images = config.training, len(train_split)
+    if config.data.validation and not len(validation):
+        raise GlowError(
+            f"validation {config.data.validation} of the training images is not a single one."
+        )
+    if training.batch_size > images:
+        raise GlowError(
+            f"batch_size {training.batch_size} is larger than the {images} training images."
+        )
+    parallel.check_batch_size(training.batch_size)
+    starts_new = not (config.output.resume or training.saved_model)
+    if starts_new and training.n_init_batches * training.batch_size > images:
+        raise GlowError(
+            f"n_init_batches * batch_size = {training.n_init_batches} * {training.batch_size} is "
+            f"larger than the {images} training images; give fewer --n_init_batches."
+        )
+
+
+def _prepare_folder(folder: Path, config: Config) -> None:
+    """Make the run folder ready, never deleting anything, and write `hparams.json` first."""
+    occupied = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    if config.output.resume:
+        read_config(folder)
+    elif occupied and config.output.fresh:
+        aside = folder.with_name(f"{folder.name}.{time.strftime('%Y%m%d-%H%M%S')}")
+        number = 1
+        while aside.exists():
+            aside = aside.with_name(f"{aside.name}.{number}")
+            number += 1
+        folder.rename(aside)
+        print(f"moved the old {folder} to {aside}", flush=True)
+    elif occupied:
+        raise GlowError(
+            f"{folder} is not empty: continue that run with --resume, move it aside with --fresh, "
+            "or give another --output_dir."
+        )
+    output = dataclasses.replace(config.output, fresh=False, resume=False)
+    try:
+        write_config(folder, dataclasses.replace(config, output=output))
+    except OSError as error:
+        raise GlowError(f"{folder} cannot be written: {error.strerror}.") from error
+
+
+def _starting_state(
+    config: Config,
+    optimizer: optax.GradientTransformation,
+    train_split: Split,
+    dataset: Dataset,
+    folder: Path,
+) -> tuple[nnx.GraphDef, TrainState]:
+    """The state to go on from: of the run itself, of a saved model, or newly initialised."""
+    training = config.training
+    source = folder if config.output.resume else Path(training.saved_model)
+    if not config.output.resume and not training.saved_model:
+        model = _initial_model(config, train_split, dataset)
+        parts = take_apart(model)
+        return parts.graph, new_state(parts, optimizer, config)
+
+    run = load_run(source)
+    parts = take_apart(run.model if config.output.resume else run.best_model)
+    state = new_state(parts, optimizer, config)
+    if config.output.resume:
+        average = None if run.average is None else take_apart(run.average).params
+        state = state._replace(
+            step=jnp.asarray(run.step, jnp.int32),
+            average=average,
+            skipped=jnp.asarray(run.progress.get("skipped", 0), jnp.int32),
+            skipped_in_a_row=jnp.asarray(run.progress.get("skipped_in_a_row", 0), jnp.int32),
+            optimizer_state=load_optimizer_state(source, state.optimizer_state),
+        )
+    elif training.saved_optimizer:
+        saved = Path(training.saved_optimizer)
+        saved_kind = read_config(saved).optimizer.optimizer
+        if saved_kind != config.optimizer.optimizer:
+            raise GlowError(
+                f"{saved} holds the state of {saved_kind}; this run is to use "
+                f"{config.optimizer.optimizer}: give --optimizer {saved_kind}."
+            )
+        optimizer_state = load_optimizer_state(saved, state.optimizer_state)
+        updates = optax.tree_utils.tree_get_all_with_path(optimizer_state, "count")[0][1]
+        state = state._replace(optimizer_state=optimizer_state, step=jnp.asarray(updates))
+    return parts.graph, state
+
+
+def _initial_model(config: Config, train_split: Split, dataset: Dataset) -> Glow:
+    """A new model, its actnorms initialised from the first batches of training."""
+    seed, count = config.training.seed, config.training.n_init_batches * config.training.batch_size
+    order = np.random.default_rng((seed, 0)).permutation(len(train_split))
+    batch = to_batch(train_split, order[:count], dataset.classes)
+    model_key, _ = jax.random.split(jax.random.key(seed))
+    model = jax.jit(lambda key: Glow(config.model, rngs=nnx.Rngs(key)))(model_key)
+    prepare = partial(prepare_images, config=config, flips=dataset.flips)
+    x = jax.jit(prepare)(batch.images, np.uint32(_INITIALISATION), batch.indices)
+    y = jnp.asarray(batch.labels) if config.model.y_condition else None
+    return initialise_actnorm(model, x, y)

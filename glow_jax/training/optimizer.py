@@ -1,0 +1,52 @@
+"""How a gradient becomes an update: as PyTorch's Adamax with L2 weight decay does it."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from glow_jax.config import OptimizerConfig
+
+# Added to the gradient, before the moments, as torch.optim does it; decoupled decay differs.
+WEIGHT_DECAY = 5e-5
+
+
+def learning_rate(config: OptimizerConfig, updates_per_epoch: int) -> optax.Schedule:
+    """The published warm-up: lr * min(1, (epoch + 1) / warmup), constant within an epoch.
+
+    Args:
+        config: lr, and warmup in epochs.
+        updates_per_epoch: turns the number of updates done into an epoch, from 0.
+    """
+
+    def schedule(updates: jax.Array) -> jax.Array:
+        epoch = updates // updates_per_epoch
+        return config.lr * jnp.minimum(1.0, (epoch + 1) / max(config.warmup, 1.0))
+
+    return schedule
+
+
+def make_optimizer(
+    config: OptimizerConfig, updates_per_epoch: int
+) -> optax.GradientTransformation:
+    """Clip by value, clip by norm, add the weight decay, then Adamax or Adam.
+
+    The state has the same structure whatever is switched on, so that a run can go on with other
+    clipping.
+    """
+    by_value, by_norm = config.max_grad_clip, config.max_grad_norm
+    algorithm = {"adamax": optax.adamax, "adam": optax.adam}[config.optimizer]
+    return optax.chain(
+        optax.clip(by_value) if by_value else optax.identity(),
+        optax.clip_by_global_norm(by_norm) if by_norm else optax.identity(),
+        optax.add_decayed_weights(WEIGHT_DECAY),
+        algorithm(learning_rate(config, updates_per_epoch)),
+    )
+
+
+def update_average(average: object, params: object, decay: float, updates: jax.Array) -> object:
+    """The exponential moving average of the parameters after `updates` updates.
+
+    Early on, when the average would mostly hold the initial values, it forgets faster.
+    """
+    decay = jnp.minimum(decay, (1 + updates) / (10 + updates))
+    return jax.tree.map(lambda old, new: (decay * old + (1 - decay) * new).astype(old.dtype), average, params)

@@ -1,0 +1,173 @@
+"""One training step as a pure function: pixels in, updated parameters out."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from glow_jax.config import Config
+from glow_jax.data.augmentation import augment
+from glow_jax.dequantize import bits_per_dim, dequantize, example_keys
+from glow_jax.model import Glow, Parts, put_together
+from glow_jax.training.optimizer import update_average
+
+_T = TypeVar("_T")
+
+
+class TrainState(NamedTuple):
+    """All that a step changes.
+
+    Attributes:
+        step: batches seen, (); what a batch's order and noise are functions of.
+        params: trained arrays.
+        buffers: untrained state, constant.
+        average: moving average of `params`, or None.
+        optimizer_state: optax's.
+        skipped: updates skipped because loss or gradient was not finite, ().
+        skipped_in_a_row: the same since the last good update, ().
+    """
+
+    step: jax.Array
+    params: nnx.State
+    buffers: nnx.State
+    average: nnx.State | None
+    optimizer_state: Any
+    skipped: jax.Array
+    skipped_in_a_row: jax.Array
+
+
+class Metrics(NamedTuple):
+    """What a step reports, each ().
+
+    Attributes:
+        loss: bits/dim plus the weighted classification loss.
+        bits_per_dim: mean over the batch.
+        gradient_norm: before clipping.
+        skipped_in_a_row: 0 where this update was done.
+    """
+
+    loss: jax.Array
+    bits_per_dim: jax.Array
+    gradient_norm: jax.Array
+    skipped_in_a_row: jax.Array
+
+
+def new_state(parts: Parts, optimizer: optax.GradientTransformation, config: Config) -> TrainState:
+    """The state before the first step."""
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=parts.params,
+        buffers=parts.buffers,
+        average=parts.params if config.optimizer.ema_decay else None,
+        optimizer_state=optimizer.init(parts.params),
+        skipped=jnp.zeros((), jnp.int32),
+        skipped_in_a_row=jnp.zeros((), jnp.int32),
+    )
+
+
+def loss_function(
+    model: Glow, x: jax.Array, y: jax.Array, config: Config
+) -> tuple[jax.Array, jax.Array]:
+    """Mean bits/dim, plus y_weight times the classification loss of conditional models.
+
+    The classification loss is, in nats, the cross entropy, or for multi-hot labels the sigmoid
+    cross entropy, mean over batch and classes.
+
+    Args:
+        model: the model.
+        x: continuous images, (B, H, W, C).
+        y: one-hot or multi-hot labels, (B, classes); unused by unconditional models.
+        config: y_condition, multi_class, y_weight, n_bits.
+
+    Returns:
+        The loss, and the mean bits/dim in it.
+    """
+    architecture = config.model
+    code = model.encode(x, y if architecture.y_condition else None)
+    bits = bits_per_dim(code.log_prob, architecture.image_shape, n_bits=architecture.n_bits).mean()
+    if not architecture.y_condition:
+        return bits, bits
+    logits = model.classify(code.latents)
+    cross_entropy = (
+        optax.sigmoid_binary_cross_entropy(logits, y)
+        if architecture.multi_class
+        else optax.softmax_cross_entropy(logits, y)
+    )
+    return bits + config.training.y_weight * cross_entropy.mean(), bits
+
+
+def prepare_images(
+    images: jax.Array, draw: jax.Array | int, indices: jax.Array, config: Config, *, flips: bool
+) -> jax.Array:
+    """Augment and dequantize: uint8 to float32, (B, H, W, C).
+
+    What happens to an image is a function of the run's seed, the draw and the image's index.
+    """
+    keys = example_keys(config.training.seed, draw, indices)
+    if config.data.augment:
+        augment_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
+        images = augment(images, augment_keys, flips=flips)
+    return dequantize(images, keys, n_bits=config.model.n_bits)
+
+
+def make_train_step(
+    graph: nnx.GraphDef,
+    optimizer: optax.GradientTransformation,
+    config: Config,
+    *,
+    flips: bool,
+    mean: Callable[[_T], _T] = lambda tree: tree,
+) -> Callable[..., tuple[TrainState, Metrics]]:
+    """Build the step: augment, dequantize, loss, gradient, update.
+
+    Args:
+        graph: the model's structure.
+        optimizer: as `make_optimizer` returns it.
+        config: the run.
+        flips: whether augmentation may mirror images.
+        mean: averages a tree over devices that each see an equal share of the batch.
+
+    Returns:
+        step(state, images, labels, indices) -> (state, metrics), where images are uint8,
+        (B, H, W, C), labels (B, classes), and indices (B,) each image's place in the data set. A
+        loss or gradient that is not finite leaves the parameters as they were.
+    """
+
+    def train_step(
+        state: TrainState, images: jax.Array, labels: jax.Array, indices: jax.Array
+    ) -> tuple[TrainState, Metrics]:
+        x = prepare_images(images, state.step, indices, config, flips=flips)
+
+        def loss_of(params: nnx.State) -> tuple[jax.Array, jax.Array]:
+            return loss_function(put_together(graph, params, state.buffers), x, labels, config)
+
+        (loss, bits), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        loss, bits, gradient = mean((loss, bits, gradient))
+        norm = optax.global_norm(gradient)
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+
+        updates, optimizer_state = optimizer.update(gradient, state.optimizer_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        average = state.average
+        if average is not None:
+            average = update_average(average, params, config.optimizer.ema_decay, state.step)
+
+        def keep_if_finite(new: _T, old: _T) -> _T:
+            return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
+
+        skipped_in_a_row = jnp.where(finite, 0, state.skipped_in_a_row + 1)
+        state = TrainState(
+            step=state.step + 1,
+            params=keep_if_finite(params, state.params),
+            buffers=state.buffers,
+            average=keep_if_finite(average, state.average),
+            optimizer_state=keep_if_finite(optimizer_state, state.optimizer_state),
+            skipped=state.skipped + (1 - finite.astype(jnp.int32)),
+            skipped_in_a_row=skipped_in_a_row,
+        )
+        return state, Metrics(loss, bits, norm, skipped_in_a_row)
+
+    return train_step
