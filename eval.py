@@ -1,7 +1,7 @@
 """Evaluate a trained Glow on the test split of its data set.
 
-    python eval.py runs/digits
-    python eval.py runs/digits --step best --dequantizations 10
+python eval.py runs/digits
+python eval.py runs/digits --step best --dequantizations 10
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Train a Glow.
 
-    python train.py --preset digits --output_dir runs/digits
-    python train.py --output_dir runs/digits --resume
+python train.py --preset digits --output_dir runs/digits
+python train.py --output_dir runs/digits --resume
 """
 
 import jax

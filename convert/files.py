@@ -128,9 +128,9 @@ def _read_archive(
     optimizer, hparams = content("optimizer"), content("hparams")
     return (
         _load(io.BytesIO(weights[0]), weights[1]),
-        None if optimizer is None else _optimizer_of(
-            _load(io.BytesIO(optimizer[0]), optimizer[1]), path
-        ),
+        None
+        if optimizer is None
+        else _optimizer_of(_load(io.BytesIO(optimizer[0]), optimizer[1]), path),
         None if hparams is None else _parse_hparams(*hparams),
     )
 
@@ -233,4 +233,8 @@ def _to_arrays(
             ) from error
     for dtype in sorted(widened):
         notes.append(f"Its {dtype} values are read as float32.")
+    floats = [key for key, array in arrays.items() if array.dtype.kind == "f"]
+    if floats:
+        widest = np.result_type(*(arrays[key].dtype for key in floats))
+        arrays |= {key: arrays[key].astype(widest, copy=False) for key in floats}
     return arrays

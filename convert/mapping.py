@@ -34,6 +34,7 @@ _STEP = {
     "permutation.lower": "invconv.lower",
     "permutation.upper": "invconv.upper",
     "permutation.log_s": "invconv.log_s",
+    "permutation.indices": "invconv.indices",
     "coupling.network.conv_in.kernel": "block.0.conv.weight",
     "coupling.network.actnorm_in.bias": "block.0.actnorm.bias",
     "coupling.network.actnorm_in.logs": "block.0.actnorm.logs",
@@ -80,11 +81,6 @@ def _keys(path: Path, config: ModelConfig) -> list[str]:
     return [f"flow.layers.{layer}.{_STEP[name]}" for layer in layers]
 
 
-def _is_held(path: Path) -> bool:
-    """Whether PyTorch's layout has a place for an array: it has none for a shuffle's order."""
-    return path[-1] != "indices"
-
-
 def _from_torch(key: str, array: np.ndarray) -> np.ndarray:
     if key.endswith(".conv.weight"):
         return array.transpose(2, 3, 1, 0)
@@ -129,17 +125,19 @@ def read_out(state: nnx.State, config: ModelConfig) -> dict[str, np.ndarray]:
     """
     shapes, values = template(config), {}
     for path, leaf in nnx.to_flat_state(state):
-        if not _is_held(path):
-            continue
-        keys, array = _keys(path, config), np.asarray(leaf[...])
+        array = np.asarray(leaf[...])
         arrays = list(array) if "steps" in path else [array]
-        for key, part in zip(keys, arrays, strict=True):
-            values[key] = np.array(_to_torch(key, part, shapes[key]), order="C")
+        for key, part in zip(_keys(path, config), arrays, strict=True):
+            if key in shapes:
+                values[key] = np.array(_to_torch(key, part, shapes[key]), order="C")
     return {key: values[key] for key in shapes if key in values}
 
 
 def to_glow(values: Mapping[str, np.ndarray], config: ModelConfig) -> Glow:
-    """Build the JAX model of a state dict in Glow-PyTorch's layout."""
+    """Build the JAX model of a state dict in Glow-PyTorch's layout.
+
+    That of a model with shuffle permutations needs their `invconv.indices` too, which no file has.
+    """
     graph, params, buffers = abstract_parts(config)
     return put_together(graph, fill(params, values, config), fill(buffers, values, config))
 

@@ -26,6 +26,7 @@ from orbax.checkpoint.checkpoint_managers import (
     AnyPreservationPolicy,
     BestN,
     LatestN,
+    PreservationPolicy,
 )
 
 from glow_jax.config import Config, ModelConfig, from_json, to_json
@@ -182,22 +183,30 @@ def save_weights(
     if folder.exists() and any(folder.iterdir()):
         raise GlowError(f"{folder} is not empty; give another output folder.")
     write_config(folder, config)
-    with CheckpointWriter(folder) as writer:
+    with CheckpointWriter(folder, keep_best=False) as writer:
         writer.save(step, take_apart(model), optimizer_state=optimizer_state)
 
 
 class CheckpointWriter:
     """Saves checkpoints of a run: keeps the newest two, and the best on the validation split."""
 
-    def __init__(self, folder: Path):
-        """Open the run folder for writing; saves that were never finished are cleared away."""
+    def __init__(self, folder: Path, *, keep_best: bool):
+        """Open the run folder for writing; saves that were never finished are cleared away.
+
+        Args:
+            folder: the run folder.
+            keep_best: keep the step with the lowest validation bits/dim, too.
+        """
         self._folder = folder
         directory = (folder / _CHECKPOINTS).absolute()
-        keep = [LatestN(n=2), BestN(get_metric_fn=_negative_validation, n=1)]
+        keep: list[PreservationPolicy] = [LatestN(n=2)]
+        if keep_best:
+            keep.append(BestN(get_metric_fn=_negative_validation, n=1))
         self._manager = ocp.CheckpointManager(
             directory,
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=AnyPreservationPolicy(keep),
+                best_fn=_negative_validation,  # without it Orbax forgets metrics when it closes
                 cleanup_tmp_directories=True,
                 enable_async_checkpointing=False,
             ),
@@ -237,15 +246,16 @@ class CheckpointWriter:
         if optimizer_state is not None:
             items["optimizer"] = ocp.args.StandardSave(_plain(optimizer_state))
         score = validation_bits_per_dim
-        metrics = {_VALIDATION: score} if score is not None and math.isfinite(score) else None
+        # A step without metrics would be kept for ever: give it one that is never the best.
+        metrics = {_VALIDATION: score if score is not None and math.isfinite(score) else math.inf}
         self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
         self._manager.wait_until_finished()
         directory = _step_folder(self._folder, step)
         write_json(directory / _DIGESTS, _digests(directory))
 
 
-def _negative_validation(metrics: Mapping[str, float] | None) -> float:
-    return -(metrics or {}).get(_VALIDATION, float("inf"))
+def _negative_validation(metrics: Mapping[str, float]) -> float:
+    return -metrics[_VALIDATION]
 
 
 def whole_steps(folder: Path) -> list[int]:
@@ -264,7 +274,7 @@ def _choose_step(folder: Path, step: Step) -> int:
         with _reader(folder) as manager:
             scores = {number: _negative_validation(manager.metrics(number)) for number in steps}
         best = max(steps, key=lambda number: scores[number])
-        if scores[best] == -float("inf"):
+        if scores[best] == -math.inf:
             raise GlowError(f"{folder} has no best step: it was trained without --validation.")
         return best
     if step not in steps:
@@ -274,7 +284,7 @@ def _choose_step(folder: Path, step: Step) -> int:
 
 def _reader(folder: Path) -> ocp.CheckpointManager:
     directory = (folder / _CHECKPOINTS).absolute()
-    options = ocp.CheckpointManagerOptions(read_only=True)
+    options = ocp.CheckpointManagerOptions(read_only=True, best_fn=_negative_validation)
     arrays = ("model", "average", "optimizer")
     handlers = {name: ocp.StandardCheckpointHandler() for name in arrays}
     return ocp.CheckpointManager(

@@ -13,7 +13,6 @@ from tyro.conf import Suppress
 
 from glow_jax.errors import GlowError
 
-
 _T = TypeVar("_T")
 
 
@@ -50,7 +49,8 @@ class ModelConfig:
     """bits kept of each 8-bit pixel"""
 
     # What the data set or a converted checkpoint decides, and no flag.
-    image_shape: Annotated[tuple[int, int, int], Suppress] = (32, 32, 3)
+    image_shape: Annotated[tuple[int, int, int], Suppress] = (0, 0, 0)
+    """(H, W, C); zeros until the data set decides"""
     y_classes: Annotated[int, Suppress] = 10
     pad_ones: Annotated[bool, Suppress] = False
     """the last convolutions pad with ones (rosinality/glow-pytorch)"""
@@ -70,10 +70,7 @@ class ModelConfig:
             self.multi_class,
             "off where y_condition is off",
         )
-        height, width, channels = self.image_shape
-        _require(
-            min(self.image_shape) >= 1, "image_shape", self.image_shape, "positive in every entry"
-        )
+        height, width, _ = self.image_shape
         if height % 2**self.L or width % 2**self.L:
             fits = 0
             while height % 2 ** (fits + 1) == 0 and width % 2 ** (fits + 1) == 0:
@@ -107,11 +104,15 @@ class DataConfig:
     """Which images, and what is done to them."""
 
     dataset: str = "cifar10"
-    """name of the data set"""
+    """name of the data set, folder:PATH with pictures, or an .npz file"""
     dataroot: str = "./"
     """folder where data sets live"""
-    download: bool = False
-    """prepare the data set if it is missing"""
+    download: bool = True
+    """download and prepare the data set if it is missing"""
+    image_size: int = 0
+    """side to which pictures are resized and centre-cropped; 0 = the data set's own"""
+    memory_limit: float = 8
+    """gigabytes of images that are kept in memory; more is streamed"""
     augment: bool = True
     """shift by up to 10 percent, and flip where the data set allows it"""
     n_workers: int = 6
@@ -121,6 +122,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         """Check every value."""
+        _require(self.image_size >= 0, "image_size", self.image_size, "0 (its own) or above")
+        _require(self.memory_limit >= 0, "memory_limit", self.memory_limit, "at least 0")
         _require(self.n_workers >= 0, "n_workers", self.n_workers, "at least 0")
         _require(0 <= self.validation < 1, "validation", self.validation, "at least 0 and below 1")
 
@@ -261,8 +264,9 @@ def _checked(hint: object, value: object, where: str) -> object:
         return value
     if origin is UnionType and any(type(value) is argument for argument in arguments):
         return value
-    if origin is tuple and isinstance(value, list) and all(type(item) is int for item in value):
-        if arguments[-1] is Ellipsis or len(arguments) == len(value):
+    if origin is tuple and isinstance(value, list):
+        fits = arguments[-1] is Ellipsis or len(arguments) == len(value)
+        if fits and all(type(item) is int for item in value):
             return tuple(value)
     if type(value) is hint:
         return value

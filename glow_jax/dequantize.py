@@ -32,8 +32,9 @@ def dequantize(pixels: jax.Array, keys: jax.Array, *, n_bits: int = 8) -> jax.Ar
 
     x = floor(pixels / 2^(8 - n_bits)) / 2^n_bits - 0.5 + u,   u ~ U[0, 1 / 2^n_bits)
 
-    (Theis et al. 2016, arXiv 1511.01844; n_bits as in Kingma & Dhariwal 2018, section 5.) The noise
-    is drawn on a grid of 2^-24, on which float32 is exact, so that `to_pixels` gives back every bin.
+    (Theis et al. 2016, arXiv 1511.01844; n_bits as in Kingma & Dhariwal 2018, section 5.) The
+    noise is drawn on a grid of 2^-24, on which float32 is exact, so that `to_pixels` gives back
+    every bin.
 
     Args:
         pixels: uint8 images, (B, H, W, C), or (H, W, C) with one key.

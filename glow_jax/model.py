@@ -43,7 +43,15 @@ class Glow(nnx.Module):
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
-        """Build a model with initial parameters; `initialise_actnorm` comes next."""
+        """Build a model with initial parameters; `initialise_actnorm` comes next.
+
+        Raises:
+            GlowError: `config.image_shape` is not decided.
+        """
+        if min(config.image_shape) < 1:
+            raise GlowError(
+                f"image_shape is {config.image_shape}; a model needs the (H, W, C) of its images."
+            )
         self.config = config
         self.levels = nnx.List(
             Level(
@@ -112,12 +120,13 @@ class Glow(nnx.Module):
         """
         batch = self._check_latents(latents)
         self._check_labels(y, batch)
-        if any(latent is None for latent in latents) and key is None:
-            if isinstance(temperature, jax.Array) or temperature != 0:
-                raise GlowError(
-                    "decode draws the latents that are None: give it a key, or temperature=0 for "
-                    "their means."
-                )
+        draws = any(latent is None for latent in latents)
+        takes_means = not isinstance(temperature, jax.Array) and temperature == 0
+        if draws and key is None and not takes_means:
+            raise GlowError(
+                "decode draws the latents that are None: give it a key, or temperature=0 for their "
+                "means."
+            )
         return _decode(self, tuple(latents), y, key, temperature)
 
     def decode_noise(self, noise: tuple[jax.Array, ...], y: jax.Array | None = None) -> jax.Array:

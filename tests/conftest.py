@@ -8,6 +8,16 @@ import numpy as np
 import pytest
 from flax import nnx
 
+# Several devices, so that whatever depends on their number shows.
+jax.config.update("jax_num_cpu_devices", 4)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def compile_once(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Compiled programs are shared by the tests of a session: compiling is most of their time."""
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
 
 def _randomise(module: Any, seed: int = 0, scale: float = 0.2) -> Any:
     rng = np.random.default_rng(seed)
@@ -25,6 +35,14 @@ def randomise() -> Callable[..., Any]:
     Layers start as near-identities (zero kernels, zero logs), which would hide most errors.
     """
     return _randomise
+
+
+@pytest.fixture(scope="module")
+def quick_compilation() -> Iterator[None]:
+    """Compile without LLVM's optimisations: tiny programs spend a test's time in the compiler."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import pytest
 
 pytest.importorskip("torch")
 
-import torch  # noqa: E402
+import torch
 
-from convert.torch_glow import (  # noqa: E402
+from convert.torch_glow import (
     ActNorm,
     Glow,
     Permutation,

@@ -66,7 +66,8 @@ def read(arrays: Mapping[str, np.ndarray], given: Given) -> Found:
         if np.any(prior_h):
             raise GlowError("Key 'prior_h' is not zero, as every Glow's is.")
     found = y0ast.read(renamed, given, lambda key: _rename(key, _ORIGINALS))
-    found.values[_FIRST_BIAS] = found.values[_FIRST_BIAS] + found.values[_FIRST_BIAS].dtype.type(0.5)
+    bias = found.values[_FIRST_BIAS]
+    found.values[_FIRST_BIAS] = bias + bias.dtype.type(0.5)
     numbered = {"prior_h", *(key for key in found.parameters or [])}
     parameters = [None if key == "prior_h" else key for key in renamed if key in numbered]
     return Found(found.config, found.values, parameters)

@@ -99,9 +99,14 @@ def image_channels(sizes: Iterable[tuple[int, int]]) -> int:
         GlowError: no image has such a number of channels.
     """
     channels = vote(Fraction(size, 4 * 2**level) for level, size in sizes)
-    if channels is None or channels.denominator != 1 or channels < 1:
-        first = None if channels is None else 4 * channels
-        raise GlowError(f"The first level has {first} channels; a squeezed image has a multiple of 4.")
+    if channels is None:
+        raise GlowError(
+            "The keys of actnorms and 1x1 convolutions are missing: the file is not whole."
+        )
+    if channels.denominator != 1 or channels < 1:
+        raise GlowError(
+            f"The first level has {4 * channels} channels; squeezed images have a multiple of 4."
+        )
     return int(channels)
 
 

@@ -66,7 +66,9 @@ def _infer(shapes: Mapping[str, tuple[int, ...]], given: Given) -> ModelConfig:
         and len(shape) > 1
     )
     hidden = vote(
-        shape[0] for _, name, shape in measured if re.match(r"coupling\.net\.[02]\.", name) and shape
+        shape[0]
+        for _, name, shape in measured
+        if re.match(r"coupling\.net\.[02]\.", name) and shape
     )
     additive = vote(
         2 * shape[0] == 4 * 2**level * channels

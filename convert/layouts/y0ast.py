@@ -72,12 +72,15 @@ def _infer(
     K, L = _count(sorted(steps), sorted(splits), shapes, spell)
 
     measured = [
-        (i // (K + 2), name, shape) for i, step in sorted(steps.items()) for name, shape in step.items()
+        (i // (K + 2), name, shape)
+        for i, step in sorted(steps.items())
+        for name, shape in step.items()
     ]
     channels = image_channels(
-        (level, shape[-3] if name.startswith("actnorm") else shape[0])
+        (level, shape[1] if name.startswith("actnorm") else shape[0])
         for level, name, shape in measured
-        if name.startswith(("actnorm", "invconv")) and len(shape) == (4 if "actnorm" in name else len(shape)) and shape
+        if (name.startswith("actnorm") and len(shape) == 4)
+        or (name.startswith("invconv") and shape)
     )
     hidden = vote(
         shape[0] if name.endswith("weight") else shape[1]

@@ -1,30 +1,70 @@
-"""Data sets by name: one protocol, one file a source."""
+"""Data sets by name: one protocol, one file a source, and a table of what is published."""
 
 import difflib
 from collections.abc import Callable
 
 from glow_jax.config import DataConfig
-from glow_jax.data.dataset import Batch, Dataset, Split
+from glow_jax.data.arrays import from_arrays, load_npz
+from glow_jax.data.catalogue import ALIASES, CATALOGUE, find
+from glow_jax.data.dataset import Batch, Dataset, Pictures, Split
 from glow_jax.data.digits import load_digits
+from glow_jax.data.folder import load_folder
+from glow_jax.data.streaming import Streamed
+from glow_jax.data.tfds_source import known_names, load_tfds
 from glow_jax.errors import GlowError
 
-_LOADERS: dict[str, Callable[[DataConfig], Dataset]] = {"digits": load_digits}
+Loader = Callable[[DataConfig], Dataset]
+
+_REGISTERED: dict[str, Loader] = {"digits": load_digits}
+
+
+def register(name: str, loader: Loader) -> None:
+    """Make a data set of one's own known by a name, before `load_dataset` or `train.main`.
+
+    Args:
+        name: what `--dataset` is to be; it hides a published data set of that name.
+        loader: takes the `DataConfig` of a run, and gives the data set; `from_arrays` makes one of
+            arrays, `Dataset` and `Streamed` one of pictures that are too large for memory.
+    """
+    _REGISTERED[name] = loader
 
 
 def load_dataset(config: DataConfig) -> Dataset:
-    """Load the data set that `config.dataset` names.
+    """Load the data set that `config.dataset` names, preparing it first where it is missing.
+
+    Args:
+        config: `dataset` is a registered or published name, `folder:PATH`, or an `.npz` file.
 
     Raises:
-        GlowError: there is none of that name.
+        GlowError: there is none of that name, or it cannot be had: what is missing, what to do.
     """
-    if config.dataset not in _LOADERS:
-        near = difflib.get_close_matches(config.dataset, _LOADERS, n=1)
-        hint = f"the nearest is {near[0]}" if near else f"there are {', '.join(_LOADERS)}"
+    name = config.dataset
+    if name in _REGISTERED:
+        return _REGISTERED[name](config)
+    if name.startswith("folder:"):
+        return load_folder(config)
+    if name.endswith(".npz"):
+        return load_npz(config)
+    if find(name) is None and name.partition("/")[0] not in (others := known_names()):
+        # The table's names first: what is near to both is more likely meant.
+        listed = [*_REGISTERED, *CATALOGUE, *ALIASES]
+        near = difflib.get_close_matches(name, listed, n=1)
+        near = near or difflib.get_close_matches(name, others, n=1)
+        hint = f"the nearest is {near[0]}" if near else f"there are {', '.join(listed)}"
         raise GlowError(
-            f"Data set {config.dataset!r} is not available; {hint}. To train without any download: "
+            f"Data set {name!r} is not available; {hint}. To train without any download: "
             "python train.py --preset digits."
         )
-    return _LOADERS[config.dataset](config)
+    return load_tfds(config)
 
 
-__all__ = ["Batch", "Dataset", "Split", "load_dataset"]
+__all__ = [
+    "Batch",
+    "Dataset",
+    "Pictures",
+    "Split",
+    "Streamed",
+    "from_arrays",
+    "load_dataset",
+    "register",
+]

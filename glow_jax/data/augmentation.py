@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 
 
-def augment(images: jax.Array, keys: jax.Array, *, flips: bool) -> jax.Array:
-    """Shift each image by up to 10 percent of its size, and flip half of them where allowed.
+def augment(images: jax.Array, keys: jax.Array, *, flips: bool, shifts: bool = True) -> jax.Array:
+    """Shift each image by up to 10 percent of its size, and flip half of them, where allowed.
 
     As in Glow-PyTorch: a shift is a uniform draw in [-0.1, 0.1] x size, rounded to whole pixels, in
     each direction; what comes into view is black.
@@ -14,21 +14,26 @@ def augment(images: jax.Array, keys: jax.Array, *, flips: bool) -> jax.Array:
         images: uint8, (B, H, W, C).
         keys: one random key per image, (B,).
         flips: whether mirrored images are allowed.
+        shifts: whether shifted images are.
 
     Returns:
         uint8, (B, H, W, C).
     """
-    return jax.vmap(lambda image, key: _augment_one(image, key, flips=flips))(images, keys)
+    return jax.vmap(lambda image, key: _augment_one(image, key, flips=flips, shifts=shifts))(
+        images, keys
+    )
 
 
-def _augment_one(image: jax.Array, key: jax.Array, *, flips: bool) -> jax.Array:
+def _augment_one(image: jax.Array, key: jax.Array, *, flips: bool, shifts: bool) -> jax.Array:
     height, width, _ = image.shape
     shift_key, flip_key = jax.random.split(key)
-    reach = 0.1 * jnp.array([height, width])
-    shift = jnp.round(jax.random.uniform(shift_key, (2,), minval=-reach, maxval=reach))
     if flips:
         image = jnp.where(jax.random.bernoulli(flip_key), image[:, ::-1], image)
-    return shift_image(image, shift.astype(jnp.int32))
+    if shifts:
+        reach = 0.1 * jnp.array([height, width])
+        shift = jnp.round(jax.random.uniform(shift_key, (2,), minval=-reach, maxval=reach))
+        image = shift_image(image, shift.astype(jnp.int32))
+    return image
 
 
 def shift_image(image: jax.Array, shift: jax.Array) -> jax.Array:

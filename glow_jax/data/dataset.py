@@ -1,11 +1,48 @@
-"""What a data set is to the rest of the program."""
+"""What a data set is to the rest of the program, and the batches it is read in."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
+from glow_jax.data.crops import random_crops
+from glow_jax.data.plan import InOrder, Plan, Shuffled
 from glow_jax.errors import GlowError
+
+
+class Pictures(Protocol):
+    """Images that can be counted and picked by number, wherever they lie.
+
+    What a data set of one's own implements when it is too large for memory; it is pickled to the
+    processes that read.
+
+    Attributes:
+        image_shape: (H, W, C).
+        multi_hot: whether labels are multi-hot.
+    """
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]: ...  # noqa: D102
+
+    @property
+    def multi_hot(self) -> bool: ...  # noqa: D102
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, indices: np.ndarray) -> "Split": ...
+
+
+class Readable(Pictures, Protocol):
+    """Pictures that can also be read by a plan, in memory or ahead of the training step."""
+
+    def read(self, plan: Plan, first: int, stop: int) -> Iterator["Split"]:
+        """The images of batches `first` to `stop` of a plan, whole, in order."""
+        ...
+
+    def subset(self, indices: np.ndarray) -> "Readable":
+        """The pictures at `indices` only, numbered anew."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -14,11 +51,14 @@ class Split:
 
     Attributes:
         images: uint8, (N, H, W, C), 0..255.
-        labels: class numbers, (N,), integers; or multi-hot, (N, classes), 0 and 1.
+        labels: class numbers, (N,), integers; or multi-hot, (N, classes), 0 and 1; (N, 0) where
+            there are none.
+        crop: side of the square that a batch takes out of each image at random; 0 takes it whole.
     """
 
     images: np.ndarray
     labels: np.ndarray
+    crop: int = 0
 
     def __len__(self) -> int:
         """The number of images."""
@@ -26,7 +66,26 @@ class Split:
 
     def __getitem__(self, indices: np.ndarray) -> "Split":
         """The images at `indices`, and their labels."""
-        return Split(self.images[indices], self.labels[indices])
+        return Split(self.images[indices], self.labels[indices], self.crop)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of the images in a batch."""
+        height, width, channels = self.images.shape[1:]
+        return (self.crop or height, self.crop or width, channels)
+
+    @property
+    def multi_hot(self) -> bool:
+        """Whether several classes may hold for one image."""
+        return self.labels.ndim == 2 and self.labels.shape[1] > 0
+
+    def read(self, plan: Plan, first: int, stop: int) -> Iterator["Split"]:
+        """The images of batches `first` to `stop` of a plan, in order."""
+        return (self[plan[step]] for step in range(first, stop))
+
+    def subset(self, indices: np.ndarray) -> "Split":
+        """The images at `indices` only."""
+        return self[indices]
 
 
 @dataclass(frozen=True)
@@ -35,58 +94,66 @@ class Dataset:
 
     Attributes:
         name: what it is called on the command line.
-        classes: the number of classes.
+        classes: the number of classes; 0 where there are no labels.
         train: the training images.
         test: the test images.
-        flips: whether a mirrored image is still one of its class.
+        flips: whether a mirrored image is as likely as the image.
+        shifts: whether an image shifted by up to 10 percent is.
     """
 
     name: str
     classes: int
-    train: Split
-    test: Split
+    train: Readable
+    test: Readable
     flips: bool = False
+    shifts: bool = False
 
     def __post_init__(self) -> None:
-        """Check dtypes, shapes and the range of labels.
+        """Check sizes, shapes, and what is in memory: dtypes and the range of labels.
 
         Raises:
             GlowError: naming the split and what is wrong with it.
         """
         for name, split in (("train", self.train), ("test", self.test)):
             where = f"Data set {self.name}, split {name}"
-            images, labels = split.images, split.labels
-            if images.dtype != np.uint8 or images.ndim != 4:
-                raise GlowError(
-                    f"{where}: images must be uint8 of shape (N, H, W, C), not {images.dtype} of "
-                    f"shape {images.shape}."
-                )
-            if images.shape[1:] != self.image_shape:
-                raise GlowError(
-                    f"{where}: images of {images.shape[1:]} among others of {self.image_shape}."
-                )
-            if len(images) == 0:
+            if isinstance(split, Split):
+                _check_arrays(split, self.classes, where)
+            if len(split) == 0:
                 raise GlowError(f"{where} has no images.")
-            if labels.shape not in ((len(images),), (len(images), self.classes)):
+            if split.image_shape != self.image_shape:
                 raise GlowError(
-                    f"{where}: labels must be of shape {(len(images),)} or "
-                    f"{(len(images), self.classes)}, not {labels.shape}."
+                    f"{where}: images of {split.image_shape} among others of {self.image_shape}."
                 )
-            top = 1 if self.multi_hot else self.classes - 1
-            if labels.min() < 0 or labels.max() > top:
-                bad = labels.min() if labels.min() < 0 else labels.max()
-                raise GlowError(f"{where}: a label is {bad}; labels must lie in 0..{top}.")
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(H, W, C)."""
-        height, width, channels = self.train.images.shape[1:]
-        return height, width, channels
+        return self.train.image_shape
 
     @property
     def multi_hot(self) -> bool:
         """Whether several classes may hold for one image."""
-        return self.train.labels.ndim == 2
+        return self.train.multi_hot
+
+
+def _check_arrays(split: Split, classes: int, where: str) -> None:
+    images, labels = split.images, split.labels
+    if images.dtype != np.uint8 or images.ndim != 4:
+        raise GlowError(
+            f"{where}: images must be uint8 of shape (N, H, W, C), not {images.dtype} of shape "
+            f"{images.shape}."
+        )
+    if labels.shape not in ((len(images),), (len(images), classes)):
+        raise GlowError(
+            f"{where}: labels must be of shape {(len(images),)} or {(len(images), classes)}, not "
+            f"{labels.shape}."
+        )
+    if labels.dtype.kind not in "iub":
+        raise GlowError(f"{where}: labels must be integers, not {labels.dtype}.")
+    top = 1 if labels.ndim == 2 else classes - 1
+    if labels.size and (labels.min() < 0 or labels.max() > top):
+        bad = labels.min() if labels.min() < 0 else labels.max()
+        raise GlowError(f"{where}: a label is {bad}; labels must lie in 0..{top}.")
 
 
 @dataclass(frozen=True)
@@ -104,39 +171,40 @@ class Batch:
     indices: np.ndarray
 
 
-def to_batch(split: Split, indices: np.ndarray, classes: int) -> Batch:
-    """The images of a split at `indices`, ready for a step."""
-    part = split[indices]
+def to_batch(split: Pictures, indices: np.ndarray, classes: int) -> Batch:
+    """The images of a split at `indices`, ready for a step; crops, if any, are always the same."""
+    return _assemble(split[indices], indices, classes, ())
+
+
+def _assemble(part: Split, indices: np.ndarray, classes: int, draw: tuple[int, ...]) -> Batch:
     labels = part.labels if part.labels.ndim == 2 else np.eye(classes)[part.labels]
-    return Batch(part.images, labels.astype(np.float32), indices.astype(np.uint32))
+    images = random_crops(part.images, part.crop, indices, draw) if part.crop else part.images
+    return Batch(images, labels.astype(np.float32), indices.astype(np.uint32))
 
 
-def hold_out(split: Split, fraction: float) -> tuple[Split, Split]:
+def hold_out(split: Readable, fraction: float) -> tuple[Readable, Readable]:
     """Split off a validation set, always the same one: what remains, and what is held out."""
     order = np.random.default_rng(0).permutation(len(split))
     held_out = round(fraction * len(split))
-    return split[np.sort(order[held_out:])], split[np.sort(order[:held_out])]
+    return split.subset(np.sort(order[held_out:])), split.subset(np.sort(order[:held_out]))
 
 
 def training_batches(
-    split: Split, *, batch_size: int, classes: int, seed: int, first_step: int
+    split: Readable, *, batch_size: int, classes: int, seed: int, first_step: int
 ) -> Iterator[Batch]:
     """Batches without end, from step `first_step` on.
 
-    The order of an epoch is a function of (seed, epoch) alone; its last, incomplete batch is
-    dropped.
+    The order of an epoch is a function of (seed, epoch) alone, whether images are in memory or
+    streamed; its last, incomplete batch is dropped.
     """
-    per_epoch = len(split) // batch_size
-    epoch, skip = divmod(first_step, per_epoch)
-    while True:
-        order = np.random.default_rng((seed, epoch)).permutation(len(split))
-        for start in range(skip * batch_size, per_epoch * batch_size, batch_size):
-            yield to_batch(split, order[start : start + batch_size], classes)
-        epoch, skip = epoch + 1, 0
+    plan = Shuffled(len(split), batch_size, seed)
+    parts = split.read(plan, first_step, len(plan))
+    for step, part in enumerate(parts, start=first_step):
+        yield _assemble(part, plan[step], classes, (seed, step))
 
 
-def batches_in_order(split: Split, *, batch_size: int, classes: int) -> Iterator[Batch]:
+def batches_in_order(split: Readable, *, batch_size: int, classes: int) -> Iterator[Batch]:
     """Every image once, in order; the last batch may be smaller."""
-    for start in range(0, len(split), batch_size):
-        stop = min(start + batch_size, len(split))
-        yield to_batch(split, np.arange(start, stop), classes)
+    plan = InOrder(len(split), batch_size)
+    for step, part in enumerate(split.read(plan, 0, len(plan))):
+        yield _assemble(part, plan[step], classes, ())

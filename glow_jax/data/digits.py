@@ -1,5 +1,7 @@
 """The embedded data set: 1,797 real handwritten digits of 8 x 8 pixels, inside scikit-learn."""
 
+from typing import Any
+
 import numpy as np
 
 from glow_jax.config import DataConfig
@@ -16,7 +18,7 @@ def load_digits(config: DataConfig) -> Dataset:
     """
     from sklearn import datasets  # half a second, which no other data set should pay
 
-    bunch = datasets.load_digits()
+    bunch: Any = datasets.load_digits()
     bins = np.minimum(bunch["images"], 15).astype(np.uint8)
     images = (bins * 17)[..., None]  # (1797, 8, 8, 1)
     digits = Split(images, bunch["target"].astype(np.int32))
@@ -26,4 +28,5 @@ def load_digits(config: DataConfig) -> Dataset:
         classes=10,
         train=digits[np.sort(order[_TEST_IMAGES:])],
         test=digits[np.sort(order[:_TEST_IMAGES])],
+        shifts=True,
     )

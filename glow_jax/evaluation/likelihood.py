@@ -84,9 +84,7 @@ def make_likelihood(
             for batch in batches_in_order(split, batch_size=batch_size, classes=config.y_classes):
                 at = batch.indices
                 numbers = np.full(len(at), draw, np.uint32)
-                results = run(
-                    replicated, batch.images, batch.labels, at, numbers, pad_to=pad_to
-                )
+                results = run(replicated, batch.images, batch.labels, at, numbers, pad_to=pad_to)
                 log_prob, level_log_prob = (np.asarray(part, np.float64) for part in results)
                 total[at] += bits_per_dim(log_prob, config.image_shape, n_bits=config.n_bits)
                 nats = config.dimensions * np.log(2)

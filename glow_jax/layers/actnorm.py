@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from glow_jax.layers.bijection import Bijection, constant_logdet
+from glow_jax.layers.bijection import Bijection, constant_logdet, sum_dtype
 
 # As in Glow-PyTorch: the parity of initialised models depends on it.
 _EPSILON = 1e-6
@@ -31,7 +31,8 @@ class ActNorm(Bijection):
 
     def forward(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """(B, H, W, C) -> (B, H, W, C), (B,)."""
-        return self.apply(x), constant_logdet(jnp.sum(self.logs[...]), x)
+        logs = jnp.sum(self.logs[...], dtype=sum_dtype(x.dtype))
+        return self.apply(x), constant_logdet(logs, x)
 
     def inverse(self, y: jax.Array) -> jax.Array:
         """(B, H, W, C) -> (B, H, W, C)."""

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.scipy.linalg import lu, solve_triangular
 
-from glow_jax.layers.bijection import Bijection, Buffer, constant_logdet
+from glow_jax.layers.bijection import Bijection, Buffer, constant_logdet, sum_dtype
 from glow_jax.layers.convolution import PRECISION, conv1x1
 
 
@@ -69,7 +69,8 @@ class Conv1x1LU(Bijection):
         """(B, H, W, C) -> (B, H, W, C), (B,)."""
         permutation, lower, upper = self._factors()
         weight = jnp.linalg.multi_dot([permutation, lower, upper], precision=PRECISION)
-        return conv1x1(x, weight.T), constant_logdet(jnp.sum(self.log_s[...]), x)
+        log_s = jnp.sum(self.log_s[...], dtype=sum_dtype(x.dtype))
+        return conv1x1(x, weight.T), constant_logdet(log_s, x)
 
     def inverse(self, y: jax.Array) -> jax.Array:
         """(B, H, W, C) -> (B, H, W, C)."""

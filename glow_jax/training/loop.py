@@ -78,9 +78,7 @@ def train(config: Config, dataset: Dataset) -> None:
             "--epochs to go on."
         )
 
-    step = make_train_step(
-        graph, optimizer, config, flips=dataset.flips, mean=mean_over_devices
-    )
+    step = make_train_step(graph, optimizer, config, flips=dataset.flips, mean=mean_over_devices)
     run_step = parallel.train_step(step)
     likelihood = make_likelihood(
         parallel, graph, config.model, batch_size=config.training.eval_batch_size
@@ -93,7 +91,8 @@ def train(config: Config, dataset: Dataset) -> None:
         seed=config.training.seed,
         first_step=first_step,
     )
-    with Logs(folder, first_step=first_step) as logs, CheckpointWriter(folder) as checkpoints:
+    writer = CheckpointWriter(folder, keep_best=len(validation) > 0)
+    with Logs(folder, first_step=first_step) as logs, writer as checkpoints:
         if not whole_steps(folder):
             _save(checkpoints, graph, state, None)
         replicated = parallel.replicate(state)
@@ -256,9 +255,7 @@ def _resolve(config: Config, dataset: Dataset) -> Config:
         raise GlowError(
             f"The labels of {dataset.name} are {kind} per image: {advice} --multi_class."
         )
-    model = dataclasses.replace(
-        model, image_shape=dataset.image_shape, y_classes=dataset.classes
-    )
+    model = dataclasses.replace(model, image_shape=dataset.image_shape, y_classes=dataset.classes)
     seed = config.training.seed or secrets.randbelow(10_000) + 1
     training = dataclasses.replace(config.training, seed=seed)
     return dataclasses.replace(config, model=model, training=training)
@@ -346,7 +343,7 @@ def _starting_state(
                 f"{config.optimizer.optimizer}: give --optimizer {saved_kind}."
             )
         optimizer_state = load_optimizer_state(saved, state.optimizer_state)
-        updates = optax.tree_utils.tree_get_all_with_path(optimizer_state, "count")[0][1]
+        updates = optax.tree.get_all_with_path(optimizer_state, "count")[0][1]
         state = state._replace(optimizer_state=optimizer_state, step=jnp.asarray(updates))
     return parts.graph, state
 

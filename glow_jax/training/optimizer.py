@@ -25,9 +25,7 @@ def learning_rate(config: OptimizerConfig, updates_per_epoch: int) -> optax.Sche
     return schedule
 
 
-def make_optimizer(
-    config: OptimizerConfig, updates_per_epoch: int
-) -> optax.GradientTransformation:
+def make_optimizer(config: OptimizerConfig, updates_per_epoch: int) -> optax.GradientTransformation:
     """Clip by value, clip by norm, add the weight decay, then Adamax or Adam.
 
     The state has the same structure whatever is switched on, so that a run can go on with other
@@ -49,4 +47,8 @@ def update_average(average: object, params: object, decay: float, updates: jax.A
     Early on, when the average would mostly hold the initial values, it forgets faster.
     """
     decay = jnp.minimum(decay, (1 + updates) / (10 + updates))
-    return jax.tree.map(lambda old, new: (decay * old + (1 - decay) * new).astype(old.dtype), average, params)
+
+    def move(old: jax.Array, new: jax.Array) -> jax.Array:
+        return (decay * old + (1 - decay) * new).astype(old.dtype)
+
+    return jax.tree.map(move, average, params)

@@ -146,7 +146,7 @@ def make_train_step(
 
         (loss, bits), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         loss, bits, gradient = mean((loss, bits, gradient))
-        norm = optax.global_norm(gradient)
+        norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
 
         updates, optimizer_state = optimizer.update(gradient, state.optimizer_state, state.params)

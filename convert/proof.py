@@ -1,0 +1,167 @@
+"""Proof of a conversion: the same weights and images through PyTorch and JAX, number by number."""
+
+import math
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+
+from convert import torch_glow
+from convert.mapping import build_reference
+from glow_jax.config import ModelConfig
+from glow_jax.dequantize import bits_per_dim, dequantize
+from glow_jax.model import Glow
+
+# Float32 keeps some weights better than others: what counts as equal grows with what the reference
+# loses of itself.
+_FACTOR = 4
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One comparison.
+
+    Attributes:
+        name: what is compared.
+        difference: the largest difference.
+        tolerance: what is accepted.
+    """
+
+    name: str
+    difference: float
+    tolerance: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the difference is a finite number within the tolerance."""
+        return self.difference <= self.tolerance
+
+    def __str__(self) -> str:
+        sign = "<=" if self.holds else "EXCEEDS"
+        return f"{self.name:<42} {self.difference:8.1e} {sign} {self.tolerance:.1e}"
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    """What one implementation makes of the images, as float64 arrays."""
+
+    latents: list[np.ndarray]
+    log_det: np.ndarray
+    log_prob: np.ndarray
+    logits: np.ndarray | None
+    decoded: np.ndarray
+
+
+def prove(
+    model: Glow, values: dict[str, np.ndarray], *, images: int = 4, seed: int = 0
+) -> list[Figure]:
+    """Compare a converted model with the PyTorch reference on the same weights.
+
+    Args:
+        model: the converted model.
+        values: the weights that it was converted from, in Glow-PyTorch's layout.
+        images: the number of random images.
+        seed: what they are drawn from.
+
+    Returns:
+        The figures; the conversion is proved if all of them hold. A tolerance is at least 1e-5 for
+        likelihoods and 1e-4 for the rest, and 4 times what the reference differs from itself in
+        float64.
+    """
+    config = model.config
+    x, y = _draw_images(config, images, seed)
+    x = x.astype(values["flow.layers.1.actnorm.bias"].dtype)
+    ours = _run_jax(model, x, y)
+    reference = build_reference(config, values).eval()
+    theirs = _run_torch(reference, x, y)
+    exact = _run_torch(reference.double(), x.astype(np.float64), y)
+    return _compare(config, x, ours, theirs, exact)
+
+
+def _draw_images(
+    config: ModelConfig, images: int, seed: int
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Random pixels, dequantised, (B, H, W, C), and random labels, (B, classes), if conditional."""
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 256, (images, *config.image_shape), np.uint8)
+    x = dequantize(jnp.asarray(pixels), jax.random.key(seed), n_bits=config.n_bits)
+    labels = rng.integers(0, config.y_classes, images)
+    y = np.eye(config.y_classes, dtype=np.float32)[labels] if config.y_condition else None
+    return np.asarray(x), y
+
+
+@jax.jit
+def log_det(model: Glow, x: jax.Array) -> jax.Array:
+    """The sum of the log-determinants of all steps, (B,)."""
+    total = jnp.zeros(x.shape[0])
+    for level in model.levels:
+        x, logdet = level.forward(x)
+        total += logdet
+        if level.split is not None:
+            x, _, _ = level.split.factor(x)
+    return total
+
+
+def _run_jax(model: Glow, x: np.ndarray, y: np.ndarray | None) -> _Numbers:
+    images = jnp.asarray(x)
+    labels = None if y is None else jnp.asarray(y, images.dtype)
+    code = model.encode(images, labels)
+    return _Numbers(
+        latents=[np.asarray(latent, np.float64) for latent in code.latents],
+        log_det=np.asarray(log_det(model, images), np.float64),
+        log_prob=np.asarray(code.log_prob, np.float64),
+        logits=None if y is None else np.asarray(model.classify(code.latents), np.float64),
+        decoded=np.asarray(model.decode(code.latents, labels), np.float64),
+    )
+
+
+@torch.no_grad()
+def _run_torch(model: torch_glow.Glow, x: np.ndarray, y: np.ndarray | None) -> _Numbers:
+    images = torch.from_numpy(x.copy()).permute(0, 3, 1, 2)
+    labels = None if y is None else torch.from_numpy(y).to(images.dtype)
+    code = model.encode(images, labels)
+
+    def nhwc(tensor: torch.Tensor) -> np.ndarray:
+        return tensor.double().permute(0, 2, 3, 1).numpy()
+
+    return _Numbers(
+        latents=[nhwc(latent) for latent in code.latents],
+        log_det=code.log_det.double().numpy(),
+        log_prob=code.log_prob.double().numpy(),
+        logits=None if labels is None else model.classify(code.latents[-1]).double().numpy(),
+        decoded=nhwc(model.decode(code.latents, labels)),
+    )
+
+
+def _compare(
+    config: ModelConfig, x: np.ndarray, ours: _Numbers, theirs: _Numbers, exact: _Numbers
+) -> list[Figure]:
+    nats = config.dimensions * math.log(2)
+
+    def bits(numbers: _Numbers) -> np.ndarray:
+        log_prob = numbers.log_prob
+        return np.asarray(bits_per_dim(log_prob, config.image_shape, n_bits=config.n_bits))
+
+    def figure(name: str, of: list[tuple[np.ndarray, np.ndarray, np.ndarray]], least: float):
+        own = max(_largest(theirs - exact) for _, theirs, exact in of)
+        found = max(_largest(ours - theirs) for ours, theirs, _ in of)
+        return Figure(name, found, max(least, _FACTOR * own))
+
+    latents = list(zip(ours.latents, theirs.latents, exact.latents, strict=True))
+    log_dets = (ours.log_det / nats, theirs.log_det / nats, exact.log_det / nats)
+    figures = [
+        figure("latents", latents, 1e-4),
+        figure("log-determinant / (D log 2)", [log_dets], 1e-5),
+        figure("bits/dim", [(bits(ours), bits(theirs), bits(exact))], 1e-5),
+    ]
+    if ours.logits is not None and theirs.logits is not None and exact.logits is not None:
+        figures.append(figure("class logits", [(ours.logits, theirs.logits, exact.logits)], 1e-4))
+    own = _largest(theirs.decoded - x)
+    error = Figure("encode -> decode in JAX", _largest(ours.decoded - x), max(1e-4, _FACTOR * own))
+    return [*figures, error]
+
+
+def _largest(difference: np.ndarray) -> float:
+    return float(np.max(np.abs(difference)))

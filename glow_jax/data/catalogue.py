@@ -1,0 +1,103 @@
+"""The data sets known by name: one table of all that the program needs to know of each."""
+
+from dataclasses import dataclass, replace
+
+from glow_jax.errors import GlowError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the table.
+
+    Attributes:
+        builder: its name in tensorflow-datasets, with the configuration; empty for none.
+        image_shape: (H, W, C), where `--image_size` says nothing else.
+        classes: the number of classes; 0 where there are no labels.
+        flips: whether a mirrored image is as likely as the image.
+        shifts: whether an image shifted by up to 10 percent is.
+        n_bits: the bits of each pixel that the published figures are for.
+        labels: the feature that holds a class number, or a set of yes-or-no attributes.
+        test: the split to test on; empty to hold out a tenth of the training images.
+        pad: whether a larger `--image_size` frames the image in black, as the papers do.
+        centre: side of the square cut from the middle before resizing; 0 takes the largest.
+        random_crop_of: side that pictures are resized to for random crops of `--image_size`; 0 for
+            no crops.
+    """
+
+    builder: str
+    image_shape: tuple[int, int, int]
+    classes: int
+    flips: bool = False
+    shifts: bool = False
+    n_bits: int = 8
+    labels: str = "label"
+    test: str = "test"
+    pad: bool = False
+    centre: int = 0
+    random_crop_of: int = 0
+
+    @property
+    def mode(self) -> str:
+        """Pillow's name for pictures of as many channels."""
+        return "L" if self.image_shape[2] == 1 else "RGB"
+
+
+# Flips are off for digits and letters, and for garments, whose shoes all point the same way.
+# Faces and rooms are centred or framed by whoever took them: a shift with its black edge would be
+# no likely picture.
+CATALOGUE: dict[str, Entry] = {
+    "digits": Entry("", (8, 8, 1), 10, shifts=True, n_bits=4),
+    "mnist": Entry("mnist", (28, 28, 1), 10, shifts=True, pad=True),
+    "fashion_mnist": Entry("fashion_mnist", (28, 28, 1), 10, shifts=True, pad=True),
+    "cifar10": Entry("cifar10", (32, 32, 3), 10, flips=True, shifts=True),
+    "cifar100": Entry("cifar100", (32, 32, 3), 100, flips=True, shifts=True),
+    "svhn_cropped": Entry("svhn_cropped", (32, 32, 3), 10, shifts=True),
+    # The square of 148 around the face is Real NVP's (Dinh et al. 2017, section 4.1).
+    "celeb_a": Entry("celeb_a", (64, 64, 3), 40, flips=True, labels="attributes", centre=148),
+    "celeb_a_hq": Entry("celeb_a_hq/256", (256, 256, 3), 0, flips=True, n_bits=5, test=""),
+    "lsun": Entry("lsun/bedroom", (64, 64, 3), 0, flips=True, test="validation", random_crop_of=96),
+    "downsampled_imagenet": Entry("downsampled_imagenet/32x32", (32, 32, 3), 0, test="validation"),
+}
+
+ALIASES = {"svhn": "svhn_cropped"}
+
+
+def find(name: str) -> Entry | None:
+    """The row of a data set, by its name, an alias, or with a configuration: `lsun/bridge`.
+
+    None where the table has no such name.
+    """
+    name = ALIASES.get(name, name)
+    base, _, configuration = name.partition("/")
+    entry = CATALOGUE.get(base)
+    if entry is None or not entry.builder or not configuration:
+        return entry
+    return replace(entry, builder=name)
+
+
+def sizes(entry: Entry, image_size: int, name: str) -> tuple[int, int]:
+    """The sides that pictures are resized to, and that batches crop from them at random.
+
+    Args:
+        entry: what is known of the data set.
+        image_size: the side asked for; 0 for its own.
+        name: what messages call it.
+
+    Returns:
+        0 for pictures that stay as they are; 0 for no random crops.
+
+    Raises:
+        GlowError: the pictures are smaller than that, or of no one size.
+    """
+    height, width, _ = entry.image_shape
+    if not image_size and not (height and width):
+        raise GlowError(f"Pictures of {name} differ in size: give --image_size.")
+    # Where pictures are resized anyway, image_shape is only the default.
+    free = entry.centre or entry.pad or not (height and width)
+    largest = entry.random_crop_of or (image_size if free else min(height, width))
+    if image_size > largest:
+        raise GlowError(
+            f"Pictures of {name} are {largest} x {largest}, smaller than image_size {image_size}."
+        )
+    size = image_size or (height if height == width else 0)
+    return (entry.random_crop_of, size) if entry.random_crop_of else (size, 0)

@@ -1,0 +1,74 @@
+"""Which images make which batch: pure functions of a batch's number, apart from any reading.
+
+A process that is to read only its share of each batch slices what a plan gives.
+"""
+
+import functools
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+# More steps than any training takes; Grain counts in signed 64 bits.
+_ENDLESS = 2**48
+
+
+class Plan(Protocol):
+    """The indices of every batch."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, step: int) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Shuffled:
+    """Epoch after epoch without end, each in an order of its own, incomplete batches dropped.
+
+    Attributes:
+        images: the number of images in the split.
+        batch_size: images in a batch, at most `images`.
+        seed: with the epoch, decides the order.
+    """
+
+    images: int
+    batch_size: int
+    seed: int
+
+    def __len__(self) -> int:
+        """Beyond reach."""
+        return _ENDLESS
+
+    def __getitem__(self, step: int) -> np.ndarray:
+        """The indices of the batch of step `step`, (batch_size,)."""
+        epoch, place = divmod(step, self.images // self.batch_size)
+        order = _order(self.images, self.seed, epoch)
+        return order[place * self.batch_size : (place + 1) * self.batch_size]
+
+
+# Two epochs, because reading runs ahead of training across an epoch's end.
+@functools.lru_cache(maxsize=2)
+def _order(images: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch)).permutation(images)
+
+
+@dataclass(frozen=True)
+class InOrder:
+    """Every image once; the last batch may be smaller.
+
+    Attributes:
+        images: the number of images in the split.
+        batch_size: images in a batch.
+    """
+
+    images: int
+    batch_size: int
+
+    def __len__(self) -> int:
+        """The number of batches."""
+        return -(-self.images // self.batch_size)
+
+    def __getitem__(self, step: int) -> np.ndarray:
+        """The indices of batch `step`, (batch_size,) or fewer."""
+        start = step * self.batch_size
+        return np.arange(start, min(start + self.batch_size, self.images))

@@ -1,0 +1,135 @@
+"""Downloading and preparing a data set by tensorflow-datasets, in a process of its own.
+
+TensorFlow is imported there only, so that the process that trains never has it.
+"""
+
+import concurrent.futures
+import importlib.util
+import subprocess
+import sys
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from glow_jax.config import DataConfig
+from glow_jax.errors import GlowError
+
+# Long enough for any answer, and short enough to leave ten seconds for the whole complaint.
+_TIMEOUT = 4
+# File names in a message; lsun has forty.
+_NAMED = 5
+
+# lsun's archives are opened by tensorflow-io, which stopped at TensorFlow 2.16.
+_CANNOT = {
+    "downsampled_imagenet": "its source is gone (tensorflow/datasets issue 4662)",
+    "lsun": "its archives cannot be opened any more (it takes tensorflow-io, which has no build "
+    "for today's TensorFlow)",
+}
+
+
+def prepare_apart(builder: Any, name: str, config: DataConfig) -> None:
+    """Download and prepare a data set in another process.
+
+    Args:
+        builder: its builder of tensorflow-datasets.
+        name: what the user calls it.
+        config: `dataroot` and `download` are used.
+
+    Raises:
+        GlowError: what is missing, and what to do.
+    """
+    missing = f"Data set {name} is not in {config.dataroot}"
+    base = name.partition("/")[0]
+    if base in _CANNOT:
+        raise GlowError(
+            f"{missing}, and {_CANNOT[base]}: put the same pictures into "
+            f"{Path(config.dataroot) / _whole_name(builder)}/train and test, or give --dataset "
+            "folder:PATH or an .npz file."
+        )
+    if not config.download:
+        raise GlowError(f"{missing}: leave --no_download out to have it downloaded and prepared.")
+    manual = manual_folder(config.dataroot)
+    if builder.MANUAL_DOWNLOAD_INSTRUCTIONS and not (manual.is_dir() and any(manual.iterdir())):
+        wanted = " ".join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split())
+        raise GlowError(f"{missing}, and its files must be put into {manual} by hand: {wanted}")
+    archives = _archives_to_download(builder, config.dataroot)
+    host = unreachable_host(list(archives))
+    tensorflow = importlib.util.find_spec("tensorflow") is not None
+    install = "preparing it takes TensorFlow: pip install -e '.[tfds]'"
+    if host:
+        names = sorted(set(filter(None, archives.values()))) or ["its archives"]
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        files = ", ".join(names[:_NAMED]) + more
+        raise GlowError(
+            f"{missing}, and {host} cannot be reached to download it: connect, or put {files} into "
+            f"{manual}{'' if tensorflow else f' ({install})'}; --preset digits needs no download."
+        )
+    if not tensorflow:
+        raise GlowError(f"{missing}, and {install}.")
+    _run(builder, name, config.dataroot)
+
+
+def manual_folder(dataroot: str) -> Path:
+    """Where archives that the user has fetched are looked for."""
+    return Path(dataroot) / "downloads" / "manual"
+
+
+def _archives_to_download(builder: Any, dataroot: str) -> dict[str, str]:
+    """File name by address, of what is neither downloaded nor put there by hand."""
+    from tensorflow_datasets.core.download.resource import get_dl_fname
+
+    downloads = Path(dataroot) / "downloads" / builder.name
+    manual = manual_folder(dataroot)
+    return {
+        url: info.filename or ""
+        for url, info in builder.url_infos.items()
+        if not (info.filename and (manual / info.filename).exists())
+        and not (downloads / get_dl_fname(url, info.checksum)).exists()
+    }
+
+
+def unreachable_host(urls: list[str]) -> str:
+    """The first host that does not answer within seconds, of those of `urls`; empty if all do."""
+    hosts = {}
+    for url in urls:
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme in ("http", "https"):
+            hosts.setdefault(parts.hostname, f"{parts.scheme}://{parts.netloc}/")
+    # Threads, because looking up a name has no timeout of its own.
+    pool = concurrent.futures.ThreadPoolExecutor(max(1, len(hosts)))
+    answers = {host: pool.submit(_answers, address) for host, address in hosts.items()}
+    concurrent.futures.wait(answers.values(), timeout=_TIMEOUT + 1)
+    pool.shutdown(wait=False)
+    return next((host for host, one in answers.items() if not (one.done() and one.result())), "")
+
+
+def _answers(address: str) -> bool:
+    request = urllib.request.Request(address, method="HEAD")
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT):
+            return True
+    except urllib.error.HTTPError as error:  # an answer, if not a friendly one
+        error.close()
+        return True
+    except OSError:
+        return False
+
+
+def _run(builder: Any, name: str, dataroot: str) -> None:
+    command = [sys.executable, "-m", "glow_jax.data.prepare", _whole_name(builder), dataroot]
+    print(f"Preparing {name} in {dataroot}, once.", file=sys.stderr)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode == 2 and done.stdout.strip():
+        raise GlowError(done.stdout.strip().splitlines()[-1])
+    if done.returncode:
+        ended = f"signal {-done.returncode}" if done.returncode < 0 else f"exit {done.returncode}"
+        raise GlowError(
+            f"Preparing {name} ended early ({ended}): run again, and it starts where it can."
+        )
+
+
+def _whole_name(builder: Any) -> str:
+    configuration = f"/{builder.builder_config.name}" if builder.builder_config else ""
+    return builder.name + configuration

@@ -1,0 +1,113 @@
+"""`python -m glow_jax.data.prepare NAME DATAROOT`: what the training program runs on the side.
+
+The only module that leads to TensorFlow.
+"""
+
+import contextlib
+import errno
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from glow_jax.data.preparation import manual_folder
+from glow_jax.errors import GlowError
+
+
+def prepare(builder: Any, dataroot: str) -> None:
+    """Download and prepare one data set, whole or not at all.
+
+    Args:
+        builder: its builder of tensorflow-datasets.
+        dataroot: where data sets live.
+
+    Raises:
+        GlowError: what went wrong; what is left behind does not trouble the next run.
+    """
+    import tensorflow_datasets as tfds
+
+    root = Path(dataroot)
+    settings = tfds.download.DownloadConfig(
+        manual_dir=manual_folder(dataroot), try_download_gcs=False
+    )
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with _alone(root / f".{builder.name}.lock"):
+            if builder.is_prepared():
+                return
+            _remove_leftovers(builder, root)
+            builder.download_and_prepare(download_dir=root / "downloads", download_config=settings)
+    except Exception as error:  # whatever a builder, an archive or TensorFlow raises
+        raise GlowError(_sentence(error, builder.name, root)) from error
+
+
+def _sentence(error: Exception, name: str, root: Path) -> str:
+    text = " ".join(str(error).split())
+    full = "No space left" in text or "Not enough disk space" in text
+    if full or (isinstance(error, OSError) and error.errno == errno.ENOSPC):
+        return f"The disk of {root} is full: make room to prepare {name}, and run again."
+    if isinstance(error, PermissionError):
+        return f"{error.filename or root} may not be written: give another --dataroot."
+    if isinstance(error, requests.RequestException):
+        return f"The download of {name} broke off ({type(error).__name__}): run again."
+    if type(error).__name__ == "NonMatchingChecksumError":
+        path = Path(text.partition("downloaded to ")[2].partition(", has wrong")[0])
+        mend = "replace or remove it" if path.parent == manual_folder(str(root)) else "run again"
+        return f"{path} is not the file that {name} is published as: {mend}."
+    # What remains is an archive that cannot be read, which would fail the next run as well.
+    removed = _remove(root / "downloads" / name)
+    again = "; what was downloaded is removed: run again to download it anew" if removed else ""
+    return f"Preparing {name} failed: {type(error).__name__}: {text[:300].rstrip('.')}{again}."
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Keep other processes that would prepare the same data set waiting."""
+    import fcntl  # absent on Windows, where array_record is too
+
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _remove_leftovers(builder: Any, root: Path) -> None:
+    """Remove what preparations that were cut short have left."""
+    for folder in Path(builder.data_dir).parent.glob("incomplete.*"):
+        _remove(folder)
+    for folder in (root / "downloads" / builder.name).glob("*.tmp.*"):
+        _remove(folder)
+
+
+def _remove(folder: Path) -> bool:
+    there = folder.exists()
+    shutil.rmtree(folder, ignore_errors=True)
+    return there
+
+
+def main(name: str, dataroot: str) -> None:
+    """Prepare a data set by its name; what goes wrong is one line of standard output."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder(name, data_dir=dataroot, file_format="array_record")
+    with contextlib.redirect_stdout(sys.stderr):
+        problem = _attempt(builder, dataroot)
+    if problem:
+        print(problem)
+        sys.exit(2)
+
+
+def _attempt(builder: Any, dataroot: str) -> str:
+    try:
+        prepare(builder, dataroot)
+    except GlowError as error:
+        return str(error)
+    return ""
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
