@@ -1,8 +1,9 @@
 """The README's table of digits: a trained Glow beside a Gaussian fitted to the same pixels.
 
-    python benchmarks/digits.py runs/digits
+python benchmarks/digits.py runs/digits --curve docs/digits_curve.png
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -10,16 +11,19 @@ from typing import Annotated
 import jax
 import numpy as np
 import tyro
+from matplotlib import pyplot
 from scipy.stats import multivariate_normal
 
 from glow_jax.checkpoint import load_run
 from glow_jax.cli import one_line_errors, parse
 from glow_jax.config import DataConfig
-from glow_jax.data import Split, load_dataset
+from glow_jax.data import load_dataset
+from glow_jax.data.dataset import Readable
 from glow_jax.dequantize import bits_per_dim, dequantize
 from glow_jax.evaluation.likelihood import make_likelihood
 from glow_jax.model import take_apart
 from glow_jax.parallel import DataParallel
+from glow_jax.training.logs import METRICS
 
 _DRAWS = 10
 
@@ -30,21 +34,35 @@ class Arguments:
 
     run: Annotated[Path, tyro.conf.Positional]
     """run folder of a Glow trained on digits"""
+    curve: Path | None = None
+    """PNG file to draw the run's bits/dim over epochs into"""
 
 
-def gaussian_bits_per_dim(train: Split, test: Split, *, n_bits: int) -> np.ndarray:
+def gaussian_bits_per_dim(train: Readable, test: Readable, *, n_bits: int) -> np.ndarray:
     """Bits/dim of each test image under a Gaussian fitted to the dequantised training pixels."""
 
-    def vectors(split: Split, seed: int) -> np.ndarray:
-        x = dequantize(split.images, jax.random.key(seed), n_bits=n_bits)
+    def vectors(split: Readable, seed: int) -> np.ndarray:
+        images = split[np.arange(len(split))].images
+        x = dequantize(images, jax.random.key(seed), n_bits=n_bits)
         return np.asarray(x, np.float64).reshape(len(split), -1)
 
     fitted = np.concatenate([vectors(train, seed) for seed in range(_DRAWS)])
-    gaussian = multivariate_normal(fitted.mean(axis=0), np.cov(fitted, rowvar=False))
-    height, width, channels = train.images.shape[1:]
+    gaussian = multivariate_normal(fitted.mean(axis=0), np.cov(fitted.T))
     draws = [gaussian.logpdf(vectors(test, _DRAWS + seed)) for seed in range(_DRAWS)]
     nats = np.mean(draws, axis=0)
-    return np.asarray(bits_per_dim(nats, (height, width, channels), n_bits=n_bits))
+    return np.asarray(bits_per_dim(nats, train.image_shape, n_bits=n_bits))
+
+
+def draw_curve(run: Path, path: Path) -> None:
+    """Draw bits/dim of all splits over epochs, from `metrics.jsonl`."""
+    rows = [json.loads(line) for line in (run / METRICS).read_text().splitlines()]
+    figure, axes = pyplot.subplots(figsize=(6, 3.5), layout="constrained")
+    for split in ("train", "validation", "test"):
+        values = [row[f"{split}_bits_per_dim"] for row in rows]
+        axes.plot([row["epoch"] for row in rows], values, label=split)
+    axes.set(xlabel="epoch", ylabel="bits/dim")
+    axes.legend()
+    figure.savefig(path, dpi=110)
 
 
 @one_line_errors
@@ -57,6 +75,8 @@ def main() -> None:
     likelihood = make_likelihood(parallel, parts.graph, run.config.model, batch_size=360)
     glow = likelihood(parallel.replicate((parts.params, parts.buffers)), digits.test, _DRAWS)
     gaussian = gaussian_bits_per_dim(digits.train, digits.test, n_bits=run.config.model.n_bits)
+    if arguments.curve is not None:
+        draw_curve(arguments.run, arguments.curve)
     print("| model | test bits/dim |\n|---|---|")
     print(f"| Gaussian, full covariance | {gaussian.mean():.3f} |")
     print(f"| Glow, step {run.step}, chosen by the validation split | {glow.mean:.3f} |")

@@ -100,9 +100,9 @@ def read(path: Path, optimizer_path: Path | None, given: layouts.Given) -> Conve
     except GlowError as error:
         raise GlowError(f"{path}: {error}") from error
     notes = list(checkpoint.notes)
-    if any(array.dtype == np.float64 for array in checkpoint.weights.values()):
-        if jnp.zeros(()).dtype != jnp.float64:
-            notes.append("Its float64 values are rounded to float32.")
+    is_wide = any(array.dtype == np.float64 for array in checkpoint.weights.values())
+    if is_wide and jnp.zeros(()).dtype != jnp.float64:
+        notes.append("Its float64 values are rounded to float32.")
     if moments is None:
         return Conversion(layout, found.values, model, config, None, 0, notes)
     settings = dataclasses.replace(config.optimizer, optimizer=moments.kind)

@@ -12,7 +12,7 @@ Every tensor is only copied, transposed or stacked, so the way there and back is
 """
 
 from collections.abc import Mapping
-from typing import cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -62,7 +62,7 @@ _TOP = {
     "classifier.logs": "project_class.logs",
 }
 
-Path = tuple[str | int, ...]
+Path = tuple[Any, ...]
 
 
 def step_layer(config: ModelConfig, level: int, step: int) -> int:
@@ -74,7 +74,7 @@ def _keys(path: Path, config: ModelConfig) -> list[str]:
     """The PyTorch keys of a JAX array: K for an array of stacked steps, one for another."""
     if path[0] != "levels":
         return [_TOP[".".join(map(str, path))]]
-    level, part, name = cast(int, path[1]), path[2], ".".join(map(str, path[3:]))
+    level, part, name = path[1], path[2], ".".join(map(str, path[3:]))
     if part == "split":
         return [f"flow.layers.{step_layer(config, level, config.K)}.{_SPLIT[name]}"]
     layers = [step_layer(config, level, step) for step in range(config.K)]

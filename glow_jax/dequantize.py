@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from glow_jax.errors import GlowError, InputTypeError
+from glow_jax.typing import Array
 
 # Multiples of 2^-24 in [-0.5, 0.5) are exact in float32, and so is adding 0.5 to them: noise on
 # this grid can never be rounded up into the next bin.
@@ -18,7 +19,7 @@ def check_n_bits(n_bits: int) -> None:
         raise GlowError(f"n_bits is {n_bits}; an 8-bit image can be read with 1 to 8 bits.")
 
 
-def example_keys(seed: int, draw: jax.Array | int, indices: jax.Array) -> jax.Array:
+def example_keys(seed: int, draw: Array | int, indices: Array) -> jax.Array:
     """One key per image, a function of seed, draw and the image's index: (B,) -> (B,).
 
     With these, no image's noise depends on the batch or the device that it is in.
@@ -27,7 +28,7 @@ def example_keys(seed: int, draw: jax.Array | int, indices: jax.Array) -> jax.Ar
     return jax.vmap(lambda index: jax.random.fold_in(key, index))(indices)
 
 
-def dequantize(pixels: jax.Array, keys: jax.Array, *, n_bits: int = 8) -> jax.Array:
+def dequantize(pixels: Array, keys: Array, *, n_bits: int = 8) -> jax.Array:
     """Turn pixels into continuous values by uniform noise inside each pixel's bin.
 
     x = floor(pixels / 2^(8 - n_bits)) / 2^n_bits - 0.5 + u,   u ~ U[0, 1 / 2^n_bits)
@@ -51,8 +52,9 @@ def dequantize(pixels: jax.Array, keys: jax.Array, *, n_bits: int = 8) -> jax.Ar
     check_n_bits(n_bits)
     if pixels.dtype != jnp.uint8:
         raise InputTypeError(f"dequantize takes uint8 pixels, not {pixels.dtype}.")
-    typed = jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)
-    keys = keys if typed else jax.random.wrap_key_data(keys)
+    keys = jnp.asarray(keys)
+    if not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
+        keys = jax.random.wrap_key_data(keys)
 
     noise_bits = _GRID_BITS - n_bits
 
@@ -72,7 +74,7 @@ def dequantize(pixels: jax.Array, keys: jax.Array, *, n_bits: int = 8) -> jax.Ar
     return ((bins << noise_bits) + noise).astype(jnp.float32) * 2.0**-_GRID_BITS - 0.5
 
 
-def to_pixels(x: jax.Array, *, n_bits: int = 8) -> jax.Array:
+def to_pixels(x: Array, *, n_bits: int = 8) -> jax.Array:
     """Turn continuous values into pixels: the bin that each value lies in.
 
     Args:
@@ -94,9 +96,7 @@ def to_pixels(x: jax.Array, *, n_bits: int = 8) -> jax.Array:
     return jnp.round(bins * (255 / top)).astype(jnp.uint8)
 
 
-def bits_per_dim(
-    log_prob: jax.Array, image_shape: tuple[int, int, int], *, n_bits: int = 8
-) -> jax.Array:
+def bits_per_dim(log_prob: Array, image_shape: tuple[int, int, int], *, n_bits: int = 8) -> Array:
     """Bits per dimension of quantised images: (n_bits log 2 - log p(x) / D) / log 2.
 
     Args:

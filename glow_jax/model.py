@@ -16,6 +16,7 @@ from glow_jax.config import ModelConfig
 from glow_jax.errors import GlowError, InputTypeError
 from glow_jax.flow import Level
 from glow_jax.layers import DiagonalGaussian, TopPrior, ZeroLinear
+from glow_jax.typing import Array
 
 
 class Code(NamedTuple):
@@ -75,7 +76,7 @@ class Glow(nnx.Module):
         )
         self.classifier = None if classes is None else ZeroLinear(top[-1], classes)
 
-    def encode(self, x: jax.Array, y: jax.Array | None = None) -> Code:
+    def encode(self, x: Array, y: Array | None = None) -> Code:
         """Map images to latents, with their log-likelihood.
 
         Args:
@@ -92,17 +93,17 @@ class Glow(nnx.Module):
         self._check_labels(y, x.shape[0])
         return _encode(self, x, y)
 
-    def log_prob(self, x: jax.Array, y: jax.Array | None = None) -> jax.Array:
+    def log_prob(self, x: Array, y: Array | None = None) -> jax.Array:
         """Log-density of images in nats, (B,); arguments as for `encode`."""
         return self.encode(x, y).log_prob
 
     def decode(
         self,
-        latents: tuple[jax.Array | None, ...],
-        y: jax.Array | None = None,
+        latents: tuple[Array | None, ...],
+        y: Array | None = None,
         *,
-        key: jax.Array | None = None,
-        temperature: float | jax.Array = 1.0,
+        key: Array | None = None,
+        temperature: float | Array = 1.0,
     ) -> jax.Array:
         """Map latents to images: the exact inverse of `encode`.
 
@@ -121,7 +122,7 @@ class Glow(nnx.Module):
         batch = self._check_latents(latents)
         self._check_labels(y, batch)
         draws = any(latent is None for latent in latents)
-        takes_means = not isinstance(temperature, jax.Array) and temperature == 0
+        takes_means = not isinstance(temperature, Array) and temperature == 0
         if draws and key is None and not takes_means:
             raise GlowError(
                 "decode draws the latents that are None: give it a key, or temperature=0 for their "
@@ -129,7 +130,7 @@ class Glow(nnx.Module):
             )
         return _decode(self, tuple(latents), y, key, temperature)
 
-    def decode_noise(self, noise: tuple[jax.Array, ...], y: jax.Array | None = None) -> jax.Array:
+    def decode_noise(self, noise: tuple[Array, ...], y: Array | None = None) -> jax.Array:
         """Map unit-normal coordinates to images: the exact inverse of `encode(x, y).noise`.
 
         Raises:
@@ -142,11 +143,11 @@ class Glow(nnx.Module):
 
     def sample(
         self,
-        key: jax.Array,
+        key: Array,
         n: int,
         *,
-        temperature: float | jax.Array = 1.0,
-        y: jax.Array | None = None,
+        temperature: float | Array = 1.0,
+        y: Array | None = None,
     ) -> jax.Array:
         """Draw `n` images: `decode_noise` of normal draws scaled by `temperature`.
 
@@ -167,7 +168,7 @@ class Glow(nnx.Module):
         self._check_labels(y, n)
         return _sample(self, key, n, temperature, y)
 
-    def classify(self, latents: tuple[jax.Array | None, ...]) -> jax.Array:
+    def classify(self, latents: tuple[Array | None, ...]) -> jax.Array:
         """Logits of the classes, (B, classes), from the pooled top latent of a conditional model.
 
         Raises:
@@ -181,7 +182,7 @@ class Glow(nnx.Module):
             raise GlowError("classify needs the top latent, the last of latents; it is None.")
         return _classify(self, top)
 
-    def _check_images(self, x: jax.Array) -> None:
+    def _check_images(self, x: Array) -> None:
         if x.dtype not in (jnp.float32, jnp.float64):
             raise InputTypeError(
                 f"encode takes float32 or float64 images in about [-0.5, 0.5), not {x.dtype}; "
@@ -193,7 +194,7 @@ class Glow(nnx.Module):
                 f", the size this model was built for, not {tuple(x.shape)}."
             )
 
-    def _check_labels(self, y: jax.Array | None, batch: int) -> None:
+    def _check_labels(self, y: Array | None, batch: int) -> None:
         if not self.config.y_condition:
             if y is not None:
                 raise GlowError("Labels y were given to a model built without y_condition.")
@@ -205,7 +206,7 @@ class Glow(nnx.Module):
                 f"{(batch, self.config.y_classes)} are needed (jax.nn.one_hot makes them)."
             )
 
-    def _check_latents(self, latents: tuple[jax.Array | None, ...]) -> int:
+    def _check_latents(self, latents: tuple[Array | None, ...]) -> int:
         """Check the shapes of all latents that are given; return their batch size."""
         shapes = self.config.latent_shapes
         if len(latents) != len(shapes):
@@ -303,7 +304,7 @@ def _classify(model: Glow, top: jax.Array) -> jax.Array:
     return model.classifier(jnp.mean(top, axis=(1, 2)))
 
 
-def initialise_actnorm(model: Glow, x: jax.Array, y: jax.Array | None = None) -> Glow:
+def initialise_actnorm(model: Glow, x: Array, y: Array | None = None) -> Glow:
     """Data-dependent initialisation of every actnorm, in one pass over one batch.
 
     Each actnorm is set from what reaches it through those before it, so that it gives zero mean and

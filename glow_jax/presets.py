@@ -1,6 +1,106 @@
 """Named sets of defaults: `python train.py --preset NAME`, each with what it should reach."""
 
+from dataclasses import dataclass
+from typing import Literal
+
 from glow_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TrainingConfig
+from glow_jax.data.catalogue import CATALOGUE
+
+
+@dataclass(frozen=True)
+class Published:
+    """An architecture of Kingma & Dhariwal 2018 (appendix), and what it reached.
+
+    Attributes:
+        dataset: a name in the table of data sets, which decides n_bits and augmentation.
+        image_size: side of the images.
+        K: steps of flow in each level.
+        L: levels.
+        flow_coupling: additive or affine.
+        bits_per_dim: published for the test split; None where nothing is.
+        source: whose figure it is, and where today's images differ from those it is for.
+        batch_size: images in an update.
+    """
+
+    dataset: str
+    image_size: int
+    K: int
+    L: int
+    flow_coupling: Literal["additive", "affine"]
+    bits_per_dim: float | None
+    source: str
+    batch_size: int = 64
+
+    def config(self, name: str) -> Config:
+        """A run of these settings; all others are Glow-PyTorch's."""
+        entry = CATALOGUE[self.dataset]
+        return Config(
+            preset=name,
+            model=ModelConfig(
+                K=self.K,
+                L=self.L,
+                flow_coupling=self.flow_coupling,
+                n_bits=entry.n_bits,
+                image_shape=(self.image_size, self.image_size, entry.image_shape[2]),
+                y_classes=entry.classes,
+            ),
+            data=DataConfig(dataset=self.dataset, image_size=self.image_size),
+            training=TrainingConfig(
+                batch_size=self.batch_size, eval_batch_size=min(512, 8 * self.batch_size)
+            ),
+        )
+
+
+_PAPER = "Kingma & Dhariwal 2018"
+_IMAGENET = (
+    f"{_PAPER}. The images of van den Oord et al. 2016 can no longer be downloaded; those that "
+    "image-net.org gives out are resized otherwise, and their figures are not comparable."
+)
+
+# data set, size, K, L, coupling, bits/dim, where from
+PUBLISHED: dict[str, Published] = {
+    "cifar10": Published(
+        "cifar10", 32, 32, 3, "affine", 3.35, f"{_PAPER}; 3.39 by Glow-PyTorch, of these settings."
+    ),
+    "cifar10-qualitative": Published(
+        "cifar10", 32, 32, 3, "additive", None, "For samples rather than likelihood."
+    ),
+    "svhn": Published(
+        "svhn_cropped", 32, 32, 3, "affine", None, "Glow-PyTorch's settings; no figure published."
+    ),
+    "imagenet32": Published("downsampled_imagenet", 32, 48, 3, "affine", 4.09, _IMAGENET),
+    "imagenet64": Published("downsampled_imagenet", 64, 48, 4, "affine", 3.81, _IMAGENET),
+    "celeba64": Published(
+        "celeb_a", 64, 32, 3, "affine", None, "Cropped as by Dinh et al. 2017; no figure of Glow's."
+    ),
+    "celeba256": Published(
+        "celeb_a_hq",
+        256,
+        32,
+        6,
+        "additive",
+        1.03,
+        f"{_PAPER}, at 5 bits. Its test split is not published: a tenth of the 30,000 images is "
+        "held out here, as many as there, but others.",
+        batch_size=40,
+    ),
+    "lsun64": Published(
+        "lsun",
+        64,
+        48,
+        3,
+        "affine",
+        2.38,
+        f"{_PAPER}, bedrooms. tensorflow-datasets can no longer open the archives: export the "
+        "pictures, whose side is then resized to 96 here.",
+    ),
+    "fashion_mnist": Published(
+        "fashion_mnist", 32, 32, 3, "affine", None, "Padded as MNIST is; no figure of Glow's."
+    ),
+    "mnist": Published(
+        "mnist", 32, 32, 3, "affine", 1.05, "Reported of Glow by Grathwohl et al. 2019."
+    ),
+}
 
 PRESETS: dict[str, Config] = {
     # The quick start: scikit-learn's digits, in minutes on two CPU cores.
@@ -11,4 +111,5 @@ PRESETS: dict[str, Config] = {
         optimizer=OptimizerConfig(lr=2e-3, warmup=5, ema_decay=0.99, max_grad_norm=50),
         training=TrainingConfig(batch_size=64, epochs=60, n_init_batches=8, eval_batch_size=360),
     ),
+    **{name: row.config(name) for name, row in PUBLISHED.items()},
 }

@@ -359,7 +359,7 @@ def test_zero_layers_start_at_zero_and_scale_by_exp_3_logs() -> None:
 CONVOLUTIONS = {"few_to_many": (2, 7), "many_to_few": (7, 2), "one": (1, 1)}
 
 
-def correlate(x: np.ndarray, kernel: np.ndarray, fill: float = 0.0) -> np.ndarray:
+def correlate(x: np.ndarray, kernel: np.ndarray, fill: int = 0) -> np.ndarray:
     """A padded 3x3 convolution by scipy, one pair of channels at a time."""
     y = np.zeros((*x.shape[:3], kernel.shape[3]))
     for b, i, o in np.ndindex(x.shape[0], *kernel.shape[2:]):
@@ -422,7 +422,7 @@ def test_padding_with_ones(channels: Any, name: Any, randomise: Any, x64: None) 
     with formulation(name):
         y = layer(x)
     kernel, bias, logs = (np.asarray(p[...]) for p in (layer.kernel, layer.bias, layer.logs))
-    expected = (correlate(np.asarray(x), kernel, fill=1.0) + bias) * np.exp(3 * logs)
+    expected = (correlate(np.asarray(x), kernel, fill=1) + bias) * np.exp(3 * logs)
     np.testing.assert_allclose(y, expected, rtol=0, atol=1e-12)
 
 

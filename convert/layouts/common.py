@@ -111,7 +111,7 @@ def image_channels(sizes: Iterable[tuple[int, int]]) -> int:
 
 
 def lu_levels(keys: Iterable[tuple[int, bool]], L: int) -> tuple[bool, tuple[int, ...]]:
-    """`LU_decomposed` and `plain_levels`, from (level, whether LU) of every 1x1 convolution's key."""
+    """`LU_decomposed` and `plain_levels`, from (level, whether LU) of every key of a 1x1."""
     by_level: dict[int, list[bool]] = {level: [] for level in range(L)}
     for level, is_lu in keys:
         by_level[level].append(is_lu)

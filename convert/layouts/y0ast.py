@@ -1,7 +1,6 @@
 """The layout of y0ast/Glow-PyTorch, in which the published weights are: the hub of all others."""
 
 import re
-from bisect import bisect
 from collections.abc import Callable, Mapping
 from typing import Literal
 
@@ -128,31 +127,26 @@ def _infer(
 def _count(
     steps: list[int], splits: list[int], shapes: Mapping[str, Shape], spell: Callable[[str], str]
 ) -> tuple[int, int]:
-    """K and L, from the numbers of the layers that are steps and splits."""
-    counts = [0] * (len(splits) + 1)
-    for layer in steps:
-        counts[bisect(splits, layer)] += 1
-    L = len(counts)
+    """K and L, from the numbers of the layers that are steps and splits, which leave no gaps."""
 
     def key_of(layer: int) -> str:
         return spell(next(key for key in shapes if key.startswith(f"flow.layers.{layer}.")))
 
-    if 0 not in counts:
-        starts = [next(i for i in steps if bisect(splits, i) == level) for level in range(L)]
-        K = check_steps(counts, [key_of(layer) for layer in starts])
-        wanted = {level * (K + 2) + 1 + step for level in range(L) for step in range(K)}
-        wanted |= {level * (K + 2) + K + 1 for level in range(L - 1)}
-        wrong = sorted({*steps, *splits} - wanted)
-        if not wrong:
-            return K, L
-        raise GlowError(
-            f"Key {key_of(wrong[0])!r} has no place among the layers of {L} levels of {K} steps: "
-            "layers are missing, or numbered in another way."
-        )
-    raise GlowError(
-        f"A level has no steps of flow: the keys of layers are {', '.join(map(str, steps))} for "
-        f"steps and {', '.join(map(str, splits))} for splits."
-    )
+    counts, starts = [], [1, *(split + 2 for split in splits)]
+    for level, start in enumerate(starts):
+        split = splits[level] if level < len(splits) else None
+        layers = [layer for layer in steps if layer >= start - 1 and layer < (split or layer + 1)]
+        found = [*layers, *([] if split is None else [split])]
+        for wanted, layer in enumerate(found, start):
+            if layer != wanted:
+                raise GlowError(
+                    f"Key {key_of(layer)!r} has no place in the model that the others make: layers "
+                    "before it are missing."
+                )
+        if not layers:
+            raise GlowError(f"Key 'flow.layers.{start}.actnorm.bias' is missing: a level is empty.")
+        counts.append(len(layers))
+    return check_steps(counts, [key_of(start) for start in starts]), len(counts)
 
 
 def _actnorm_scale(given: Given) -> float:

@@ -62,7 +62,8 @@ def load_npz(config: DataConfig) -> Dataset:
     path = Path(config.dataset)
     names = ("images", "labels", "test_images", "test_labels")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here, because np.load leaves a damaged file open.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             size = sum(_bytes(path, name) for name in ("images", "test_images") if name in file)
             if size > config.memory_limit * 1e9:
                 raise GlowError(

@@ -56,7 +56,8 @@ CATALOGUE: dict[str, Entry] = {
     "celeb_a": Entry("celeb_a", (64, 64, 3), 40, flips=True, labels="attributes", centre=148),
     "celeb_a_hq": Entry("celeb_a_hq/256", (256, 256, 3), 0, flips=True, n_bits=5, test=""),
     "lsun": Entry("lsun/bedroom", (64, 64, 3), 0, flips=True, test="validation", random_crop_of=96),
-    "downsampled_imagenet": Entry("downsampled_imagenet/32x32", (32, 32, 3), 0, test="validation"),
+    # At 32 or at 64, so that --image_size has to say.
+    "downsampled_imagenet": Entry("downsampled_imagenet", (0, 0, 3), 0, test="validation"),
 }
 
 ALIASES = {"svhn": "svhn_cropped"}

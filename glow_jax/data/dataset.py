@@ -124,6 +124,8 @@ class Dataset:
                 raise GlowError(
                     f"{where}: images of {split.image_shape} among others of {self.image_shape}."
                 )
+            if split.multi_hot != self.multi_hot:
+                raise GlowError(f"{where}: labels are class numbers in one split, not in another.")
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -184,8 +186,10 @@ def _assemble(part: Split, indices: np.ndarray, classes: int, draw: tuple[int, .
 
 def hold_out(split: Readable, fraction: float) -> tuple[Readable, Readable]:
     """Split off a validation set, always the same one: what remains, and what is held out."""
-    order = np.random.default_rng(0).permutation(len(split))
     held_out = round(fraction * len(split))
+    if not held_out:  # the usual case, which should not copy gigabytes
+        return split, split.subset(np.arange(0))
+    order = np.random.default_rng(0).permutation(len(split))
     return split.subset(np.sort(order[held_out:])), split.subset(np.sort(order[:held_out]))
 
 

@@ -21,7 +21,7 @@ _TIMEOUT = 4
 # File names in a message; lsun has forty.
 _NAMED = 5
 
-# lsun's archives are opened by tensorflow-io, which stopped at TensorFlow 2.16.
+# Said before anything is downloaded: lsun's archives are 43 GB.
 _CANNOT = {
     "downsampled_imagenet": "its source is gone (tensorflow/datasets issue 4662)",
     "lsun": "its archives cannot be opened any more (it takes tensorflow-io, which has no build "
@@ -29,13 +29,14 @@ _CANNOT = {
 }
 
 
-def prepare_apart(builder: Any, name: str, config: DataConfig) -> None:
+def prepare_apart(builder: Any, name: str, config: DataConfig, pictures: Path) -> None:
     """Download and prepare a data set in another process.
 
     Args:
         builder: its builder of tensorflow-datasets.
         name: what the user calls it.
         config: `dataroot` and `download` are used.
+        pictures: where the user may put pictures instead.
 
     Raises:
         GlowError: what is missing, and what to do.
@@ -45,8 +46,7 @@ def prepare_apart(builder: Any, name: str, config: DataConfig) -> None:
     if base in _CANNOT:
         raise GlowError(
             f"{missing}, and {_CANNOT[base]}: put the same pictures into "
-            f"{Path(config.dataroot) / _whole_name(builder)}/train and test, or give --dataset "
-            "folder:PATH or an .npz file."
+            f"{pictures}/train and test, or give --dataset folder:PATH or an .npz file."
         )
     if not config.download:
         raise GlowError(f"{missing}: leave --no_download out to have it downloaded and prepared.")
@@ -118,7 +118,9 @@ def _answers(address: str) -> bool:
 
 
 def _run(builder: Any, name: str, dataroot: str) -> None:
-    command = [sys.executable, "-m", "glow_jax.data.prepare", _whole_name(builder), dataroot]
+    configuration = f"/{builder.builder_config.name}" if builder.builder_config else ""
+    whole_name = builder.name + configuration
+    command = [sys.executable, "-m", "glow_jax.data.prepare", whole_name, dataroot]
     print(f"Preparing {name} in {dataroot}, once.", file=sys.stderr)
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode == 2 and done.stdout.strip():
@@ -128,8 +130,3 @@ def _run(builder: Any, name: str, dataroot: str) -> None:
         raise GlowError(
             f"Preparing {name} ended early ({ended}): run again, and it starts where it can."
         )
-
-
-def _whole_name(builder: Any) -> str:
-    configuration = f"/{builder.builder_config.name}" if builder.builder_config else ""
-    return builder.name + configuration

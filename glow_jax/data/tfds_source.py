@@ -48,7 +48,7 @@ def load_tfds(config: DataConfig) -> Dataset:
         builder = _open(entry.builder if entry else name, config.dataroot)
     _check_features(builder, name)
     if not builder.is_prepared():
-        prepare_apart(builder, name, config)
+        prepare_apart(builder, name, config, pictures)
         builder = _open(entry.builder if entry else name, config.dataroot)
     entry = entry or _entry_of(builder, name)
     decoded_size, crop = sizes(entry, config.image_size, name)
@@ -117,8 +117,10 @@ def _set_aside_if_damaged(builder: Any) -> bool:
     """Move prepared files that cannot be opened out of the way of a new preparation."""
     try:
         for split, info in builder.info.splits.items():
-            if len(builder.as_data_source(split)) != info.num_examples:
-                raise ValueError(f"split {split} is incomplete")
+            source = builder.as_data_source(split)
+            # The last example of each file: files are opened when they are read from.
+            for end in np.cumsum(info.shard_lengths):
+                source[int(end) - 1]
     except NotImplementedError:
         raise GlowError(
             f"{builder.data_dir} was prepared in another format than array_record: give another "
@@ -183,7 +185,13 @@ class PreparedPictures:
 
     def __getitem__(self, indices: np.ndarray) -> Split:
         """The pictures at `indices`, and their labels."""
-        examples = self._source.__getitems__([int(index) for index in indices])
+        try:
+            examples = self._source.__getitems__([int(index) for index in indices])
+        except RuntimeError as error:  # array_record's for whatever its checksums do not match
+            raise GlowError(
+                f"{self.directory} is damaged ({_first_line(error)}): remove it, and the next run "
+                "prepares it anew."
+            ) from None
         images = np.empty((len(examples), *self.image_shape), np.uint8)
         for place, example in zip(images, examples, strict=True):
             place[:] = self._pixels(example["image"])

@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 
 from glow_jax.config import ModelConfig
-from glow_jax.data.dataset import Split, batches_in_order
+from glow_jax.data.dataset import Readable, batches_in_order
 from glow_jax.dequantize import bits_per_dim, dequantize, example_keys
 from glow_jax.model import put_together
 from glow_jax.parallel import DataParallel
@@ -75,7 +75,7 @@ def make_likelihood(
     shares = np.array([np.prod(shape) for shape in config.latent_shapes]) / config.dimensions
 
     def likelihood(
-        replicated: Any, split: Split, draws: int = 1, progress: Progress = lambda _: None
+        replicated: Any, split: Readable, draws: int = 1, progress: Progress = lambda _: None
     ) -> Likelihood:
         total = np.zeros(len(split))
         by_level = np.zeros((len(split), config.L))
@@ -116,7 +116,7 @@ def make_reconstruction(
     run = parallel.per_example(of_batch)
 
     def reconstruction(
-        replicated: Any, split: Split, progress: Progress = lambda _: None
+        replicated: Any, split: Readable, progress: Progress = lambda _: None
     ) -> dict[str, float]:
         worst = np.zeros(2)
         pad_to = min(batch_size, len(split))

@@ -1,6 +1,7 @@
 """What a run leaves behind to be read: metrics.jsonl and TensorBoard."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -36,13 +37,12 @@ class Logs:
         """Flush and close."""
         self._board.close()
 
-    def scalars(self, values: dict[str, float | int | None]) -> None:
-        """Write one line of metrics, and its numbers to TensorBoard; `values` has a step."""
+    def scalars(self, *, epoch: int, step: int, values: Mapping[str, float | None]) -> None:
+        """Write one line of metrics, and its numbers to TensorBoard."""
         with self._path.open("a") as file:
-            file.write(json.dumps(values) + "\n")
-        step = values["step"]
+            file.write(json.dumps({"epoch": epoch, "step": step, **values}) + "\n")
         for name, value in values.items():
-            if value is not None and name not in ("step", "epoch"):
+            if value is not None:
                 self._board.add_scalar(name, value, step)
 
     def picture(self, name: str, pixels: np.ndarray, step: int) -> None:

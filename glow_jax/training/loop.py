@@ -23,7 +23,7 @@ from glow_jax.checkpoint import (
     write_config,
 )
 from glow_jax.config import Config
-from glow_jax.data.dataset import Batch, Dataset, Split, hold_out, to_batch, training_batches
+from glow_jax.data.dataset import Batch, Dataset, Readable, hold_out, to_batch, training_batches
 from glow_jax.errors import GlowError
 from glow_jax.evaluation.diagnosis import first_nonfinite_layer
 from glow_jax.evaluation.likelihood import make_likelihood
@@ -33,7 +33,7 @@ from glow_jax.model import Glow, initialise_actnorm, put_together, take_apart
 from glow_jax.parallel import DataParallel, mean_over_devices
 from glow_jax.training.logs import Logs
 from glow_jax.training.optimizer import learning_rate, make_optimizer
-from glow_jax.training.step import TrainState, make_train_step, new_state, prepare_images
+from glow_jax.training.step import Metrics, TrainState, make_train_step, new_state, prepare_images
 
 _SKIPS_THAT_STOP = 10
 _SAMPLES = 64
@@ -115,8 +115,8 @@ def train(config: Config, dataset: Dataset) -> None:
             seconds = time.perf_counter() - started
             state = parallel.gather(replicated)
             at = int(state.step)
-            shown = replicated.params if state.average is None else replicated.average
-            weights = (shown, replicated.buffers)
+            params = replicated.params if replicated.average is None else replicated.average
+            weights = (params, replicated.buffers)
             test = likelihood(weights, dataset.test).mean
             validated = likelihood(weights, validation).mean if len(validation) else None
             pixels = _samples(graph, parallel.gather(weights))
@@ -124,18 +124,18 @@ def train(config: Config, dataset: Dataset) -> None:
             rate = count * config.training.batch_size / seconds
             logs.picture("samples", pixels, at)
             logs.scalars(
-                {
-                    "epoch": epoch + 1,
-                    "step": at,
+                epoch=epoch + 1,
+                step=at,
+                values={
                     "train_loss": float(np.mean([loss for loss, _ in losses])),
                     "train_bits_per_dim": float(np.mean([bits for _, bits in losses])),
                     "validation_bits_per_dim": validated,
                     "test_bits_per_dim": test,
-                    "learning_rate": float(schedule(at - 1 - int(state.skipped))),
+                    "learning_rate": float(jnp.asarray(schedule(at - 1 - int(state.skipped)))),
                     "skipped_updates": int(state.skipped),
                     "images_per_second": rate,
                     "seconds": seconds,
-                }
+                },
             )
             _save(checkpoints, graph, state, validated)
             checked = "" if validated is None else f"  validation {validated:.3f}"
@@ -161,9 +161,9 @@ def _run_epoch(
     """Run `count` steps; return the state and each step's finite (loss, bits/dim)."""
     started = time.perf_counter()
     losses: list[tuple[float, float]] = []
-    pending: tuple | None = None
+    pending: tuple[Metrics, Batch] | None = None
 
-    def read(metrics, batch: Batch, done: int) -> None:
+    def read(metrics: Metrics, batch: Batch, done: int) -> None:
         """Look at a step's metrics one step late, so that the device never waits for it."""
         values = parallel.gather(metrics)
         in_a_row = int(values.skipped_in_a_row)
@@ -262,7 +262,7 @@ def _resolve(config: Config, dataset: Dataset) -> Config:
 
 
 def _check_sizes(
-    config: Config, train_split: Split, validation: Split, parallel: DataParallel
+    config: Config, train_split: Readable, validation: Readable, parallel: DataParallel
 ) -> None:
     training, images = config.training, len(train_split)
     if config.data.validation and not len(validation):
@@ -310,7 +310,7 @@ def _prepare_folder(folder: Path, config: Config) -> None:
 def _starting_state(
     config: Config,
     optimizer: optax.GradientTransformation,
-    train_split: Split,
+    train_split: Readable,
     dataset: Dataset,
     folder: Path,
 ) -> tuple[nnx.GraphDef, TrainState]:
@@ -348,7 +348,7 @@ def _starting_state(
     return parts.graph, state
 
 
-def _initial_model(config: Config, train_split: Split, dataset: Dataset) -> Glow:
+def _initial_model(config: Config, train_split: Readable, dataset: Dataset) -> Glow:
     """A new model, its actnorms initialised from the first batches of training."""
     seed, count = config.training.seed, config.training.n_init_batches * config.training.batch_size
     order = np.random.default_rng((seed, 0)).permutation(len(train_split))

@@ -1,5 +1,7 @@
 """How a gradient becomes an update: as PyTorch's Adamax with L2 weight decay does it."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -18,8 +20,8 @@ def learning_rate(config: OptimizerConfig, updates_per_epoch: int) -> optax.Sche
         updates_per_epoch: turns the number of updates done into an epoch, from 0.
     """
 
-    def schedule(updates: jax.Array) -> jax.Array:
-        epoch = updates // updates_per_epoch
+    def schedule(count: jax.typing.ArrayLike) -> jax.Array:
+        epoch = jnp.asarray(count) // updates_per_epoch
         return config.lr * jnp.minimum(1.0, (epoch + 1) / max(config.warmup, 1.0))
 
     return schedule
@@ -41,14 +43,14 @@ def make_optimizer(config: OptimizerConfig, updates_per_epoch: int) -> optax.Gra
     )
 
 
-def update_average(average: object, params: object, decay: float, updates: jax.Array) -> object:
+def update_average(average: Any, params: Any, decay: float, updates: jax.Array) -> Any:
     """The exponential moving average of the parameters after `updates` updates.
 
     Early on, when the average would mostly hold the initial values, it forgets faster.
     """
-    decay = jnp.minimum(decay, (1 + updates) / (10 + updates))
+    factor = jnp.minimum(decay, (1 + updates) / (10 + updates))
 
     def move(old: jax.Array, new: jax.Array) -> jax.Array:
-        return (decay * old + (1 - decay) * new).astype(old.dtype)
+        return (factor * old + (1 - factor) * new).astype(old.dtype)
 
     return jax.tree.map(move, average, params)

@@ -1,7 +1,7 @@
 """One training step as a pure function: pixels in, updated parameters out."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,7 @@ from glow_jax.data.augmentation import augment
 from glow_jax.dequantize import bits_per_dim, dequantize, example_keys
 from glow_jax.model import Glow, Parts, put_together
 from glow_jax.training.optimizer import update_average
-
-_T = TypeVar("_T")
+from glow_jax.typing import Array
 
 
 class TrainState(NamedTuple):
@@ -68,9 +67,7 @@ def new_state(parts: Parts, optimizer: optax.GradientTransformation, config: Con
     )
 
 
-def loss_function(
-    model: Glow, x: jax.Array, y: jax.Array, config: Config
-) -> tuple[jax.Array, jax.Array]:
+def loss_function(model: Glow, x: Array, y: Array, config: Config) -> tuple[jax.Array, jax.Array]:
     """Mean bits/dim, plus y_weight times the classification loss of conditional models.
 
     The classification loss is, in nats, the cross entropy, or for multi-hot labels the sigmoid
@@ -100,7 +97,7 @@ def loss_function(
 
 
 def prepare_images(
-    images: jax.Array, draw: jax.Array | int, indices: jax.Array, config: Config, *, flips: bool
+    images: Array, draw: Array | int, indices: Array, config: Config, *, flips: bool
 ) -> jax.Array:
     """Augment and dequantize: uint8 to float32, (B, H, W, C).
 
@@ -109,7 +106,7 @@ def prepare_images(
     keys = example_keys(config.training.seed, draw, indices)
     if config.data.augment:
         augment_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
-        images = augment(images, augment_keys, flips=flips)
+        images = augment(jnp.asarray(images), augment_keys, flips=flips)
     return dequantize(images, keys, n_bits=config.model.n_bits)
 
 
@@ -119,7 +116,7 @@ def make_train_step(
     config: Config,
     *,
     flips: bool,
-    mean: Callable[[_T], _T] = lambda tree: tree,
+    mean: Callable[[Any], Any] = lambda tree: tree,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """Build the step: augment, dequantize, loss, gradient, update.
 
@@ -155,7 +152,7 @@ def make_train_step(
         if average is not None:
             average = update_average(average, params, config.optimizer.ema_decay, state.step)
 
-        def keep_if_finite(new: _T, old: _T) -> _T:
+        def keep_if_finite(new: Any, old: Any) -> Any:
             return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
 
         skipped_in_a_row = jnp.where(finite, 0, state.skipped_in_a_row + 1)

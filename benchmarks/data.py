@@ -1,0 +1,153 @@
+"""How fast images are read, beside how fast a small model trains on them.
+
+    python benchmarks/data.py --dataset fashion_mnist --image_size 32
+    python benchmarks/data.py --dataset jpegs --n_workers 2     (2,000 JPEGs that it writes itself)
+
+Prints a table in Markdown: images a second of the pipeline alone, in memory and streamed, of the
+training step alone, and of training fed by each pipeline. Seconds to the first batch say how long a
+start takes.
+"""
+
+import dataclasses
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from PIL import Image
+
+from glow_jax.cli import one_line_errors, parse
+from glow_jax.config import Config, DataConfig, ModelConfig, TrainingConfig
+from glow_jax.data import load_dataset
+from glow_jax.data.dataset import Batch, Dataset, training_batches
+from glow_jax.model import Glow, take_apart
+from glow_jax.training.optimizer import make_optimizer
+from glow_jax.training.step import make_train_step, new_state
+
+_SECONDS = 8
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What is measured."""
+
+    data: DataConfig
+    K: int = 4
+    L: int = 2
+    hidden_channels: int = 32
+    batch_size: int = 64
+
+
+def write_jpegs(folder: Path, count: int, size: int) -> None:
+    """Squares of scikit-learn's two photographs, as JPEGs in two classes."""
+    from sklearn.datasets import load_sample_images
+
+    photographs = load_sample_images().images
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        photograph = photographs[number % 2]
+        top, left = rng.integers(np.array(photograph.shape[:2]) - size)
+        place = folder / str(number % 2) / f"{number}.jpg"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(photograph[top : top + size, left : left + size]).save(place, quality=90)
+
+
+def pipeline(arguments: Arguments, dataset: Dataset) -> Iterator[Batch]:
+    """Training batches of a data set."""
+    return training_batches(
+        dataset.train,
+        batch_size=arguments.batch_size,
+        classes=dataset.classes,
+        seed=1,
+        first_step=0,
+    )
+
+
+def make_step(arguments: Arguments, dataset: Dataset) -> Callable[[Batch], Any]:
+    """A compiled training step that keeps its state to itself."""
+    config = Config(
+        model=ModelConfig(
+            K=arguments.K,
+            L=arguments.L,
+            hidden_channels=arguments.hidden_channels,
+            image_shape=dataset.image_shape,
+            y_classes=dataset.classes,
+        ),
+        training=TrainingConfig(batch_size=arguments.batch_size, seed=1),
+    )
+    parts = take_apart(Glow(config.model, rngs=nnx.Rngs(0)))
+    optimizer = make_optimizer(config.optimizer, 1000)
+    step = jax.jit(make_train_step(parts.graph, optimizer, config, flips=dataset.flips))
+    state = new_state(parts, optimizer, config)
+
+    def run(batch: Batch) -> Any:
+        nonlocal state
+        state, metrics = step(state, batch.images, batch.labels, batch.indices)
+        return metrics
+
+    return run
+
+
+def rate(batches: Iterator[Batch], use: Callable[[Batch], Any]) -> tuple[float, float]:
+    """Images a second after the first batch, and the seconds that the first took to come."""
+    started = time.perf_counter()
+    first = next(batches)
+    waited = time.perf_counter() - started
+    jax.block_until_ready(use(first))
+    images = 0
+    started = time.perf_counter()
+    while time.perf_counter() - started < _SECONDS:
+        batch = next(batches)
+        jax.block_until_ready(use(batch))
+        images += len(batch.images)
+    return images / (time.perf_counter() - started), waited
+
+
+def same_forever(batch: Batch) -> Iterator[Batch]:
+    """The same batch without end."""
+    while True:
+        yield batch
+
+
+@one_line_errors
+def main() -> None:
+    """Measure each pipeline, the step, and both together."""
+    arguments = parse(Arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        data = arguments.data
+        if data.dataset == "jpegs":
+            write_jpegs(Path(folder) / "jpegs", 2000, 160)
+            data = dataclasses.replace(
+                data,
+                dataset=f"folder:{folder}/jpegs",
+                dataroot=folder,
+                image_size=data.image_size or 32,
+            )
+        streamed = dataclasses.replace(data, memory_limit=0)
+        sources = {
+            "in memory": data,
+            "Grain, threads": dataclasses.replace(streamed, n_workers=0),
+            f"Grain, {data.n_workers} processes": streamed,
+        }
+        datasets = {name: load_dataset(source) for name, source in sources.items()}
+        dataset = datasets["in memory"]
+        step = make_step(arguments, dataset)
+        alone, _ = rate(same_forever(next(pipeline(arguments, dataset))), step)
+        print(f"training step alone: {alone:,.0f} images/s\n")
+        print(
+            "| pipeline | images/s | share of a step | first batch after, s | training, images/s |"
+        )
+        print("|---|---|---|---|---|")
+        for name, dataset in datasets.items():
+            read, waited = rate(pipeline(arguments, dataset), lambda _: None)
+            trained, _ = rate(pipeline(arguments, dataset), step)
+            print(f"| {name} | {read:,.0f} | {alone / read:.1%} | {waited:.1f} | {trained:,.0f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""Every preset can be built, and its training step traced, without computing anything."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+
+from glow_jax.data.catalogue import CATALOGUE, sizes
+from glow_jax.model import Glow, take_apart
+from glow_jax.presets import PRESETS, PUBLISHED
+from glow_jax.training.optimizer import make_optimizer
+from glow_jax.training.step import make_train_step, new_state
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_training_step_can_be_traced(name: str):
+    config = PRESETS[name]
+    entry = CATALOGUE[config.data.dataset]
+    if not config.data.image_size:  # digits, whose shape the data set decides
+        model = dataclasses.replace(config.model, image_shape=entry.image_shape)
+        config = dataclasses.replace(config, model=model)
+    graph = nnx.graphdef(nnx.eval_shape(lambda: Glow(config.model, rngs=nnx.Rngs(0))))
+    optimizer = make_optimizer(config.optimizer, 100)
+
+    def step() -> jax.Array:
+        state = new_state(take_apart(Glow(config.model, rngs=nnx.Rngs(0))), optimizer, config)
+        train_step = make_train_step(graph, optimizer, config, flips=entry.flips)
+        count = config.training.batch_size
+        images = jnp.zeros((count, *config.model.image_shape), jnp.uint8)
+        labels = jnp.zeros((count, entry.classes))
+        return train_step(state, images, labels, jnp.arange(count))[1].bits_per_dim
+
+    traced = jax.eval_shape(step)
+    assert (traced.shape, traced.dtype) == ((), jnp.float32)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_presets_agree_with_the_table(name: str):
+    config = PRESETS[name]
+    entry = CATALOGUE[config.data.dataset]
+    assert config.preset == name
+    assert config.model.n_bits == entry.n_bits
+    size, crop = sizes(entry, config.data.image_size, name)
+    assert config.model.image_shape == (crop or size, crop or size, entry.image_shape[2])
+
+
+def test_published_settings():
+    table = {
+        name: (row.image_size, row.K, row.L, row.flow_coupling, row.bits_per_dim)
+        for name, row in PUBLISHED.items()
+    }
+    assert table["cifar10"] == (32, 32, 3, "affine", 3.35)
+    assert table["imagenet32"] == (32, 48, 3, "affine", 4.09)
+    assert table["imagenet64"] == (64, 48, 4, "affine", 3.81)
+    assert table["celeba256"] == (256, 32, 6, "additive", 1.03)
+    assert PRESETS["celeba256"].model.n_bits == 5
+    assert table["lsun64"][1:3] == (48, 3)
+    assert table["cifar10-qualitative"][3] == "additive"
