@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import tyro
 from matplotlib import pyplot
-from scipy.stats import multivariate_normal
+from sklearn.mixture import GaussianMixture
 
 from glow_jax.checkpoint import load_run
 from glow_jax.cli import one_line_errors, parse
@@ -47,8 +47,8 @@ def gaussian_bits_per_dim(train: Readable, test: Readable, *, n_bits: int) -> np
         return np.asarray(x, np.float64).reshape(len(split), -1)
 
     fitted = np.concatenate([vectors(train, seed) for seed in range(_DRAWS)])
-    gaussian = multivariate_normal(fitted.mean(axis=0), np.cov(fitted.T))
-    draws = [gaussian.logpdf(vectors(test, _DRAWS + seed)) for seed in range(_DRAWS)]
+    gaussian = GaussianMixture(1, covariance_type="full").fit(fitted)
+    draws = [gaussian.score_samples(vectors(test, _DRAWS + seed)) for seed in range(_DRAWS)]
     nats = np.mean(draws, axis=0)
     return np.asarray(bits_per_dim(nats, train.image_shape, n_bits=n_bits))
 

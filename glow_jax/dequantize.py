@@ -52,23 +52,23 @@ def dequantize(pixels: Array, keys: Array, *, n_bits: int = 8) -> jax.Array:
     check_n_bits(n_bits)
     if pixels.dtype != jnp.uint8:
         raise InputTypeError(f"dequantize takes uint8 pixels, not {pixels.dtype}.")
-    keys = jnp.asarray(keys)
-    if not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
-        keys = jax.random.wrap_key_data(keys)
+    given = jnp.asarray(keys)
+    typed = jnp.issubdtype(given.dtype, jax.dtypes.prng_key)
+    random_keys = given if typed else jax.random.wrap_key_data(given)
 
     noise_bits = _GRID_BITS - n_bits
 
     def draw(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         return jax.random.bits(key, shape, jnp.uint32) >> (32 - noise_bits)
 
-    if keys.ndim == 0:
-        noise = draw(keys, pixels.shape)
-    elif keys.shape == pixels.shape[:1]:
-        noise = jax.vmap(lambda key: draw(key, pixels.shape[1:]))(keys)
+    if random_keys.ndim == 0:
+        noise = draw(random_keys, pixels.shape)
+    elif random_keys.shape == pixels.shape[:1]:
+        noise = jax.vmap(lambda key: draw(key, pixels.shape[1:]))(random_keys)
     else:
         raise GlowError(
-            f"dequantize takes one key or one per image, got {keys.shape} keys for pixels of "
-            f"shape {pixels.shape}."
+            f"dequantize takes one key or one per image, got {random_keys.shape} keys for pixels "
+            f"of shape {pixels.shape}."
         )
     bins = jnp.asarray(pixels).astype(jnp.uint32) >> (8 - n_bits)
     return ((bins << noise_bits) + noise).astype(jnp.float32) * 2.0**-_GRID_BITS - 0.5

@@ -47,7 +47,7 @@ def load_dataset(config: DataConfig) -> Dataset:
         return load_npz(config)
     if find(name) is None and name.partition("/")[0] not in (others := known_names()):
         # The table's names first: what is near to both is more likely meant.
-        listed = [*_REGISTERED, *CATALOGUE, *ALIASES]
+        listed = list(dict.fromkeys([*_REGISTERED, *CATALOGUE, *ALIASES]))
         near = difflib.get_close_matches(name, listed, n=1)
         near = near or difflib.get_close_matches(name, others, n=1)
         hint = f"the nearest is {near[0]}" if near else f"there are {', '.join(listed)}"
