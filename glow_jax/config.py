@@ -21,6 +21,14 @@ def _require(condition: bool, name: str, value: object, wanted: str) -> None:
         raise GlowError(f"{name} is {value}; it must be {wanted}.")
 
 
+def _check_choices(section: object) -> None:
+    """Raise `GlowError` where a field with named choices holds something else."""
+    for name, hint in get_type_hints(type(section)).items():
+        value = getattr(section, name)
+        if get_origin(hint) is Literal and value not in get_args(hint):
+            _require(False, name, repr(value), f"one of {', '.join(get_args(hint))}")
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """The architecture: all that is needed to build a Glow."""
@@ -59,6 +67,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Check every value, and that the image can be squeezed L times."""
+        _check_choices(self)
         for name in ("K", "L", "hidden_channels"):
             value = getattr(self, name)
             _require(value >= 1, name, value, "at least 1")
@@ -69,6 +78,19 @@ class ModelConfig:
             "multi_class",
             self.multi_class,
             "off where y_condition is off",
+        )
+        _require(self.y_classes >= 1, "y_classes", self.y_classes, "at least 1")
+        _require(
+            set(self.plain_levels) <= set(range(self.L)),
+            "plain_levels",
+            self.plain_levels,
+            f"of levels from 0 to {self.L - 1}",
+        )
+        _require(
+            not any(self.image_shape) or min(self.image_shape) >= 1,
+            "image_shape",
+            self.image_shape,
+            "positive in every entry, or all zeros until it is decided",
         )
         height, width, _ = self.image_shape
         if height % 2**self.L or width % 2**self.L:
@@ -147,6 +169,7 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         """Check every value."""
+        _check_choices(self)
         _require(self.lr > 0, "lr", self.lr, "above 0")
         for name in ("warmup", "max_grad_clip", "max_grad_norm"):
             value = getattr(self, name)

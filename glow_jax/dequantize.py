@@ -15,7 +15,7 @@ _GRID_BITS = 24
 
 def check_n_bits(n_bits: int) -> None:
     """Raise `GlowError` unless `n_bits` is a whole number from 1 to 8."""
-    if n_bits not in range(1, 9):
+    if type(n_bits) is not int or n_bits not in range(1, 9):
         raise GlowError(f"n_bits is {n_bits}; an 8-bit image can be read with 1 to 8 bits.")
 
 
@@ -63,7 +63,7 @@ def dequantize(pixels: Array, keys: Array, *, n_bits: int = 8) -> jax.Array:
 
     if random_keys.ndim == 0:
         noise = draw(random_keys, pixels.shape)
-    elif random_keys.shape == pixels.shape[:1]:
+    elif pixels.ndim == 4 and random_keys.shape == pixels.shape[:1]:
         noise = jax.vmap(lambda key: draw(key, pixels.shape[1:]))(random_keys)
     else:
         raise GlowError(
@@ -91,7 +91,8 @@ def to_pixels(x: Array, *, n_bits: int = 8) -> jax.Array:
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise InputTypeError(f"to_pixels takes floating-point values, not {x.dtype}.")
     top = 2**n_bits - 1
-    bins = jnp.clip(jnp.floor((x + 0.5) * 2**n_bits), 0, top)
+    values = jnp.asarray(x, jnp.promote_types(x.dtype, jnp.float32))
+    bins = jnp.clip(jnp.floor((values + 0.5) * 2**n_bits), 0, top)
     # Rounding to the nearest keeps the bin: pixels >> (8 - n_bits) is the bin again.
     return jnp.round(bins * (255 / top)).astype(jnp.uint8)
 

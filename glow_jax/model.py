@@ -182,11 +182,21 @@ class Glow(nnx.Module):
             raise GlowError("classify needs the top latent, the last of latents; it is None.")
         return _classify(self, top)
 
+    @property
+    def dtype(self) -> jnp.dtype:
+        """The dtype of the parameters: computation is in this or the input's, the wider one."""
+        return self.levels[0].steps.actnorm.bias[...].dtype
+
     def _check_images(self, x: Array) -> None:
         if x.dtype not in (jnp.float32, jnp.float64):
             raise InputTypeError(
                 f"encode takes float32 or float64 images in about [-0.5, 0.5), not {x.dtype}; "
                 "glow_jax.dequantize makes them from uint8 pixels."
+            )
+        if jnp.result_type(x) != x.dtype:
+            raise InputTypeError(
+                "The images are float64, which JAX would round to float32: switch on "
+                "jax_enable_x64, or give float32 images."
             )
         if x.ndim != 4 or tuple(x.shape[1:]) != self.config.image_shape:
             raise GlowError(
@@ -214,8 +224,10 @@ class Glow(nnx.Module):
         given = {i: latent for i, latent in enumerate(latents) if latent is not None}
         if not given:
             raise GlowError("Every latent is None; sample draws images from nothing.")
-        batch = next(iter(given.values())).shape[0]
+        batch = next((latent.shape[0] for latent in given.values() if latent.ndim), 0)
         for i, latent in given.items():
+            if not jnp.issubdtype(latent.dtype, jnp.floating):
+                raise InputTypeError(f"Latent {i} is {latent.dtype}; it must be floating-point.")
             if tuple(latent.shape) != (batch, *shapes[i]):
                 raise GlowError(
                     f"Latent {i} has shape {tuple(latent.shape)}; it must be {(batch, *shapes[i])}."
@@ -229,11 +241,12 @@ def _channels_into_levels(config: ModelConfig) -> list[int]:
 
 @jax.jit
 def _encode(model: Glow, x: jax.Array, y: jax.Array | None) -> Code:
+    x = x.astype(jnp.promote_types(x.dtype, model.dtype))
     latents, noise, level_log_prob = [], [], []
     for level in model.levels:
         x, logdet = level.forward(x)  # (B, H, W, C) -> (B, H/2, W/2, 4C)
         if level.split is None:
-            latent, prior = x, model.top_prior(x.shape[0], y)
+            latent, prior = x, model.top_prior(x.shape[0], y, x.dtype)
         else:
             x, latent, prior = level.split.factor(x)  # two halves of (B, H/2, W/2, 2C)
         latents.append(latent)
@@ -245,17 +258,21 @@ def _encode(model: Glow, x: jax.Array, y: jax.Array | None) -> Code:
 
 def _invert(
     model: Glow,
-    batch: int,
+    given: tuple[jax.Array | None, ...],
     y: jax.Array | None,
-    choose_latent: Callable[[int, DiagonalGaussian], jax.Array],
+    choose_latent: Callable[[jax.Array | None, DiagonalGaussian, int], jax.Array],
 ) -> jax.Array:
-    """Run the levels backwards, with the latent that `choose_latent` gives for each prior."""
+    """Run the levels backwards, with what `choose_latent` makes of each entry and its prior."""
+    present = [entry for entry in given if entry is not None]
+    batch, dtype = present[0].shape[0], jnp.result_type(model.dtype, *present)
     x = jnp.empty(0)
     for i, level in reversed(list(enumerate(model.levels))):
+        entry = given[i]
+        entry = entry if entry is None else entry.astype(dtype)
         if level.split is None:
-            x = choose_latent(i, model.top_prior(batch, y))
+            x = choose_latent(entry, model.top_prior(batch, y, dtype), i)
         else:
-            x = level.split.join(x, choose_latent(i, level.split.prior(x)))
+            x = level.split.join(x, choose_latent(entry, level.split.prior(x), i))
         x = level.inverse(x)
     return x
 
@@ -268,22 +285,24 @@ def _decode(
     key: jax.Array | None,
     temperature: float | jax.Array,
 ) -> jax.Array:
-    def choose(i: int, prior: DiagonalGaussian) -> jax.Array:
-        given = latents[i]
-        if given is not None:
-            return given
+    def choose(latent: jax.Array | None, prior: DiagonalGaussian, i: int) -> jax.Array:
+        if latent is not None:
+            return latent
         if key is None:
             return prior.mean
         draw = jax.random.normal(jax.random.fold_in(key, i), prior.mean.shape, prior.mean.dtype)
-        return prior.from_noise(temperature * draw)
+        return prior.from_noise(temperature * draw).astype(draw.dtype)
 
-    batch = next(latent.shape[0] for latent in latents if latent is not None)
-    return _invert(model, batch, y, choose)
+    return _invert(model, latents, y, choose)
 
 
 @jax.jit
 def _decode_noise(model: Glow, noise: tuple[jax.Array, ...], y: jax.Array | None) -> jax.Array:
-    return _invert(model, noise[0].shape[0], y, lambda i, prior: prior.from_noise(noise[i]))
+    def choose(entry: jax.Array | None, prior: DiagonalGaussian, _: int) -> jax.Array:
+        assert entry is not None, "decode_noise checks this"
+        return prior.from_noise(entry)
+
+    return _invert(model, noise, y, choose)
 
 
 @partial(jax.jit, static_argnames="n")
@@ -292,7 +311,7 @@ def _sample(
 ) -> jax.Array:
     keys = jax.random.split(key, model.config.L)
     noise = tuple(
-        temperature * jax.random.normal(level_key, (n, *shape))
+        (temperature * jax.random.normal(level_key, (n, *shape))).astype(model.dtype)
         for level_key, shape in zip(keys, model.config.latent_shapes, strict=True)
     )
     return _decode_noise(model, noise, y)

@@ -42,7 +42,6 @@ class Published:
                 flow_coupling=self.flow_coupling,
                 n_bits=entry.n_bits,
                 image_shape=(self.image_size, self.image_size, entry.image_shape[2]),
-                y_classes=entry.classes,
             ),
             data=DataConfig(dataset=self.dataset, image_size=self.image_size),
             training=TrainingConfig(

@@ -187,3 +187,23 @@ def test_json_that_does_not_fit(values: object, words: list[str]) -> None:
     with pytest.raises(GlowError) as caught:
         from_json(values)
     assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"flow_permutation": "rotate"}, "'rotate'"),
+        ({"flow_coupling": "cubic"}, "'cubic'"),
+        ({"plain_levels": (3,)}, "plain_levels"),
+        ({"y_classes": 0}, "y_classes is 0"),
+        ({"image_shape": (-8, 8, 1)}, "image_shape"),
+    ],
+)
+def test_architectures_that_cannot_be_built_are_refused(changes: dict, words: str) -> None:
+    with pytest.raises(GlowError, match=words):
+        ModelConfig(**changes)
+
+
+def test_unknown_optimizer_is_refused() -> None:
+    with pytest.raises(GlowError, match="'sgd'"):
+        OptimizerConfig(optimizer="sgd")  # pyright: ignore[reportArgumentType]

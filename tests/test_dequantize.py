@@ -162,3 +162,24 @@ def test_wrong_dtypes_and_keys() -> None:
 
 def test_the_three_are_public() -> None:
     assert {"dequantize", "to_pixels", "bits_per_dim"} <= set(glow_jax.__all__)
+
+
+@pytest.mark.parametrize("n_bits", [4.0, True, 0, 9])
+def test_n_bits_must_be_a_whole_number_from_1_to_8(n_bits) -> None:
+    with pytest.raises(GlowError, match="n_bits"):
+        dequantize(np.zeros((1, 2, 2, 1), np.uint8), jax.random.key(0), n_bits=n_bits)
+
+
+def test_one_image_takes_one_key_and_not_one_per_row() -> None:
+    with pytest.raises(GlowError, match="one key"):
+        dequantize(np.zeros((2, 2, 1), np.uint8), jax.random.split(jax.random.key(0), 2))
+
+
+def test_to_pixels_of_low_precision_values_is_exact() -> None:
+    for n_bits in range(1, 9):
+        bins = np.arange(2**n_bits)
+        x = (bins + 0.5) / 2**n_bits - 0.5
+        exact = to_pixels(jnp.asarray(x, jnp.float32), n_bits=n_bits)
+        if (np.asarray(jnp.asarray(x, jnp.bfloat16), np.float64) == x).all():
+            low = to_pixels(jnp.asarray(x, jnp.bfloat16), n_bits=n_bits)
+            np.testing.assert_array_equal(low, exact)

@@ -578,3 +578,32 @@ def test_reconstruction_at_full_size() -> None:
     code = model.encode(x[::2])
     for again in (model.decode(code.latents), model.decode_noise(code.noise)):
         assert np.abs(again - x[::2]).max() <= 1e-4
+
+
+def test_dtypes_follow_the_input_and_the_parameters(x64: None) -> None:
+    config = ModelConfig(K=1, L=2, hidden_channels=4, image_shape=(4, 4, 1))
+    wide = Glow(config, rngs=nnx.Rngs(0))
+    narrow = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), wide)
+    x32 = jnp.zeros((2, 4, 4, 1), jnp.float32)
+    for model, x, expected in (
+        (narrow, x32, jnp.float32),
+        (narrow, x32.astype(jnp.float64), jnp.float64),
+        (wide, x32, jnp.float64),
+    ):
+        code = model.encode(x)
+        assert {leaf.dtype for leaf in jax.tree.leaves(code)} == {jnp.dtype(expected)}
+        assert model.decode(code.latents).dtype == expected
+        assert model.decode((None, code.latents[1]), key=jax.random.key(0)).dtype == expected
+        assert model.decode_noise(code.noise).dtype == expected
+    assert narrow.sample(jax.random.key(0), 2).dtype == jnp.float32
+    assert wide.sample(jax.random.key(0), 2).dtype == jnp.float64
+
+
+def test_values_that_would_be_rounded_or_are_no_numbers_are_refused(plain: Pair) -> None:
+    with pytest.raises(GlowError, match="jax_enable_x64"):
+        plain.model.encode(np.asarray(plain.x, np.float64))
+    integers = tuple(latent.astype(jnp.int32) for latent in plain.code.latents)
+    with pytest.raises(GlowError, match="floating-point"):
+        plain.model.decode(integers)
+    with pytest.raises(GlowError, match="shape"):
+        plain.model.decode((jnp.zeros(()), *plain.code.latents[1:]))

@@ -31,7 +31,7 @@ def first_nonfinite_layer(model: Glow, x: jax.Array, y: jax.Array | None) -> str
             x, latent, prior = level.split.factor(x)
             if not _finite(prior.log_prob(latent)):
                 return f"level {number}, split"
-    if not _finite(model.top_prior(x.shape[0], y).log_prob(x)):
+    if not _finite(model.top_prior(x.shape[0], y, x.dtype).log_prob(x)):
         return "the top prior"
     if model.classifier is not None and not _finite(model.classifier(jnp.mean(x, axis=(1, 2)))):
         return "the classifier"

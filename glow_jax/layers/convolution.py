@@ -23,15 +23,18 @@ _OVERRIDE: ContextVar[Formulation | None] = ContextVar("convolution_formulation"
 
 @contextmanager
 def formulation(name: Formulation) -> Iterator[None]:
-    """Trace every convolution in this context as `name`, whatever the backend.
+    """Compute every convolution in this context as `name`, whatever the backend.
 
-    Compiled functions are not traced again: compile inside the context what should differ.
+    For tests and benchmarks: JAX forgets all compiled functions on the way in and out, as it cannot
+    know that they depend on this.
     """
     token = _OVERRIDE.set(name)
+    jax.clear_caches()
     try:
         yield
     finally:
         _OVERRIDE.reset(token)
+        jax.clear_caches()
 
 
 def _current_formulation() -> Formulation:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from glow_jax.layers.bijection import sum_per_image
 from glow_jax.layers.convolution import PRECISION, ZeroConv
@@ -79,10 +80,10 @@ class TopPrior(nnx.Module):
         self.learned = ZeroConv(channels, channels, pad_ones=pad_ones) if learn_top else None
         self.from_label = None if classes is None else ZeroLinear(classes, channels)
 
-    def __call__(self, batch: int, y: jax.Array | None) -> DiagonalGaussian:
-        """The prior of `batch` latents, given their labels, (B, classes), if conditional."""
+    def __call__(self, batch: int, y: jax.Array | None, dtype: DTypeLike) -> DiagonalGaussian:
+        """The prior of `batch` latents of `dtype`, given their labels, (B, classes), if any."""
         height, width, channels = self.shape
-        h = jnp.zeros((1, height, width, 2 * channels))
+        h = jnp.zeros((1, height, width, 2 * channels), dtype)
         if self.learned is not None:
             h = self.learned(h)
         if self.from_label is not None:
