@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from glow_jax.data import load_dataset
 from glow_jax.data.dataset import Batch, Dataset, training_batches
 from glow_jax.model import Glow, take_apart
 from glow_jax.training.optimizer import make_optimizer
-from glow_jax.training.step import make_train_step, new_state
+from glow_jax.training.step import make_train_step, new_state, prepare_images
 
 _SECONDS = 8
 
@@ -76,13 +77,13 @@ def make_step(arguments: Arguments, dataset: Dataset) -> Callable[[Batch], Any]:
             L=arguments.L,
             hidden_channels=arguments.hidden_channels,
             image_shape=dataset.image_shape,
-            y_classes=dataset.classes,
         ),
         training=TrainingConfig(batch_size=arguments.batch_size, seed=1),
     )
     parts = take_apart(Glow(config.model, rngs=nnx.Rngs(0)))
     optimizer = make_optimizer(config.optimizer, 1000)
-    step = jax.jit(make_train_step(parts.graph, optimizer, config, flips=dataset.flips))
+    prepare = partial(prepare_images, config=config, flips=dataset.flips, shifts=dataset.shifts)
+    step = jax.jit(make_train_step(parts.graph, optimizer, config, prepare=prepare))
     state = new_state(parts, optimizer, config)
 
     def run(batch: Batch) -> Any:

@@ -11,6 +11,7 @@ import tyro
 
 from glow_jax.checkpoint import read_config
 from glow_jax.config import Config
+from glow_jax.data.catalogue import find
 from glow_jax.errors import GlowError
 from glow_jax.presets import PRESETS
 
@@ -18,7 +19,7 @@ _T = TypeVar("_T")
 
 # What a resumed run may do differently: how long and where it runs, not what it computes.
 _MAY_CHANGE = {
-    "data": {"dataroot", "download", "n_workers"},
+    "data": {"dataroot", "download", "memory_limit", "n_workers"},
     "training": {"epochs", "eval_batch_size"},
     "output": {"output_dir", "resume", "fresh", "devices", "cuda"},
 }
@@ -47,8 +48,9 @@ def parse(kind: type[_T], arguments: Sequence[str] | None = None, default: Any =
 def parse_training(arguments: Sequence[str] | None = None) -> Config:
     """The configuration of a training run, from the command line.
 
-    Flags override a preset's values; with --resume, those of the run that goes on; with
-    --saved_model, the architecture of the saved model.
+    Without a preset, n_bits is what the data set is usually read with. Flags override a preset's
+    values; with --resume, those of the run that goes on; with --saved_model, the architecture of
+    the saved model.
 
     Raises:
         GlowError: a value is unknown or out of range, or contradicts what the run goes on from.
@@ -74,6 +76,9 @@ def parse_training(arguments: Sequence[str] | None = None) -> Config:
         default = dataclasses.replace(_preset(arguments), model=architecture)
         config = parse(Config, arguments, default=default)
         _refuse_changes(default, config, folder, sections=("model",))
+    elif config.preset is None and (entry := find(config.data.dataset)) is not None:
+        model = dataclasses.replace(Config().model, n_bits=entry.n_bits)
+        config = parse(Config, arguments, default=dataclasses.replace(Config(), model=model))
     return config
 
 

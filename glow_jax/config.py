@@ -79,7 +79,8 @@ class ModelConfig:
             self.multi_class,
             "off where y_condition is off",
         )
-        _require(self.y_classes >= 1, "y_classes", self.y_classes, "at least 1")
+        least = 1 if self.y_condition else 0
+        _require(self.y_classes >= least, "y_classes", self.y_classes, f"at least {least}")
         _require(
             set(self.plain_levels) <= set(range(self.L)),
             "plain_levels",

@@ -84,12 +84,11 @@ class DataParallel:
             padding = -(-max(size, pad_to) // count) * count - size
             padded = (np.concatenate([part, part[:1].repeat(padding, 0)]) for part in batch)
             results = compiled(replicated, *(self._share(part) for part in padded))
-            return jax.tree.map(
-                lambda leaf: np.asarray(leaf).reshape(-1, *leaf.shape[2:])[:size], results
-            )
+            return jax.tree.map(lambda leaf: np.concatenate(np.asarray(leaf))[:size], results)
 
         return run
 
     def _share(self, array: np.ndarray) -> np.ndarray:
         """(B, ...) -> (devices, B / devices, ...)."""
-        return array.reshape(len(self.devices), -1, *array.shape[1:])
+        count = len(self.devices)
+        return array.reshape(count, len(array) // count, *array.shape[1:])

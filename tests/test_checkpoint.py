@@ -23,6 +23,8 @@ from glow_jax.checkpoint import (
 from glow_jax.config import Config, ModelConfig
 from glow_jax.model import take_apart
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 CONFIG = Config(
     model=ModelConfig(
         K=2, L=2, hidden_channels=4, image_shape=(4, 4, 1), flow_permutation="shuffle"

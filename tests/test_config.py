@@ -195,7 +195,8 @@ def test_json_that_does_not_fit(values: object, words: list[str]) -> None:
         ({"flow_permutation": "rotate"}, "'rotate'"),
         ({"flow_coupling": "cubic"}, "'cubic'"),
         ({"plain_levels": (3,)}, "plain_levels"),
-        ({"y_classes": 0}, "y_classes is 0"),
+        ({"y_classes": 0, "y_condition": True}, "y_classes is 0"),
+        ({"y_classes": -1}, "y_classes is -1"),
         ({"image_shape": (-8, 8, 1)}, "image_shape"),
     ],
 )

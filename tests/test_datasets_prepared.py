@@ -161,7 +161,7 @@ def test_sources_that_are_gone_say_so_at_once(tmp_path: Path):
 
 def test_data_sets_without_pictures(tmp_path: Path):
     with pytest.raises(GlowError, match="no feature 'image'"):
-        load("cnn_dailymail", tmp_path)
+        load("ag_news_subset", tmp_path)
 
 
 def test_archives_put_there_by_hand_need_no_network(

@@ -1,6 +1,7 @@
 """Every preset can be built, and its training step traced, without computing anything."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from glow_jax.data.catalogue import CATALOGUE, sizes
 from glow_jax.model import Glow, take_apart
 from glow_jax.presets import PRESETS, PUBLISHED
 from glow_jax.training.optimizer import make_optimizer
-from glow_jax.training.step import make_train_step, new_state
+from glow_jax.training.step import make_train_step, new_state, prepare_images
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -26,7 +27,8 @@ def test_a_training_step_can_be_traced(name: str):
 
     def step() -> jax.Array:
         state = new_state(take_apart(Glow(config.model, rngs=nnx.Rngs(0))), optimizer, config)
-        train_step = make_train_step(graph, optimizer, config, flips=entry.flips)
+        prepare = partial(prepare_images, config=config, flips=entry.flips, shifts=entry.shifts)
+        train_step = make_train_step(graph, optimizer, config, prepare=prepare)
         count = config.training.batch_size
         images = jnp.zeros((count, *config.model.image_shape), jnp.uint8)
         labels = jnp.zeros((count, entry.classes))

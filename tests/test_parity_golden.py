@@ -42,6 +42,13 @@ PUBLISHED = (
     "affine_lu_conditional",
     "affine_reverse_no_learn_top",
 )
+# Compiling a training step takes longest.
+TRAINED = [
+    name
+    if name in ("additive_lu_grey", "affine_lu_conditional")
+    else pytest.param(name, marks=pytest.mark.slow)
+    for name in PUBLISHED
+]
 
 
 def find(name: str) -> Path:
@@ -84,7 +91,7 @@ def test_evaluation(name: str) -> None:
     @jax.jit
     def evaluate(model: Glow, x: jax.Array, y: Any, top: jax.Array) -> dict[str, Any]:
         code = model.encode(x, y)
-        prior = model.top_prior(x.shape[0], y)
+        prior = model.top_prior(x.shape[0], y, x.dtype)
         factored_out = (None,) * (config.model.L - 1)
         return {
             "z": code.latents[-1],
@@ -108,7 +115,7 @@ def test_evaluation(name: str) -> None:
             check(f"evaluation: {quantity}", value, arrays[f"eval_{quantity}"], 1e-4)
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", TRAINED)
 def test_initialisation(name: str) -> None:
     folder = find(name)
     arrays = load(folder)
@@ -121,7 +128,7 @@ def test_initialisation(name: str) -> None:
         check("parameters after initialisation", ours[key], theirs[key], 1e-4)
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", TRAINED)
 def test_training_from_the_start_and_from_half_way(name: str) -> None:
     folder = find(name)
     arrays = load(folder)
@@ -182,7 +189,8 @@ def test_rosinality(name: str) -> None:
 
     code, logdet, sample = evaluate(model, x, eps)
     nats = dimensions * np.log(2)
-    check("rosinality: log-determinant / (D log 2)", logdet / nats, arrays["logdet"] / nats, 1e-5)
+    log_dets = np.broadcast_to(arrays["logdet"], logdet.shape)
+    check("rosinality: log-determinant / (D log 2)", logdet / nats, log_dets / nats, 1e-5)
     check(
         "rosinality: log p / (D log 2)",
         (code.log_prob - logdet) / nats,
@@ -220,7 +228,7 @@ def test_chaiyujin(name: str) -> None:
     @jax.jit
     def evaluate(model: Glow, x: jax.Array, y: Any) -> dict[str, jax.Array]:
         code = model.encode(x, y)
-        prior = model.top_prior(x.shape[0], y).log_prob(code.latents[-1])
+        prior = model.top_prior(x.shape[0], y, x.dtype).log_prob(code.latents[-1])
         return {
             "z": code.latents[-1],
             "flow_objective": code.log_prob - prior,

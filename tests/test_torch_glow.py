@@ -116,7 +116,8 @@ def test_gradients_reach_every_parameter(name: str) -> None:
     for key, parameter in model.named_parameters():
         assert parameter.grad is not None, key
         assert bool(parameter.grad.any()) != (key in idle), key
-    assert x.grad is not None and x.grad.abs().min() > 0
+    assert x.grad is not None
+    assert x.grad.abs().min() > 0
 
 
 def test_missing_latents_are_the_mean_of_their_prior() -> None:

@@ -5,6 +5,7 @@ import json
 import math
 import re
 import sys
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -26,7 +27,9 @@ from glow_jax.layers import Conv1x1LU
 from glow_jax.model import put_together, take_apart
 from glow_jax.parallel import DataParallel, mean_over_devices
 from glow_jax.training.optimizer import learning_rate, make_optimizer, update_average
-from glow_jax.training.step import loss_function, make_train_step, new_state
+from glow_jax.training.step import loss_function, make_train_step, new_state, prepare_images
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 TINY = ["--preset", "digits", "--K", "1", "--L", "1", "--hidden_channels", "4", "--seed", "3"]
 
@@ -36,6 +39,10 @@ def small_config(**changes) -> Config:
         K=2, L=2, hidden_channels=8, image_shape=(8, 8, 1), y_classes=4, n_bits=4, **changes
     )
     return Config(model=model, training=TrainingConfig(seed=1, batch_size=8))
+
+
+def preparation(config: Config):
+    return partial(prepare_images, config=config, flips=True, shifts=True)
 
 
 def small_batch(multi_hot: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -111,7 +118,7 @@ def test_step_trains_only_parameters_and_decays_masked_entries() -> None:
     model = glow_jax.Glow(config.model, rngs=nnx.Rngs(0))
     parts = take_apart(model)
     optimizer = make_optimizer(config.optimizer, 1)
-    step = jax.jit(make_train_step(parts.graph, optimizer, config, flips=False))
+    step = jax.jit(make_train_step(parts.graph, optimizer, config, prepare=preparation(config)))
     state = new_state(parts, optimizer, config)
     losses = []
     for _ in range(20):
@@ -135,7 +142,7 @@ def test_step_skips_what_is_not_finite() -> None:
     model.levels[1].steps.actnorm.logs[...] = jnp.full((2, 8), 200.0)  # overflows float32
     parts = take_apart(model)
     optimizer = make_optimizer(config.optimizer, 1)
-    step = jax.jit(make_train_step(parts.graph, optimizer, config, flips=False))
+    step = jax.jit(make_train_step(parts.graph, optimizer, config, prepare=preparation(config)))
     before = new_state(parts, optimizer, config)
     after, metrics = step(before, *small_batch())
     after, metrics = step(after, *small_batch())
@@ -165,7 +172,9 @@ def test_a_step_does_not_depend_on_the_number_of_devices() -> None:
     config = small_config()
     model = glow_jax.Glow(config.model, rngs=nnx.Rngs(0))
     parts, optimizer = take_apart(model), make_optimizer(config.optimizer, 1)
-    step = make_train_step(parts.graph, optimizer, config, flips=True, mean=mean_over_devices)
+    step = make_train_step(
+        parts.graph, optimizer, config, prepare=preparation(config), mean=mean_over_devices
+    )
     losses, weights = [], []
     for count in (1, 4):
         parallel = DataParallel(count)
@@ -418,6 +427,26 @@ def test_every_flag_of_the_pytorch_code_parses() -> None:
     assert dashes.model.hidden_channels == 7
     assert not dashes.model.LU_decomposed
     assert parse_training([]) == Config()
+
+
+def test_bits_are_those_of_the_data_set_unless_given() -> None:
+    assert parse_training(["--dataset", "digits"]).model.n_bits == 4
+    assert parse_training(["--dataset", "digits", "--n_bits", "3"]).model.n_bits == 3
+    assert parse_training(["--dataset", "cifar10"]).model.n_bits == 8
+
+
+def test_images_without_labels_train_but_not_conditionally(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (40, 4, 4, 1), dtype=np.uint8)
+    np.savez(tmp_path / "noise.npz", images=images)
+    arguments = ["--dataset", tmp_path / "noise.npz", "--K", 1, "--L", 1, "--hidden_channels", 2]
+    arguments += ["--batch_size", 8, "--n_init_batches", 1, "--epochs", 1]
+    arguments += ["--output_dir", tmp_path / "run"]
+    message = error_of(train_script.main, monkeypatch, capsys, *arguments, "--y_condition")
+    assert "no labels" in message
+    run_script(train_script.main, monkeypatch, *arguments)
+    assert len(metrics_of(tmp_path / "run")) == 1
 
 
 def test_optimizer_state_has_one_structure_whatever_is_clipped() -> None:

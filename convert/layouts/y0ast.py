@@ -118,7 +118,7 @@ def _infer(
         y_condition=conditional,
         n_bits=given.n_bits or 8,
         image_shape=(prior_h[2] * 2**L, prior_h[3] * 2**L, channels),
-        y_classes=classes if conditional and classes else 10,
+        y_classes=classes if conditional and classes else ModelConfig.y_classes,
         plain_levels=plain_levels if invconv else (),
     )
     return config, bool(invconv)

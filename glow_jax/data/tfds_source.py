@@ -40,6 +40,8 @@ def load_tfds(config: DataConfig) -> Dataset:
     """
     name = ALIASES.get(config.dataset, config.dataset)
     entry = find(name)
+    if entry:  # a size that cannot be is said before anything is downloaded
+        sizes(entry, config.image_size, name)
     pictures = Path(config.dataroot) / (entry.builder if entry else name)
     if entry and (pictures / "train").is_dir():
         return load_pictures(config, pictures, entry, name)

@@ -67,7 +67,8 @@ def train(config: Config, dataset: Dataset) -> None:
         flush=True,
     )
 
-    graph, state = _starting_state(config, optimizer, train_split, dataset, folder)
+    prepare = partial(prepare_images, config=config, flips=dataset.flips, shifts=dataset.shifts)
+    graph, state = _starting_state(config, optimizer, train_split, dataset, folder, prepare)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     print(f"{parameters:,} parameters; writing to {folder}", flush=True)
     first_step = int(state.step)
@@ -78,7 +79,7 @@ def train(config: Config, dataset: Dataset) -> None:
             "--epochs to go on."
         )
 
-    step = make_train_step(graph, optimizer, config, flips=dataset.flips, mean=mean_over_devices)
+    step = make_train_step(graph, optimizer, config, prepare=prepare, mean=mean_over_devices)
     run_step = parallel.train_step(step)
     likelihood = make_likelihood(
         parallel, graph, config.model, batch_size=config.training.eval_batch_size
@@ -110,7 +111,7 @@ def train(config: Config, dataset: Dataset) -> None:
                     parallel,
                     config,
                     graph,
-                    flips=dataset.flips,
+                    prepare=prepare,
                 )
             seconds = time.perf_counter() - started
             state = parallel.gather(replicated)
@@ -156,7 +157,7 @@ def _run_epoch(
     config: Config,
     graph: nnx.GraphDef,
     *,
-    flips: bool,
+    prepare: Callable[..., jax.Array],
 ) -> tuple[TrainState, list[tuple[float, float]]]:
     """Run `count` steps; return the state and each step's finite (loss, bits/dim)."""
     started = time.perf_counter()
@@ -170,7 +171,7 @@ def _run_epoch(
         if in_a_row == 0:
             losses.append((float(values.loss), float(values.bits_per_dim)))
         elif in_a_row >= _SKIPS_THAT_STOP:
-            _stop(config, graph, parallel.gather(replicated), batch, flips=flips)
+            _stop(config, graph, parallel.gather(replicated), batch, prepare)
         rate = done * config.training.batch_size / (time.perf_counter() - started)
         recent = np.mean([bits for _, bits in losses[-50:]]) if losses else float("nan")
         bar.set_postfix_str(f"{recent:.3f} bits/dim, {rate:.0f} images/s", refresh=False)
@@ -188,12 +189,12 @@ def _run_epoch(
 
 
 def _stop(
-    config: Config, graph: nnx.GraphDef, state: TrainState, batch: Batch, *, flips: bool
+    config: Config, graph: nnx.GraphDef, state: TrainState, batch: Batch, prepare: Callable
 ) -> None:
     """Say where the numbers stop being finite."""
     model = put_together(graph, state.params, state.buffers)
     draw = state.step - 1
-    x = prepare_images(jnp.asarray(batch.images), draw, batch.indices, config, flips=flips)
+    x = prepare(batch.images, draw, batch.indices)
     y = jnp.asarray(batch.labels) if config.model.y_condition else None
     layer = first_nonfinite_layer(model, x, y)
     where = (
@@ -250,6 +251,8 @@ def _resolve(config: Config, dataset: Dataset) -> Config:
                 f"{saved} was made for {model.y_classes} classes; {dataset.name} has "
                 f"{dataset.classes}."
             )
+    if model.y_condition and not dataset.classes:
+        raise GlowError(f"{dataset.name} has no labels: leave out --y_condition.")
     if model.y_condition and dataset.multi_hot != model.multi_class:
         kind, advice = ("multi-hot", "give") if dataset.multi_hot else ("one class", "leave out")
         raise GlowError(
@@ -313,12 +316,13 @@ def _starting_state(
     train_split: Readable,
     dataset: Dataset,
     folder: Path,
+    prepare: Callable[..., jax.Array],
 ) -> tuple[nnx.GraphDef, TrainState]:
     """The state to go on from: of the run itself, of a saved model, or newly initialised."""
     training = config.training
     source = folder if config.output.resume else Path(training.saved_model)
     if not config.output.resume and not training.saved_model:
-        model = _initial_model(config, train_split, dataset)
+        model = _initial_model(config, train_split, dataset.classes, prepare)
         parts = take_apart(model)
         return parts.graph, new_state(parts, optimizer, config)
 
@@ -348,14 +352,15 @@ def _starting_state(
     return parts.graph, state
 
 
-def _initial_model(config: Config, train_split: Readable, dataset: Dataset) -> Glow:
+def _initial_model(
+    config: Config, train_split: Readable, classes: int, prepare: Callable[..., jax.Array]
+) -> Glow:
     """A new model, its actnorms initialised from the first batches of training."""
     seed, count = config.training.seed, config.training.n_init_batches * config.training.batch_size
     order = np.random.default_rng((seed, 0)).permutation(len(train_split))
-    batch = to_batch(train_split, order[:count], dataset.classes)
+    batch = to_batch(train_split, order[:count], classes)
     model_key, _ = jax.random.split(jax.random.key(seed))
     model = jax.jit(lambda key: Glow(config.model, rngs=nnx.Rngs(key)))(model_key)
-    prepare = partial(prepare_images, config=config, flips=dataset.flips)
     x = jax.jit(prepare)(batch.images, np.uint32(_INITIALISATION), batch.indices)
     y = jnp.asarray(batch.labels) if config.model.y_condition else None
     return initialise_actnorm(model, x, y)

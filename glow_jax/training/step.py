@@ -97,7 +97,13 @@ def loss_function(model: Glow, x: Array, y: Array, config: Config) -> tuple[jax.
 
 
 def prepare_images(
-    images: Array, draw: Array | int, indices: Array, config: Config, *, flips: bool
+    images: Array,
+    draw: Array | int,
+    indices: Array,
+    config: Config,
+    *,
+    flips: bool,
+    shifts: bool,
 ) -> jax.Array:
     """Augment and dequantize: uint8 to float32, (B, H, W, C).
 
@@ -106,7 +112,7 @@ def prepare_images(
     keys = example_keys(config.training.seed, draw, indices)
     if config.data.augment:
         augment_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
-        images = augment(jnp.asarray(images), augment_keys, flips=flips)
+        images = augment(jnp.asarray(images), augment_keys, flips=flips, shifts=shifts)
     return dequantize(images, keys, n_bits=config.model.n_bits)
 
 
@@ -115,7 +121,7 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     config: Config,
     *,
-    flips: bool,
+    prepare: Callable[..., jax.Array],
     mean: Callable[[Any], Any] = lambda tree: tree,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """Build the step: augment, dequantize, loss, gradient, update.
@@ -124,7 +130,7 @@ def make_train_step(
         graph: the model's structure.
         optimizer: as `make_optimizer` returns it.
         config: the run.
-        flips: whether augmentation may mirror images.
+        prepare: `prepare_images`, all but its first three arguments given.
         mean: averages a tree over devices that each see an equal share of the batch.
 
     Returns:
@@ -136,7 +142,7 @@ def make_train_step(
     def train_step(
         state: TrainState, images: jax.Array, labels: jax.Array, indices: jax.Array
     ) -> tuple[TrainState, Metrics]:
-        x = prepare_images(images, state.step, indices, config, flips=flips)
+        x = prepare(images, state.step, indices)
 
         def loss_of(params: nnx.State) -> tuple[jax.Array, jax.Array]:
             return loss_function(put_together(graph, params, state.buffers), x, labels, config)
