@@ -4,7 +4,7 @@ python eval.py runs/digits
 python eval.py runs/digits --step best --dequantizations 10
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from glow_jax.checkpoint import load_run
 from glow_jax.cli import one_line_errors, parse
-from glow_jax.data import load_dataset
+from glow_jax.config import Config
+from glow_jax.data import Dataset, load_dataset
 from glow_jax.errors import GlowError
 from glow_jax.evaluation.likelihood import make_likelihood, make_reconstruction
 from glow_jax.files import write_json
@@ -33,6 +34,12 @@ class Arguments:
     """draws of the dequantisation noise to average over"""
     eval_batch_size: int | None = None
     """images at a time; as in training if left out"""
+    dataset: str | None = None
+    """another data set than the run's own, of images of the same size"""
+    dataroot: str | None = None
+    """folder where data sets live; as in training if left out"""
+    download: bool = True
+    """download and prepare the data set if it is missing"""
 
 
 @one_line_errors
@@ -43,7 +50,8 @@ def main() -> None:
         raise GlowError(f"dequantizations is {arguments.dequantizations}; it must be at least 1.")
     run = load_run(arguments.run, arguments.step)
     config, model = run.config.model, run.best_model
-    test = load_dataset(run.config.data).test
+    dataset = _dataset(arguments, run.config)
+    test = dataset.test
     batch_size = arguments.eval_batch_size or run.config.training.eval_batch_size
     if batch_size < 1:
         raise GlowError(f"eval_batch_size is {batch_size}; it must be at least 1.")
@@ -59,7 +67,7 @@ def main() -> None:
 
     levels = found.level_bits_per_dim.mean(axis=0)
     results = {
-        "dataset": run.config.data.dataset,
+        "dataset": dataset.name,
         "split": "test",
         "images": len(test),
         "step": run.step,
@@ -80,6 +88,27 @@ def main() -> None:
         f"{errors['from_noise']:.2e} from noise\n"
         f"written to {arguments.run / 'results.json'}"
     )
+
+
+def _dataset(arguments: Arguments, config: Config) -> Dataset:
+    data = replace(
+        config.data,
+        dataset=arguments.dataset or config.data.dataset,
+        dataroot=arguments.dataroot or config.data.dataroot,
+        download=arguments.download,
+    )
+    dataset = load_dataset(data)
+    if dataset.image_shape != config.model.image_shape:
+        raise GlowError(
+            f"{arguments.run} takes images of {config.model.image_shape}; those of {dataset.name} "
+            f"are {dataset.image_shape}: give another --dataset."
+        )
+    if config.model.y_condition and dataset.classes != config.model.y_classes:
+        raise GlowError(
+            f"{arguments.run} is conditional on {config.model.y_classes} classes; {dataset.name} "
+            f"has {dataset.classes}."
+        )
+    return dataset
 
 
 if __name__ == "__main__":

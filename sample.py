@@ -6,7 +6,7 @@ python sample.py runs/digits --temperatures 0,0.5,0.7,1
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import jax
 import numpy as np
@@ -36,8 +36,8 @@ class Arguments:
     """class of every image of a conditional model; all classes in turn if left out"""
     seed: int = 0
     """seed of the draws"""
-    step: int | None = None
-    """checkpoint; the newest if left out"""
+    step: int | Literal["best"] | None = None
+    """checkpoint: a step's number, or best on the validation split; the newest if left out"""
     output: Path | None = None
     """PNG file; samples.png in the run folder if left out"""
 

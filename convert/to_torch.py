@@ -129,12 +129,11 @@ def main() -> None:
     notes = []
     if arguments.average:
         notes.append("The optimizer's state is left out: it belongs to the trained parameters.")
+    elif run.has_optimizer:
+        state = _optimizer_state_dict(run, arguments.run)
+        contents[output.with_name("optimizer.pt")] = _serialise(state)
     else:
-        try:
-            state = _optimizer_state_dict(run, arguments.run)
-            contents[output.with_name("optimizer.pt")] = _serialise(state)
-        except GlowError as error:
-            notes.append(f"The optimizer's state is left out: {error}")
+        notes.append(f"Step {run.step} was saved without an optimizer's state.")
     beside = output.with_name(HPARAMS)
     contents[beside] = hparams.encode()
     for path, content in contents.items():

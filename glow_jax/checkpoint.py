@@ -54,6 +54,7 @@ class LoadedRun:
         step: the number of updates behind the checkpoint.
         model: the model as trained.
         average: the model with averaged parameters, if the run keeps them.
+        has_optimizer: whether `load_optimizer_state` finds one.
         progress: what the training loop noted down.
     """
 
@@ -61,6 +62,7 @@ class LoadedRun:
     step: int
     model: Glow
     average: Glow | None
+    has_optimizer: bool
     progress: dict[str, Any]
 
     @property
@@ -115,6 +117,7 @@ def load_run(folder: str | Path, step: Step = None) -> LoadedRun:
         step=number,
         model=build(restored["model"]["params"]),
         average=build(restored["average"]) if "average" in items else None,
+        has_optimizer="optimizer" in items,
         progress=restored["progress"],
     )
 
