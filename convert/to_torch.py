@@ -133,7 +133,7 @@ def main() -> None:
         state = _optimizer_state_dict(run, arguments.run)
         contents[output.with_name("optimizer.pt")] = _serialise(state)
     else:
-        notes.append(f"Step {run.step} was saved without an optimizer's state.")
+        notes.append(f"The optimizer's state is left out: step {run.step} was saved without one.")
     beside = output.with_name(HPARAMS)
     contents[beside] = hparams.encode()
     for path, content in contents.items():

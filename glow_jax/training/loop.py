@@ -3,9 +3,11 @@
 import dataclasses
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -42,6 +44,27 @@ _SAMPLE_TEMPERATURE = 0.7
 _INITIALISATION = 2**32 - 1
 
 
+@dataclass(frozen=True)
+class _Run:
+    """What stays the same from the first step of a run to the last.
+
+    Attributes:
+        config: everything chosen.
+        folder: where its files go.
+        parallel: the devices.
+        graph: the model's structure.
+        prepare: pixels to the model's input, (images, draw, indices) -> x.
+        updates_per_epoch: steps in an epoch.
+    """
+
+    config: Config
+    folder: Path
+    parallel: DataParallel
+    graph: nnx.GraphDef
+    prepare: Callable[..., jax.Array]
+    updates_per_epoch: int
+
+
 def train(config: Config, dataset: Dataset) -> None:
     """Train a model, leaving everything in `config.output.output_dir`.
 
@@ -53,38 +76,37 @@ def train(config: Config, dataset: Dataset) -> None:
         GlowError: something does not fit together, or training no longer gives finite numbers.
     """
     folder = Path(config.output.output_dir)
+    _check_folder(folder, config)
     parallel = DataParallel(config.output.devices)
     config = _resolve(config, dataset)
     train_split, validation = hold_out(dataset.train, config.data.validation)
     _check_sizes(config, train_split, validation, parallel)
     updates_per_epoch = len(train_split) // config.training.batch_size
-    optimizer = make_optimizer(config.optimizer, updates_per_epoch)
-    _prepare_folder(folder, config)
     print(
         f"{dataset.name}: {len(train_split)} training, {len(validation)} validation, "
         f"{len(dataset.test)} test images of {' x '.join(map(str, dataset.image_shape))}; "
         f"{parallel}; seed {config.training.seed}",
         flush=True,
     )
-
+    optimizer = make_optimizer(config.optimizer, updates_per_epoch)
     prepare = partial(prepare_images, config=config, flips=dataset.flips, shifts=dataset.shifts)
-    graph, state = _starting_state(config, optimizer, train_split, dataset, folder, prepare)
+    graph, state = _starting_state(config, optimizer, train_split, dataset.classes, prepare)
+    first_step = int(state.step)
+    if first_step >= config.training.epochs * updates_per_epoch:
+        raise GlowError(
+            f"Step {first_step}, where training would go on, is already beyond "
+            f"{config.training.epochs} epochs of {updates_per_epoch} steps; give more --epochs."
+        )
+    _prepare_folder(folder, config)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     print(f"{parameters:,} parameters; writing to {folder}", flush=True)
-    first_step = int(state.step)
-    last_step = config.training.epochs * updates_per_epoch
-    if first_step >= last_step:
-        raise GlowError(
-            f"{folder} is already trained for {config.training.epochs} epochs; give a larger "
-            "--epochs to go on."
-        )
 
+    run = _Run(config, folder, parallel, graph, prepare, updates_per_epoch)
     step = make_train_step(graph, optimizer, config, prepare=prepare, mean=mean_over_devices)
     run_step = parallel.train_step(step)
-    likelihood = make_likelihood(
+    evaluate = make_likelihood(
         parallel, graph, config.model, batch_size=config.training.eval_batch_size
     )
-    schedule = learning_rate(config.optimizer, updates_per_epoch)
     batches = training_batches(
         train_split,
         batch_size=config.training.batch_size,
@@ -98,115 +120,105 @@ def train(config: Config, dataset: Dataset) -> None:
             _save(checkpoints, graph, state, None)
         replicated = parallel.replicate(state)
         for epoch in range(first_step // updates_per_epoch, config.training.epochs):
-            started = time.perf_counter()
-            count = (epoch + 1) * updates_per_epoch - int(parallel.gather(replicated.step))
-            name = f"epoch {epoch + 1}/{config.training.epochs}"
-            with tqdm(total=count, desc=name, unit="step", leave=False) as bar:
-                replicated, losses = _run_epoch(
-                    run_step,
-                    replicated,
-                    batches,
-                    count,
-                    bar,
-                    parallel,
-                    config,
-                    graph,
-                    prepare=prepare,
-                )
-            seconds = time.perf_counter() - started
-            state = parallel.gather(replicated)
-            at = int(state.step)
+            replicated, trained = _run_epoch(run, run_step, replicated, batches, epoch)
             params = replicated.params if replicated.average is None else replicated.average
             weights = (params, replicated.buffers)
-            test = likelihood(weights, dataset.test).mean
-            validated = likelihood(weights, validation).mean if len(validation) else None
+            validated = evaluate(weights, validation).mean if len(validation) else None
+            bits = {
+                "train": trained.pop("bits_per_dim"),
+                "validation": validated,
+                "test": evaluate(weights, dataset.test).mean,
+            }
+            state = parallel.gather(replicated)
+            at = int(state.step)
             pixels = _samples(graph, parallel.gather(weights))
             save_png(folder / "samples" / f"epoch_{epoch + 1:04d}.png", pixels)
-            rate = count * config.training.batch_size / seconds
             logs.picture("samples", pixels, at)
-            logs.scalars(
-                epoch=epoch + 1,
-                step=at,
-                values={
-                    "train_loss": float(np.mean([loss for loss, _ in losses])),
-                    "train_bits_per_dim": float(np.mean([bits for _, bits in losses])),
-                    "validation_bits_per_dim": validated,
-                    "test_bits_per_dim": test,
-                    "learning_rate": float(jnp.asarray(schedule(at - 1 - int(state.skipped)))),
-                    "skipped_updates": int(state.skipped),
-                    "images_per_second": rate,
-                    "seconds": seconds,
-                },
-            )
+            values = {f"{name}_bits_per_dim": value for name, value in bits.items()}
+            skipped = {"skipped_updates": int(state.skipped)}
+            logs.scalars(epoch=epoch + 1, step=at, values={**values, **trained, **skipped})
             _save(checkpoints, graph, state, validated)
-            checked = "" if validated is None else f"  validation {validated:.3f}"
+            shown = (f"{name} {value:.3f}" for name, value in bits.items() if value is not None)
             print(
-                f"{name}  train {np.mean([bits for _, bits in losses]):.3f}{checked}  "
-                f"test {test:.3f} bits/dim  {rate:.0f} images/s",
+                f"epoch {epoch + 1}/{config.training.epochs}  {'  '.join(shown)} bits/dim  "
+                f"{trained['images_per_second']:.0f} images/s",
                 flush=True,
             )
 
 
 def _run_epoch(
-    run_step: Callable,
+    run: _Run,
+    run_step: Callable[..., tuple[TrainState, Metrics]],
     replicated: TrainState,
     batches: Iterator[Batch],
-    count: int,
-    bar: tqdm,
-    parallel: DataParallel,
-    config: Config,
-    graph: nnx.GraphDef,
-    *,
-    prepare: Callable[..., jax.Array],
-) -> tuple[TrainState, list[tuple[float, float]]]:
-    """Run `count` steps; return the state and each step's finite (loss, bits/dim)."""
-    started = time.perf_counter()
-    losses: list[tuple[float, float]] = []
+    epoch: int,
+) -> tuple[TrainState, dict[str, float | None]]:
+    """Run an epoch's remaining steps; return the state, and means over the steps not skipped."""
+    config, started = run.config, time.perf_counter()
+    first = int(run.parallel.gather(replicated.step))
+    count = (epoch + 1) * run.updates_per_epoch - first
+    done: list[Metrics] = []
     pending: tuple[Metrics, Batch] | None = None
 
-    def read(metrics: Metrics, batch: Batch, done: int) -> None:
+    def rate() -> float:
+        return len(done) * config.training.batch_size / (time.perf_counter() - started)
+
+    def read(metrics: Metrics, batch: Batch) -> None:
         """Look at a step's metrics one step late, so that the device never waits for it."""
-        values = parallel.gather(metrics)
-        in_a_row = int(values.skipped_in_a_row)
-        if in_a_row == 0:
-            losses.append((float(values.loss), float(values.bits_per_dim)))
-        elif in_a_row >= _SKIPS_THAT_STOP:
-            _stop(config, graph, parallel.gather(replicated), batch, prepare)
-        rate = done * config.training.batch_size / (time.perf_counter() - started)
-        recent = np.mean([bits for _, bits in losses[-50:]]) if losses else float("nan")
-        bar.set_postfix_str(f"{recent:.3f} bits/dim, {rate:.0f} images/s", refresh=False)
+        done.append(jax.tree.map(float, run.parallel.gather(metrics)))
+        if done[-1].skipped_in_a_row >= _SKIPS_THAT_STOP:
+            _stop(run, run.parallel.gather(replicated), batch, first + len(done) - 1)
+        recent = _mean(metrics.bits_per_dim for metrics in _finite(done[-50:]))
+        shown = "" if recent is None else f"{recent:.3f} bits/dim, "
+        bar.set_postfix_str(f"{shown}{rate():.0f} images/s", refresh=False)
         bar.update()
 
-    for done in range(count):
-        batch = next(batches)
-        replicated, metrics = run_step(replicated, batch.images, batch.labels, batch.indices)
+    name = f"epoch {epoch + 1}/{config.training.epochs}"
+    with tqdm(total=count, desc=name, unit="step", leave=False) as bar:
+        for _ in range(count):
+            batch = next(batches)
+            replicated, metrics = run_step(replicated, batch.images, batch.labels, batch.indices)
+            if pending is not None:
+                read(*pending)
+            pending = (metrics, batch)
         if pending is not None:
-            read(*pending, done)
-        pending = (metrics, batch)
-    if pending is not None:
-        read(*pending, count)
-    return replicated, losses
+            read(*pending)
+    schedule = learning_rate(config.optimizer, run.updates_per_epoch)
+    applied = first + count - 1 - int(run.parallel.gather(replicated.skipped))
+    return replicated, {
+        "bits_per_dim": _mean(metrics.bits_per_dim for metrics in _finite(done)),
+        "train_loss": _mean(metrics.loss for metrics in _finite(done)),
+        "gradient_norm": _mean(metrics.gradient_norm for metrics in _finite(done)),
+        "learning_rate": float(jnp.asarray(schedule(applied))),
+        "images_per_second": rate(),
+        "seconds": time.perf_counter() - started,
+    }
 
 
-def _stop(
-    config: Config, graph: nnx.GraphDef, state: TrainState, batch: Batch, prepare: Callable
-) -> None:
+def _finite(metrics: Iterable[Metrics]) -> list[Metrics]:
+    return [entry for entry in metrics if not entry.skipped_in_a_row]
+
+
+def _mean(values: Iterable[Any]) -> float | None:
+    """The mean, or None where every update was skipped: NaN is no JSON."""
+    gathered = list(values)
+    return float(np.mean(gathered)) if gathered else None
+
+
+def _stop(run: _Run, state: TrainState, batch: Batch, step: int) -> None:
     """Say where the numbers stop being finite."""
-    model = put_together(graph, state.params, state.buffers)
-    draw = state.step - 1
-    x = prepare(batch.images, draw, batch.indices)
-    y = jnp.asarray(batch.labels) if config.model.y_condition else None
+    model = put_together(run.graph, state.params, state.buffers)
+    x = run.prepare(batch.images, step, batch.indices)
+    y = jnp.asarray(batch.labels) if run.config.model.y_condition else None
     layer = first_nonfinite_layer(model, x, y)
     where = (
         f"the first output that is not finite is that of {layer}"
         if layer
         else "every layer's output is finite, the gradient is not"
     )
-    folder = Path(config.output.output_dir)
-    steps = whole_steps(folder)
     raise GlowError(
-        f"Training stopped at step {int(state.step)}: {_SKIPS_THAT_STOP} updates in a row were not "
-        f"finite; {where}. The last good checkpoint is step {steps[-1]} of {folder}."
+        f"Training stopped at step {step}: {_SKIPS_THAT_STOP} updates in a row were not finite; "
+        f"{where}. The last good checkpoint is step {whole_steps(run.folder)[-1]} of {run.folder}."
     )
 
 
@@ -285,26 +297,31 @@ def _check_sizes(
         )
 
 
-def _prepare_folder(folder: Path, config: Config) -> None:
-    """Make the run folder ready, never deleting anything, and write `hparams.json` first."""
-    occupied = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+def _check_folder(folder: Path, config: Config) -> None:
+    """Refuse a folder that holds something already, unless it is to be continued or moved."""
     if config.output.resume:
         read_config(folder)
-    elif occupied and config.output.fresh:
-        aside = folder.with_name(f"{folder.name}.{time.strftime('%Y%m%d-%H%M%S')}")
-        number = 1
-        while aside.exists():
-            aside = aside.with_name(f"{aside.name}.{number}")
-            number += 1
-        folder.rename(aside)
-        print(f"moved the old {folder} to {aside}", flush=True)
-    elif occupied:
+    elif _occupied(folder) and not config.output.fresh:
         raise GlowError(
             f"{folder} is not empty: continue that run with --resume, move it aside with --fresh, "
             "or give another --output_dir."
         )
-    output = dataclasses.replace(config.output, fresh=False, resume=False)
+
+
+def _occupied(folder: Path) -> bool:
+    return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+
+
+def _prepare_folder(folder: Path, config: Config) -> None:
+    """Make the run folder ready, never deleting anything, and write `hparams.json` first."""
     try:
+        if config.output.fresh and _occupied(folder):
+            aside = folder.with_name(f"{folder.name}.{time.strftime('%Y%m%d-%H%M%S')}")
+            while aside.exists():
+                aside = aside.with_name(f"{aside.name}.again")
+            folder.rename(aside)
+            print(f"moved the old {folder} to {aside}", flush=True)
+        output = dataclasses.replace(config.output, fresh=False, resume=False)
         write_config(folder, dataclasses.replace(config, output=output))
     except OSError as error:
         raise GlowError(f"{folder} cannot be written: {error.strerror}.") from error
@@ -314,28 +331,27 @@ def _starting_state(
     config: Config,
     optimizer: optax.GradientTransformation,
     train_split: Readable,
-    dataset: Dataset,
-    folder: Path,
+    classes: int,
     prepare: Callable[..., jax.Array],
 ) -> tuple[nnx.GraphDef, TrainState]:
     """The state to go on from: of the run itself, of a saved model, or newly initialised."""
     training = config.training
-    source = folder if config.output.resume else Path(training.saved_model)
+    source = Path(config.output.output_dir if config.output.resume else training.saved_model)
     if not config.output.resume and not training.saved_model:
-        model = _initial_model(config, train_split, dataset.classes, prepare)
+        model = _initial_model(config, train_split, classes, prepare)
         parts = take_apart(model)
         return parts.graph, new_state(parts, optimizer, config)
 
-    run = load_run(source)
-    parts = take_apart(run.model if config.output.resume else run.best_model)
+    saved_run = load_run(source)
+    parts = take_apart(saved_run.model if config.output.resume else saved_run.best_model)
     state = new_state(parts, optimizer, config)
     if config.output.resume:
-        average = None if run.average is None else take_apart(run.average).params
+        average = None if saved_run.average is None else take_apart(saved_run.average).params
         state = state._replace(
-            step=jnp.asarray(run.step, jnp.int32),
+            step=jnp.asarray(saved_run.step, jnp.int32),
             average=average,
-            skipped=jnp.asarray(run.progress.get("skipped", 0), jnp.int32),
-            skipped_in_a_row=jnp.asarray(run.progress.get("skipped_in_a_row", 0), jnp.int32),
+            skipped=jnp.asarray(saved_run.progress.get("skipped", 0), jnp.int32),
+            skipped_in_a_row=jnp.asarray(saved_run.progress.get("skipped_in_a_row", 0), jnp.int32),
             optimizer_state=load_optimizer_state(source, state.optimizer_state),
         )
     elif training.saved_optimizer:
