@@ -97,6 +97,9 @@ def _dataset(arguments: Arguments, config: Config) -> Dataset:
         dataroot=arguments.dataroot or config.data.dataroot,
         download=arguments.download,
     )
+    height, width, _ = config.model.image_shape
+    if arguments.dataset and height == width:
+        data = replace(data, image_size=height)
     dataset = load_dataset(data)
     if dataset.image_shape != config.model.image_shape:
         raise GlowError(

@@ -106,6 +106,8 @@ def read(path: Path, optimizer_path: Path | None, given: layouts.Given) -> Conve
     if moments is None:
         return Conversion(layout, found.values, model, config, None, 0, notes)
     settings = dataclasses.replace(config.optimizer, optimizer=moments.kind)
+    if moments.lr is not None and "lr" not in (checkpoint.hparams or {}):
+        settings = dataclasses.replace(settings, lr=moments.lr)
     config = dataclasses.replace(config, optimizer=settings)
     state = optimizer.to_optax(moments, model, settings)
     notes += moments.notes
@@ -130,7 +132,10 @@ def _build_config(model: ModelConfig, hparams: dict[str, Any]) -> Config:
         section: {name: hparams[name] for name in names if name in hparams}
         for section, names in _KEPT.items()
     }
-    return dataclasses.replace(from_json(values), model=model)
+    config = from_json(values)
+    height, width, _ = model.image_shape
+    data = dataclasses.replace(config.data, image_size=height if height == width else 0)
+    return dataclasses.replace(config, model=model, data=data)
 
 
 @dataclass(frozen=True)
@@ -160,6 +165,8 @@ def main() -> None:
     output = arguments.output or Path("runs") / arguments.file.stem
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise GlowError(f"{output} exists and is not an empty folder; give another --output.")
+    if any(parent.is_file() for parent in output.parents):
+        raise GlowError(f"{output} would lie below a file; give another --output.")
     given = layouts.Given(arguments.image_size, arguments.flow_permutation, arguments.n_bits)
     conversion = read(arguments.file, arguments.optimizer, given)
     print(f"{arguments.file}\n{_describe(conversion)}", flush=True)
@@ -174,7 +181,9 @@ def main() -> None:
                 "explains; --no_check converts all the same."
             )
     _write(output, conversion)
-    print(f"written to {output}: python eval.py {output}")
+    print(
+        f"written to {output}: python eval.py {output} --dataset {conversion.config.data.dataset}"
+    )
 
 
 def _describe(conversion: Conversion) -> str:

@@ -7,6 +7,7 @@
 | `step` | `count`, the schedule's too |
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -35,6 +36,7 @@ class Moments:
     Attributes:
         kind: the algorithm.
         step: the number of updates done.
+        lr: the learning rate that it was given, None where the file does not tell.
         mu: averages of the gradient.
         nu: averages of its size.
         notes: what does not carry over, a sentence each.
@@ -42,6 +44,7 @@ class Moments:
 
     kind: Kind
     step: int
+    lr: float | None
     mu: dict[str, np.ndarray]
     nu: dict[str, np.ndarray]
     notes: list[str]
@@ -62,7 +65,11 @@ def read(
         GlowError: it is not the state of this model's Adamax or Adam.
     """
     states, groups = state_dict["state"], state_dict["param_groups"]
-    if not isinstance(states, dict) or not isinstance(groups, list) or len(groups) != 1:
+    if (
+        not isinstance(states, dict)
+        or not isinstance(groups, list)
+        or [type(group) for group in groups] != [dict]
+    ):
         raise GlowError("The optimizer's state must have one group of parameters.")
     group = groups[0]
     numbers = list(group.get("params", ()))
@@ -92,7 +99,10 @@ def read(
     step = _common_step(steps)
     for key in untouched:
         mu[key], nu[key] = (np.zeros(shapes[key], dtype) for _ in range(2))
-    return Moments(kind, step, mu, nu, _differences(group, untouched if mu and step else []))
+    # Under a scheduler, `lr` is the rate of the moment and `initial_lr` the one it was given.
+    lr = group.get("initial_lr", group.get("lr"))
+    lr = float(lr) if isinstance(lr, int | float) and lr > 0 else None
+    return Moments(kind, step, lr, mu, nu, _differences(group, untouched if mu and step else []))
 
 
 def _kind(states: dict[Any, Any]) -> Kind:
@@ -132,7 +142,12 @@ def _step(state: dict[str, Any], key: str) -> int:
     step = state.get("step")
     if isinstance(step, torch.Tensor) and step.numel() == 1:
         step = step.item()
-    if not isinstance(step, int | float) or step != step or int(step) != step or step < 0:
+    if (
+        not isinstance(step, int | float)
+        or not math.isfinite(step)
+        or int(step) != step
+        or step < 0
+    ):
         raise GlowError(f"The optimizer's 'step' of {key!r} is {step}; it must be a whole number.")
     return int(step)
 
@@ -190,7 +205,7 @@ def from_optax(state: optax.OptState, model: ModelConfig, config: OptimizerConfi
 
     step = int(get("count"))
     mu, nu = (read_out(get(name), model) for name in ("mu", "nu"))
-    return Moments(config.optimizer, step, mu, nu, [])
+    return Moments(config.optimizer, step, config.lr, mu, nu, [])
 
 
 def to_state_dict(moments: Moments, config: Config) -> dict[str, Any]:

@@ -136,6 +136,8 @@ def main() -> None:
         notes.append(f"The optimizer's state is left out: step {run.step} was saved without one.")
     beside = output.with_name(HPARAMS)
     contents[beside] = hparams.encode()
+    if any(parent.is_file() for parent in output.parents):
+        raise GlowError(f"{output} would lie below a file; give another --output.")
     for path, content in contents.items():
         if path.exists() and not (path == beside and path.read_bytes() == content):
             raise GlowError(f"{path} exists; move it away or give another --output.")

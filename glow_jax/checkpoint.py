@@ -327,7 +327,12 @@ def _verify(folder: Path, step: int) -> None:
         if found.get(name) != expected[name]:
             fault = "is missing" if name not in found else "is damaged: its SHA-256 differs"
             others = [str(other) for other in whole_steps(folder) if other != step]
-            advice = f"; other steps are there: --step {' or '.join(others)}" if others else ""
+            advice = (
+                f"; read --step {' or '.join(others)} instead, or move {directory} away to resume "
+                "from there"
+                if others
+                else ""
+            )
             raise GlowError(f"Checkpoint file {directory / name} {fault}{advice}.")
 
 

@@ -33,8 +33,15 @@ def one_line_errors(script: Callable[[], None]) -> Callable[[], None]:
         try:
             script()
         except GlowError as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(2)
+            message = str(error)
+        except OSError as error:
+            if error.filename is None or error.strerror is None:
+                raise
+            message = f"{error.filename} cannot be used: {error.strerror}."
+        else:
+            return
+        print(f"error: {message}", file=sys.stderr)
+        sys.exit(2)
 
     return run
 
@@ -48,15 +55,16 @@ def parse(kind: type[_T], arguments: Sequence[str] | None = None, default: Any =
 def parse_training(arguments: Sequence[str] | None = None) -> Config:
     """The configuration of a training run, from the command line.
 
-    Without a preset, n_bits is what the data set is usually read with. Flags override a preset's
-    values; with --resume, those of the run that goes on; with --saved_model, the architecture of
-    the saved model.
+    Flags override a preset's values; with --resume, those of the run that goes on; with
+    --saved_model, the architecture of the saved model; with --saved_optimizer, its settings. n_bits
+    is what the data set is usually read with, unless given.
 
     Raises:
         GlowError: a value is unknown or out of range, or contradicts what the run goes on from.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    config = parse(Config, arguments, default=_preset(arguments))
+    default = _preset(arguments)
+    config = parse(Config, arguments, default=default)
     if config.output.resume:
         saved = read_config(Path(config.output.output_dir))
         if config.preset not in (None, saved.preset):
@@ -66,20 +74,31 @@ def parse_training(arguments: Sequence[str] | None = None) -> Config:
         config = parse(Config, arguments, default=saved)
         _refuse_changes(saved, config, config.output.output_dir)
     elif config.training.saved_model:
-        folder = Path(config.training.saved_model)
-        if folder.is_file():
-            raise GlowError(
-                f"--saved_model takes a run folder and {folder} is a file; python "
-                f"convert/from_torch.py {folder} makes a run folder of a PyTorch checkpoint."
-            )
-        architecture = read_config(folder).model
-        default = dataclasses.replace(_preset(arguments), model=architecture)
+        default = _with_saved(default, config)
         config = parse(Config, arguments, default=default)
-        _refuse_changes(default, config, folder, sections=("model",))
-    elif config.preset is None and (entry := find(config.data.dataset)) is not None:
-        model = dataclasses.replace(Config().model, n_bits=entry.n_bits)
-        config = parse(Config, arguments, default=dataclasses.replace(Config(), model=model))
+        _refuse_changes(default, config, config.training.saved_model, sections=("model",))
+    elif config.preset is None or config.data.dataset != default.data.dataset:
+        entry = find(config.data.dataset)
+        n_bits = Config().model.n_bits if entry is None else entry.n_bits
+        model = dataclasses.replace(default.model, n_bits=n_bits)
+        config = parse(Config, arguments, default=dataclasses.replace(default, model=model))
     return config
+
+
+def _with_saved(default: Config, config: Config) -> Config:
+    """The defaults of a run that starts from a saved model, and perhaps an optimizer's state."""
+    training = config.training
+    folder = Path(training.saved_model)
+    if folder.is_file():
+        raise GlowError(
+            f"--saved_model takes a run folder and {folder} is a file; python "
+            f"convert/from_torch.py {folder} makes a run folder of a PyTorch checkpoint."
+        )
+    default = dataclasses.replace(default, model=read_config(folder).model)
+    if training.saved_optimizer:
+        optimizer = read_config(Path(training.saved_optimizer)).optimizer
+        default = dataclasses.replace(default, optimizer=optimizer)
+    return default
 
 
 def _preset(arguments: Sequence[str]) -> Config:

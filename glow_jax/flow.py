@@ -1,5 +1,7 @@
 """One step of flow, and a level: squeeze, then K steps run as one scan."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -84,36 +86,19 @@ class Level(Bijection):
     """
 
     def __init__(
-        self,
-        channels: int,
-        *,
-        K: int,
-        last: bool,
-        hidden_channels: int,
-        flow_permutation: str,
-        flow_coupling: str,
-        LU_decomposed: bool,
-        actnorm_scale: float,
-        pad_ones: bool,
-        rngs: nnx.Rngs,
+        self, build_step: Callable[[nnx.Rngs], Step], *, K: int, split: Split | None, rngs: nnx.Rngs
     ):
-        """Build a level on `channels` channels after its squeeze."""
+        """Build a level.
 
-        def build_step(rngs: nnx.Rngs) -> Step:
-            return Step(
-                channels,
-                hidden_channels=hidden_channels,
-                flow_permutation=flow_permutation,
-                flow_coupling=flow_coupling,
-                LU_decomposed=LU_decomposed,
-                actnorm_scale=actnorm_scale,
-                pad_ones=pad_ones,
-                rngs=rngs,
-            )
-
+        Args:
+            build_step: makes one step from random keys.
+            K: the number of steps.
+            split: what follows the steps; None in the last level.
+            rngs: random keys.
+        """
         self.squeeze = Squeeze()
         self.steps = nnx.vmap(build_step)(rngs.split(K))
-        self.split = None if last else Split(channels, pad_ones=pad_ones)
+        self.split = split
 
     def forward(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """(B, H, W, C) -> (B, H/2, W/2, 4C), (B,)."""

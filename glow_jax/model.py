@@ -14,8 +14,8 @@ from flax import nnx
 
 from glow_jax.config import ModelConfig
 from glow_jax.errors import GlowError, InputTypeError
-from glow_jax.flow import Level
-from glow_jax.layers import DiagonalGaussian, TopPrior, ZeroLinear
+from glow_jax.flow import Level, Step
+from glow_jax.layers import DiagonalGaussian, Split, TopPrior, ZeroLinear
 from glow_jax.typing import Array
 
 
@@ -54,21 +54,7 @@ class Glow(nnx.Module):
                 f"image_shape is {config.image_shape}; a model needs the (H, W, C) of its images."
             )
         self.config = config
-        self.levels = nnx.List(
-            Level(
-                4 * channels,
-                K=config.K,
-                last=level == config.L - 1,
-                hidden_channels=config.hidden_channels,
-                flow_permutation=config.flow_permutation,
-                flow_coupling=config.flow_coupling,
-                LU_decomposed=config.LU_decomposed and level not in config.plain_levels,
-                actnorm_scale=config.actnorm_scale,
-                pad_ones=config.pad_ones,
-                rngs=rngs,
-            )
-            for level, channels in enumerate(_channels_into_levels(config))
-        )
+        self.levels = nnx.List(_build_level(config, level, rngs) for level in range(config.L))
         top = config.latent_shapes[-1]
         classes = config.y_classes if config.y_condition else None
         self.top_prior = TopPrior(
@@ -235,8 +221,26 @@ class Glow(nnx.Module):
         return batch
 
 
-def _channels_into_levels(config: ModelConfig) -> list[int]:
-    return [config.image_shape[-1], *(shape[-1] for shape in config.latent_shapes[:-1])]
+def _build_level(config: ModelConfig, level: int, rngs: nnx.Rngs) -> Level:
+    """Level number `level`, from 0: the finest, which sees the image."""
+    before = (config.image_shape, *config.latent_shapes)[level]
+    channels = 4 * before[-1]
+
+    def build_step(rngs: nnx.Rngs) -> Step:
+        return Step(
+            channels,
+            hidden_channels=config.hidden_channels,
+            flow_permutation=config.flow_permutation,
+            flow_coupling=config.flow_coupling,
+            LU_decomposed=config.LU_decomposed and level not in config.plain_levels,
+            actnorm_scale=config.actnorm_scale,
+            pad_ones=config.pad_ones,
+            rngs=rngs,
+        )
+
+    last = level == config.L - 1
+    split = None if last else Split(channels, pad_ones=config.pad_ones)
+    return Level(build_step, K=config.K, split=split, rngs=rngs)
 
 
 @jax.jit

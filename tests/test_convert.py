@@ -607,6 +607,8 @@ def lose(name: str) -> Callable[[dict], None]:
         (lambda s: s["state"][4]["exp_inf"].fill_(float("nan")), "holds NaN"),
         (lambda s: s["param_groups"][0]["params"].pop(), "and the model has"),
         (lambda s: s["param_groups"].append({}), "one group"),
+        (lambda s: s["param_groups"].__setitem__(0, 5), "one group"),
+        (lambda s: s["state"][4].update(step=float("inf")), "'step' of .* is inf"),
         (lambda s: s["state"][0].update(max_exp_avg_sq=1), "amsgrad"),
         (lambda s: s["state"].update({0: {"momentum_buffer": 1}}), "neither Adamax nor Adam"),
         (lambda s: s["state"].update({1000: s["state"][0]}), "holds parameter 1000"),
@@ -621,6 +623,24 @@ def test_optimizer_states_that_are_refused(
     with pytest.raises(GlowError, match=message) as caught:
         convert(file)
     assert "\n" not in str(caught.value)
+
+
+def test_the_learning_rate_comes_from_the_optimizer_unless_hparams_tell(
+    tiny: dict, tmp_path: Path
+) -> None:
+    state = make_optimizer_state(tiny, TINY)
+    state["param_groups"][0].update(lr=2e-4, initial_lr=1e-3)
+    file = save({"model": as_tensors(tiny), "optimizer": state}, tmp_path / "glow.pt")
+    assert convert(file)[1].optimizer.lr == 1e-3
+    (tmp_path / "hparams.json").write_text('{"lr": 0.25}')
+    assert convert(file)[1].optimizer.lr == 0.25
+
+
+def test_an_output_below_a_file_is_refused_before_anything_is_read(
+    tiny_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(from_torch, monkeypatch, tiny_file, "--output", tiny_file / "run") == 2
+    assert "below a file" in capsys.readouterr().err
 
 
 # The scripts, and the way back

@@ -12,7 +12,7 @@ import scipy.stats
 
 from glow_jax import GlowError, dequantize, to_pixels
 from glow_jax.config import DataConfig
-from glow_jax.data import Batch, Dataset, Split, load_dataset
+from glow_jax.data import Batch, Dataset, Split, from_arrays, load_dataset
 from glow_jax.data.augmentation import augment, shift_image
 from glow_jax.data.dataset import batches_in_order, hold_out, to_batch, training_batches
 
@@ -302,3 +302,29 @@ def test_an_image_has_the_same_augmentation_in_any_batch() -> None:
     assert together.dtype == jnp.uint8
     assert not np.array_equal(together, images)
     np.testing.assert_array_equal(augment(images[4:], keys[4:], flips=True), together[4:])
+
+
+def test_labels_out_of_range_are_refused_where_batches_are_made() -> None:
+    split = Split(np.zeros((3, 2, 2, 1), np.uint8), np.array([0, 1, -1]))
+    with pytest.raises(GlowError, match="-1"):
+        to_batch(split, np.arange(3), 2)
+    assert to_batch(split, np.arange(2), 2).labels.tolist() == [[1, 0], [0, 1]]
+
+
+def test_labels_are_left_out_where_there_are_no_classes() -> None:
+    for labels in (np.array([0, 6]), np.array([[0, 1, 1], [1, 0, 0]])):
+        split = Split(np.zeros((2, 2, 2, 1), np.uint8), labels)
+        assert to_batch(split, np.arange(2), 0).labels.shape == (2, 0)
+
+
+@pytest.mark.parametrize(
+    "labels", [np.zeros(3, int), np.zeros(30, int), np.array(1), np.array(["a"] * 20), np.ones(20)]
+)
+def test_labels_that_do_not_belong_to_the_images_are_refused(labels: np.ndarray) -> None:
+    with pytest.raises(GlowError, match="Labels must be"):
+        from_arrays("mine", np.zeros((20, 2, 2, 1), np.uint8), labels)
+
+
+def test_digits_have_one_size() -> None:
+    with pytest.raises(GlowError, match="8 x 8"):
+        load_dataset(DataConfig(dataset="digits", image_size=32))

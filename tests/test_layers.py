@@ -48,18 +48,19 @@ def step(**options: Any) -> Step:
 
 def level() -> Level:
     # Four channels after the squeeze: test_model.py has wider ones, with 1x1 convolutions.
-    return Level(
-        4,
-        K=3,
-        last=True,
-        hidden_channels=5,
-        flow_permutation="shuffle",
-        flow_coupling="affine",
-        LU_decomposed=True,
-        actnorm_scale=0.7,
-        pad_ones=False,
-        rngs=nnx.Rngs(0),
-    )
+    def build_step(rngs: nnx.Rngs) -> Step:
+        return Step(
+            4,
+            hidden_channels=5,
+            flow_permutation="shuffle",
+            flow_coupling="affine",
+            LU_decomposed=True,
+            actnorm_scale=0.7,
+            pad_ones=False,
+            rngs=rngs,
+        )
+
+    return Level(build_step, K=3, split=None, rngs=nnx.Rngs(0))
 
 
 def coupling(kind: type, *, pad_ones: bool = False) -> Bijection:

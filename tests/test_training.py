@@ -19,13 +19,14 @@ import eval as eval_script
 import glow_jax
 import sample as sample_script
 import train as train_script
-from glow_jax.checkpoint import load_optimizer_state, load_run, whole_steps
+from glow_jax.checkpoint import load_optimizer_state, load_run, whole_steps, write_config
 from glow_jax.cli import parse_training
 from glow_jax.config import Config, ModelConfig, OptimizerConfig, TrainingConfig
 from glow_jax.evaluation.diagnosis import first_nonfinite_layer
 from glow_jax.layers import Conv1x1LU
 from glow_jax.model import put_together, take_apart
 from glow_jax.parallel import DataParallel, mean_over_devices
+from glow_jax.training.logs import Logs
 from glow_jax.training.optimizer import learning_rate, make_optimizer, update_average
 from glow_jax.training.step import loss_function, make_train_step, new_state, prepare_images
 
@@ -199,6 +200,10 @@ def test_per_example_results_do_not_depend_on_padding() -> None:
         np.testing.assert_array_equal(run(scale, x, pad_to=8), 3 * x)
 
 
+def identical(a: object, b: object) -> bool:
+    return jax.tree.all(jax.tree.map(lambda x, y: bool((x == y).all()), a, b))
+
+
 def run_script(main, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
     monkeypatch.setattr(sys, "argv", ["script", *map(str, arguments)])
     main()
@@ -299,12 +304,11 @@ def test_resume_goes_on_as_if_never_stopped(
     assert without_times(metrics_of(whole)) == without_times(metrics_of(halves))
     one, two = load_run(whole), load_run(halves)
     assert one.average is not None
-    for a, b in ((one.model, two.model), (one.average, two.average)):
-        assert jax.tree.all(jax.tree.map(lambda x, y: bool((x == y).all()), a, b))
+    assert identical((one.model, one.average), (two.model, two.average))
     optimizer = make_optimizer(one.config.optimizer, 1)
     target = jax.eval_shape(optimizer.init, take_apart(one.model).params)
     first, second = (load_optimizer_state(folder, target) for folder in (whole, halves))
-    assert jax.tree.all(jax.tree.map(lambda x, y: bool((x == y).all()), first, second))
+    assert identical(first, second)
 
 
 def test_new_run_from_saved_model_and_optimizer(
@@ -321,6 +325,10 @@ def test_new_run_from_saved_model_and_optimizer(
     before = metrics_of(trained)[-1]
     assert [row["step"] for row in rows] == [before["step"] + before["step"] // 2]
     assert rows[0]["train_bits_per_dim"] < before["train_bits_per_dim"]
+    # The optimizer's state belongs to the parameters as trained, not to their average.
+    start, source = load_run(folder, before["step"]), load_run(trained)
+    assert identical(start.model, source.model)
+    assert not identical(start.model, source.average)
 
 
 def test_occupied_folder_is_refused_or_moved_aside(
@@ -349,7 +357,8 @@ def test_training_that_diverges_stops_and_keeps_the_last_checkpoint(
         capsys,
         *(*TINY, "--output_dir", folder, "--epochs", 2, "--lr", 1e10, "--warmup", 0),
     )
-    assert re.search(r"stopped at step \d+: 10 updates in a row", message)
+    # One good update, which throws the parameters far off, then ten that are skipped.
+    assert re.search(r"stopped at step 10: 10 updates in a row", message)
     assert "level 1, step 1, actnorm" in message
     assert whole_steps(folder) == [0]
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(glow_jax.load(folder)))
@@ -447,6 +456,70 @@ def test_images_without_labels_train_but_not_conditionally(
     assert "no labels" in message
     run_script(train_script.main, monkeypatch, *arguments)
     assert len(metrics_of(tmp_path / "run")) == 1
+
+
+def test_another_data_set_with_other_classes_can_be_evaluated(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (40, 8, 8, 1), dtype=np.uint8)
+    np.savez(tmp_path / "noise.npz", images=images, labels=np.arange(40) % 13)
+    run_script(eval_script.main, monkeypatch, trained, "--dataset", tmp_path / "noise.npz")
+    results = json.loads((trained / "results.json").read_text())
+    assert results["dataset"] == "noise"
+    assert results["images"] == 4
+    assert math.isfinite(results["bits_per_dim"])
+
+
+def test_a_refused_resume_leaves_the_run_as_it_was(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (trained / "hparams.json").read_bytes()
+    arguments = ["--output_dir", trained, "--resume", "--epochs", 1]
+    assert "give more --epochs" in error_of(train_script.main, monkeypatch, capsys, *arguments)
+    assert (trained / "hparams.json").read_bytes() == before
+
+
+def test_a_refused_start_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_config(tmp_path / "empty", small_config())
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "precious").write_text("mine")
+    for folder, flags in ((tmp_path / "new", []), (tmp_path / "old", ["--fresh"])):
+        arguments = ["--preset", "digits", "--saved_model", tmp_path / "empty", *flags]
+        arguments += ["--output_dir", folder]
+        assert "no checkpoint" in error_of(train_script.main, monkeypatch, capsys, *arguments)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "old"]
+
+
+def test_a_saved_optimizer_brings_its_settings(trained: Path) -> None:
+    line = ["--preset", "digits", "--saved_model", str(trained), "--saved_optimizer", str(trained)]
+    assert parse_training(line).optimizer == load_run(trained).config.optimizer
+    assert parse_training([*line, "--lr", "0.5"]).optimizer.lr == 0.5
+
+
+def test_a_line_of_metrics_cut_short_by_a_kill_is_dropped(tmp_path: Path) -> None:
+    with Logs(tmp_path, first_step=0) as logs:
+        for step in (1, 2, 3):
+            logs.scalars(epoch=step, step=step, values={"loss": 1.0})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 4, "st')
+    with Logs(tmp_path, first_step=2):
+        pass
+    assert [row["step"] for row in metrics_of(tmp_path)] == [1, 2]
+
+
+def test_a_file_that_cannot_be_written_is_one_sentence(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    message = error_of(sample_script.main, monkeypatch, capsys, trained, "--output", tmp_path)
+    assert "cannot be used" in message
+
+
+def test_bits_follow_the_data_set_that_replaces_a_presets() -> None:
+    assert parse_training(["--preset", "cifar10", "--dataset", "digits"]).model.n_bits == 4
+    assert parse_training(["--preset", "digits"]).model.n_bits == 4
 
 
 def test_optimizer_state_has_one_structure_whatever_is_clipped() -> None:

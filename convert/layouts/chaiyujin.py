@@ -56,6 +56,8 @@ def read(arrays: Mapping[str, np.ndarray], given: Given) -> Found:
     Its prior_h is a parameter, of which its optimizer keeps count, and carries the batch size.
     """
     hparams = given.hparams or {}
+    if not isinstance(hparams.get("Glow", {}), dict):
+        raise GlowError(f"hparams.json says Glow = {hparams['Glow']!r}; it must be an object.")
     given = Given(
         given.image_size, given.flow_permutation, given.n_bits, hparams.get("Glow", hparams)
     )

@@ -45,8 +45,18 @@ def from_arrays(
 def _split(images: np.ndarray, labels: np.ndarray | None) -> Split:
     images = np.asarray(images)
     images = images[..., None] if images.ndim == 3 else images
-    unlabelled = np.empty((len(images), 0), np.int32)
-    return Split(images, unlabelled if labels is None else np.asarray(labels))
+    if images.ndim != 4:
+        raise GlowError(f"Images must be of shape (N, H, W, C), not {images.shape}.")
+    if labels is None:
+        return Split(images, np.empty((len(images), 0), np.int32))
+    labels = np.asarray(labels)
+    whole = np.issubdtype(labels.dtype, np.integer) or labels.dtype == bool
+    if not whole or labels.ndim not in (1, 2) or len(labels) != len(images):
+        raise GlowError(
+            f"Labels must be whole numbers of shape ({len(images)},) or ({len(images)}, classes), "
+            f"not {labels.dtype} of shape {labels.shape}."
+        )
+    return Split(images, labels)
 
 
 def _classes(labels: np.ndarray) -> int:

@@ -152,6 +152,10 @@ def _check_arrays(split: Split, classes: int, where: str) -> None:
         )
     if labels.dtype.kind not in "iub":
         raise GlowError(f"{where}: labels must be integers, not {labels.dtype}.")
+    _check_range(labels, classes, where)
+
+
+def _check_range(labels: np.ndarray, classes: int, where: str) -> None:
     top = 1 if labels.ndim == 2 else classes - 1
     if labels.size and (labels.min() < 0 or labels.max() > top):
         bad = labels.min() if labels.min() < 0 else labels.max()
@@ -174,12 +178,21 @@ class Batch:
 
 
 def to_batch(split: Pictures, indices: np.ndarray, classes: int) -> Batch:
-    """The images of a split at `indices`, ready for a step; crops, if any, are always the same."""
+    """The images of a split at `indices`, ready for a step; crops, if any, are always the same.
+
+    With 0 classes, labels are left out.
+
+    Raises:
+        GlowError: a label is out of range.
+    """
     return _assemble(split[indices], indices, classes, ())
 
 
 def _assemble(part: Split, indices: np.ndarray, classes: int, draw: tuple[int, ...]) -> Batch:
-    labels = part.labels if part.labels.ndim == 2 else np.eye(classes)[part.labels]
+    labels = part.labels if classes else np.empty((len(indices), 0), np.float32)
+    if labels.ndim == 1:
+        _check_range(labels, classes, "The images of a batch")
+        labels = np.eye(classes)[labels.astype(np.int64)]
     images = random_crops(part.images, part.crop, indices, draw) if part.crop else part.images
     return Batch(images, labels.astype(np.float32), indices.astype(np.uint32))
 

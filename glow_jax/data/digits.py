@@ -6,6 +6,7 @@ import numpy as np
 
 from glow_jax.config import DataConfig
 from glow_jax.data.dataset import Dataset, Split
+from glow_jax.errors import GlowError
 
 _TEST_IMAGES = 360
 
@@ -15,7 +16,12 @@ def load_digits(config: DataConfig) -> Dataset:
 
     They have 17 grey levels; min(value, 15) makes them 4-bit images, spread over 0..255, to be read
     with n_bits 4.
+
+    Raises:
+        GlowError: another image_size is asked for.
     """
+    if config.image_size not in (0, 8):
+        raise GlowError(f"image_size is {config.image_size}; digits are 8 x 8 pixels.")
     from sklearn import datasets  # half a second, which no other data set should pay
 
     bunch: Any = datasets.load_digits()

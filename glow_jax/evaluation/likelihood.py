@@ -72,6 +72,7 @@ def make_likelihood(
         return code.log_prob, code.level_log_prob
 
     run = parallel.per_example(of_batch)
+    classes = config.y_classes if config.y_condition else 0
     shares = np.array([np.prod(shape) for shape in config.latent_shapes]) / config.dimensions
 
     def likelihood(
@@ -81,7 +82,7 @@ def make_likelihood(
         by_level = np.zeros((len(split), config.L))
         pad_to = min(batch_size, len(split))
         for draw in range(draws):
-            for batch in batches_in_order(split, batch_size=batch_size, classes=config.y_classes):
+            for batch in batches_in_order(split, batch_size=batch_size, classes=classes):
                 at = batch.indices
                 numbers = np.full(len(at), draw, np.uint32)
                 results = run(replicated, batch.images, batch.labels, at, numbers, pad_to=pad_to)
@@ -114,13 +115,14 @@ def make_reconstruction(
         return tuple(jnp.max(jnp.abs(back - x), axis=(1, 2, 3)) for back in decoded)
 
     run = parallel.per_example(of_batch)
+    classes = config.y_classes if config.y_condition else 0
 
     def reconstruction(
         replicated: Any, split: Readable, progress: Progress = lambda _: None
     ) -> dict[str, float]:
         worst = np.zeros(2)
         pad_to = min(batch_size, len(split))
-        for batch in batches_in_order(split, batch_size=batch_size, classes=config.y_classes):
+        for batch in batches_in_order(split, batch_size=batch_size, classes=classes):
             parts = (batch.images, batch.labels, batch.indices)
             errors = jax.tree.map(np.max, run(replicated, *parts, pad_to=pad_to))
             worst = np.maximum(worst, errors)  # keeps NaN

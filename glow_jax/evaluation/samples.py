@@ -14,11 +14,11 @@ def sample_pixels(
 ) -> np.ndarray:
     """Draw `n` images from a model: uint8, (n, H, W, C).
 
-    Where the flow's inverse overflows, which an affine model's may at temperature 1, the value is
-    shown as black.
+    Where the flow's inverse overflows, which an affine model's may at temperature 1, what is no
+    number is shown as black.
     """
     x = model.sample(key, n, temperature=temperature, y=y)
-    return np.asarray(to_pixels(jax.numpy.nan_to_num(x), n_bits=model.config.n_bits))
+    return np.asarray(to_pixels(jax.numpy.nan_to_num(x, nan=-0.5), n_bits=model.config.n_bits))
 
 
 def labels_in_turn(model: Glow, n: int) -> jax.Array | None:

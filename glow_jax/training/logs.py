@@ -1,6 +1,7 @@
 """What a run leaves behind to be read: metrics.jsonl and TensorBoard."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +11,14 @@ from tensorboardX import SummaryWriter
 from glow_jax.files import write_whole
 
 METRICS = "metrics.jsonl"
+
+
+def _step_of(line: str) -> float:
+    """The step of a line of metrics; none for one that a kill cut short."""
+    try:
+        return json.loads(line)["step"]
+    except json.JSONDecodeError:
+        return math.inf
 
 
 class Logs:
@@ -25,7 +34,7 @@ class Logs:
         self._path = folder / METRICS
         if self._path.exists():
             lines = self._path.read_text().splitlines()
-            kept = [line for line in lines if json.loads(line)["step"] <= first_step]
+            kept = [line for line in lines if _step_of(line) <= first_step]
             write_whole(self._path, "".join(line + "\n" for line in kept))
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
 

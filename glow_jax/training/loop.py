@@ -76,7 +76,7 @@ def train(config: Config, dataset: Dataset) -> None:
         GlowError: something does not fit together, or training no longer gives finite numbers.
     """
     folder = Path(config.output.output_dir)
-    _check_folder(folder, config)
+    check_folder(folder, config)
     parallel = DataParallel(config.output.devices)
     config = _resolve(config, dataset)
     train_split, validation = hold_out(dataset.train, config.data.validation)
@@ -297,8 +297,12 @@ def _check_sizes(
         )
 
 
-def _check_folder(folder: Path, config: Config) -> None:
-    """Refuse a folder that holds something already, unless it is to be continued or moved."""
+def check_folder(folder: Path, config: Config) -> None:
+    """Refuse a folder that holds something already, unless it is to be continued or moved.
+
+    Raises:
+        GlowError: it does, or there is nothing to continue.
+    """
     if config.output.resume:
         read_config(folder)
     elif _occupied(folder) and not config.output.fresh:
@@ -343,7 +347,9 @@ def _starting_state(
         return parts.graph, new_state(parts, optimizer, config)
 
     saved_run = load_run(source)
-    parts = take_apart(saved_run.model if config.output.resume else saved_run.best_model)
+    # An optimizer's state belongs to the parameters as trained, not to their average.
+    as_trained = config.output.resume or training.saved_optimizer
+    parts = take_apart(saved_run.model if as_trained else saved_run.best_model)
     state = new_state(parts, optimizer, config)
     if config.output.resume:
         average = None if saved_run.average is None else take_apart(saved_run.average).params
