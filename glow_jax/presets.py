@@ -90,14 +90,20 @@ PUBLISHED: dict[str, Published] = {
         3,
         "affine",
         2.38,
-        f"{_PAPER}, bedrooms. tensorflow-datasets can no longer open the archives: export the "
-        "pictures, whose side is then resized to 96 here.",
+        f"{_PAPER}, bedrooms; not looked up. tensorflow-datasets can no longer open the archives: "
+        "export the pictures, whose side is then resized to 96 here.",
     ),
     "fashion_mnist": Published(
         "fashion_mnist", 32, 32, 3, "affine", None, "Padded as MNIST is; no figure of Glow's."
     ),
     "mnist": Published(
-        "mnist", 32, 32, 3, "affine", 1.05, "Reported of Glow by Grathwohl et al. 2019."
+        "mnist",
+        32,
+        32,
+        3,
+        "affine",
+        1.05,
+        "Reported of Glow by Grathwohl et al. 2019; not looked up.",
     ),
 }
 
