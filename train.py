@@ -10,20 +10,31 @@ import jax
 
 from glow_jax.cli import one_line_errors, parse_training
 from glow_jax.data import load_dataset
-from glow_jax.parallel import make_virtual_devices
-from glow_jax.training.loop import check_folder, train
+from glow_jax.parallel import (
+    is_main_process,
+    join_processes,
+    main_process_first,
+    make_virtual_devices,
+)
+from glow_jax.training.loop import train
+from glow_jax.training.start import check_folder
 
 
 @one_line_errors
 def main() -> None:
-    """Parse the flags, choose the devices, load the images, train."""
+    """Parse the flags, find devices and other processes, load the images, train."""
     config = parse_training()
-    if not config.output.cuda:
+    output = config.output
+    if not output.cuda:
         jax.config.update("jax_platforms", "cpu")
-    if config.output.devices:
-        make_virtual_devices(config.output.devices)
-    check_folder(Path(config.output.output_dir), config)  # before anything is downloaded
-    train(config, load_dataset(config.data))
+    if output.devices:
+        make_virtual_devices(output.devices)
+    join_processes(output.coordinator, output.num_processes, output.process_id)
+    if is_main_process():
+        check_folder(Path(output.output_dir), config)  # before anything is downloaded
+    with main_process_first():
+        dataset = load_dataset(config.data)
+    train(config, dataset)
 
 
 if __name__ == "__main__":

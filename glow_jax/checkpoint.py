@@ -5,15 +5,21 @@
     RUN/checkpoints/STEP/average        averaged parameters, where --ema_decay is on
     RUN/checkpoints/STEP/optimizer      the optimizer's state
     RUN/checkpoints/STEP/progress       where training stands
+    RUN/checkpoints/STEP/validation.json    bits/dim on the validation split, once that is known
     RUN/checkpoints/STEP/sha256.json    digests of all these files, written last
 
-A step counts only once its digests are there, and loads only if they still hold.
+A step counts only once its digests are there, and loads only if they still hold. Where several
+processes train, they share the folder: all take part in saving, and the first writes the digests.
 """
 
+import errno
 import hashlib
 import json
 import logging
 import math
+import os
+import shutil
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,22 +28,17 @@ from typing import Any, Literal
 import jax
 import orbax.checkpoint as ocp
 from flax import nnx
-from orbax.checkpoint.checkpoint_managers import (
-    AnyPreservationPolicy,
-    BestN,
-    LatestN,
-    PreservationPolicy,
-)
 
 from glow_jax.config import Config, ModelConfig, from_json, to_json
 from glow_jax.errors import GlowError
 from glow_jax.files import write_json
 from glow_jax.model import Glow, Parts, put_together, take_apart
+from glow_jax.parallel import as_global, is_alone, is_main_process, wait_for_processes
 
 HPARAMS = "hparams.json"
 _CHECKPOINTS = "checkpoints"
 _DIGESTS = "sha256.json"
-_VALIDATION = "validation_bits_per_dim"
+_VALIDATION = "validation.json"
 
 Step = int | Literal["best"] | None
 
@@ -191,7 +192,10 @@ def save_weights(
 
 
 class CheckpointWriter:
-    """Saves checkpoints of a run: keeps the newest two, and the best on the validation split."""
+    """Saves checkpoints of a run: keeps the newest two, and the best on the validation split.
+
+    Saving goes on beside training: `save` returns once the arrays have been copied.
+    """
 
     def __init__(self, folder: Path, *, keep_best: bool):
         """Open the run folder for writing; saves that were never finished are cleared away.
@@ -201,29 +205,32 @@ class CheckpointWriter:
             keep_best: keep the step with the lowest validation bits/dim, too.
         """
         self._folder = folder
-        directory = (folder / _CHECKPOINTS).absolute()
-        keep: list[PreservationPolicy] = [LatestN(n=2)]
-        if keep_best:
-            keep.append(BestN(get_metric_fn=_negative_validation, n=1))
+        self._keep_best = keep_best
+        self._sealing: threading.Thread | None = None
+        self._failure: GlowError | None = None
+        if is_main_process():
+            for path in (folder / _CHECKPOINTS).glob("*"):
+                if path.name.isdigit() and not (path / _DIGESTS).exists():
+                    shutil.rmtree(path)
+        wait_for_processes("cleared unfinished checkpoints")
         self._manager = ocp.CheckpointManager(
-            directory,
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=AnyPreservationPolicy(keep),
-                best_fn=_negative_validation,  # without it Orbax forgets metrics when it closes
-                cleanup_tmp_directories=True,
-                enable_async_checkpointing=False,
-            ),
+            (folder / _CHECKPOINTS).absolute(),
+            options=ocp.CheckpointManagerOptions(cleanup_tmp_directories=True),
         )
-        for step in set(self._manager.all_steps()) - set(whole_steps(folder)):
-            self._manager.delete(step)
 
     def __enter__(self) -> "CheckpointWriter":
         """For use in a `with` statement."""
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Close the manager."""
-        self._manager.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Finish what is being saved."""
+        if kind is not None and not is_alone():
+            return  # the others may be gone, and saving would wait for them
+        self._join()
+        if self._failure is None:  # else the manager would only raise it again
+            self._manager.close()
+        if kind is None:
+            self.raise_failure()
 
     def save(
         self,
@@ -235,36 +242,113 @@ class CheckpointWriter:
         progress: Mapping[str, Any] | None = None,
         validation_bits_per_dim: float | None = None,
     ) -> None:
-        """Save one step; it counts from the moment its digests are written."""
+        """Start to save one step; it counts from the moment its digests are written.
+
+        A step that is there already is what it would be, but for its validation score.
+
+        Raises:
+            GlowError: it cannot be written, or an earlier one could not.
+        """
+        self.wait()
+        if step in self._manager.all_steps():
+            if is_main_process():
+                self._write_digests(step, validation_bits_per_dim)
+            return
         model = {
             "params": nnx.to_pure_dict(parts.params),
             "buffers": nnx.to_pure_dict(parts.buffers),
         }
         items: dict[str, Any] = {
-            "model": ocp.args.StandardSave(model),
+            "model": ocp.args.StandardSave(as_global(model)),
             "progress": ocp.args.JsonSave(dict(progress or {})),
         }
         if average is not None:
-            items["average"] = ocp.args.StandardSave(nnx.to_pure_dict(average))
+            items["average"] = ocp.args.StandardSave(as_global(nnx.to_pure_dict(average)))
         if optimizer_state is not None:
-            items["optimizer"] = ocp.args.StandardSave(_plain(optimizer_state))
-        score = validation_bits_per_dim
-        # A step without metrics would be kept for ever: give it one that is never the best.
-        metrics = {_VALIDATION: score if score is not None and math.isfinite(score) else math.inf}
-        self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
-        self._manager.wait_until_finished()
+            items["optimizer"] = ocp.args.StandardSave(as_global(_plain(optimizer_state)))
+        try:
+            self._manager.save(step, args=ocp.args.Composite(**items), force=True)
+        except (OSError, ValueError, RuntimeError) as error:
+            self._failure = self._cannot_save(step, error)
+            raise self._failure from error
+        if is_main_process():
+            self._sealing = threading.Thread(
+                target=self._seal, args=(step, validation_bits_per_dim), name=f"seal {step}"
+            )
+            self._sealing.start()
+
+    def wait(self) -> None:
+        """Return once everything is saved.
+
+        Raises:
+            GlowError: something could not be.
+        """
+        self._join()
+        self.raise_failure()
+
+    def raise_failure(self) -> None:
+        """Raise the `GlowError` of a save that went wrong since, if any."""
+        if self._failure is not None:
+            raise self._failure
+
+    def _join(self) -> None:
+        if self._sealing is not None:
+            self._sealing.join()
+            self._sealing = None
+        elif self._failure is None:  # only the main process seals, but all of them save
+            self._manager.wait_until_finished()
+
+    def _seal(self, step: int, bits_per_dim: float | None) -> None:
+        """Once Orbax has finished, write the digests, and only then remove older steps."""
+        try:
+            self._manager.wait_until_finished()
+            self._write_digests(step, bits_per_dim)
+            self._remove_old()
+        except Exception as error:  # a thread's errors are nobody's: all go to the training loop
+            self._failure = self._cannot_save(step, error)
+
+    def _write_digests(self, step: int, bits_per_dim: float | None) -> None:
         directory = _step_folder(self._folder, step)
+        if bits_per_dim is not None and math.isfinite(bits_per_dim):
+            write_json(directory / _VALIDATION, {"bits_per_dim": bits_per_dim})
         write_json(directory / _DIGESTS, _digests(directory))
 
+    def _remove_old(self) -> None:
+        steps = whole_steps(self._folder)
+        kept = set(steps[-2:])
+        if self._keep_best:
+            kept.add(min(steps, key=lambda step: _validation(self._folder, step)))
+        for step in set(steps) - kept:
+            directory = _step_folder(self._folder, step)
+            (directory / _DIGESTS).unlink()  # first: half a step must not count
+            shutil.rmtree(directory)
 
-def _negative_validation(metrics: Mapping[str, float]) -> float:
-    return -metrics[_VALIDATION]
+    def _cannot_save(self, step: int, error: Exception) -> GlowError:
+        reason = error.strerror if isinstance(error, OSError) else None
+        if reason is None:
+            known = [os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)]
+            first_line = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = next((text for text in known if text in str(error)), first_line)
+        whole = whole_steps(self._folder)
+        rest = f"; the newest whole checkpoint is step {whole[-1]}" if whole else ""
+        return GlowError(f"Step {step} cannot be saved in {self._folder}: {reason}{rest}.")
 
 
 def whole_steps(folder: Path) -> list[int]:
     """The steps of a run folder whose saving was finished, oldest first."""
     directories = (folder / _CHECKPOINTS).glob(f"*/{_DIGESTS}")
     return sorted(int(path.parent.name) for path in directories if path.parent.name.isdigit())
+
+
+def set_aside_after(folder: Path, step: int) -> None:
+    """Move the checkpoints after `step` to RUN/set_aside, so that a run can go on from `step`."""
+    for path in sorted((folder / _CHECKPOINTS).glob("*")):
+        if path.name.isdigit() and int(path.name) > step:
+            aside = folder / "set_aside" / path.name
+            while aside.exists():
+                aside = aside.with_name(f"{aside.name}.again")
+            aside.parent.mkdir(exist_ok=True)
+            path.rename(aside)
 
 
 def _choose_step(folder: Path, step: Step) -> int:
@@ -274,10 +358,8 @@ def _choose_step(folder: Path, step: Step) -> int:
     if step is None:
         return steps[-1]
     if step == "best":
-        with _reader(folder) as manager:
-            scores = {number: _negative_validation(manager.metrics(number)) for number in steps}
-        best = max(steps, key=lambda number: scores[number])
-        if scores[best] == -math.inf:
+        best = min(steps, key=lambda number: _validation(folder, number))
+        if _validation(folder, best) == math.inf:
             raise GlowError(f"{folder} has no best step: it was trained without --validation.")
         return best
     if step not in steps:
@@ -285,9 +367,21 @@ def _choose_step(folder: Path, step: Step) -> int:
     return step
 
 
+def _validation(folder: Path, step: int) -> float:
+    """A step's bits/dim on the validation split, infinite where it is not known."""
+    directory = _step_folder(folder, step)
+    # A score without a digest is one whose writing was cut short.
+    if _VALIDATION not in _read_digests(directory):
+        return math.inf
+    try:
+        return json.loads((directory / _VALIDATION).read_text())["bits_per_dim"]
+    except (OSError, ValueError, KeyError) as error:
+        raise GlowError(f"Checkpoint file {directory / _VALIDATION} is damaged.") from error
+
+
 def _reader(folder: Path) -> ocp.CheckpointManager:
     directory = (folder / _CHECKPOINTS).absolute()
-    options = ocp.CheckpointManagerOptions(read_only=True, best_fn=_negative_validation)
+    options = ocp.CheckpointManagerOptions(read_only=True)
     arrays = ("model", "average", "optimizer")
     handlers = {name: ocp.StandardCheckpointHandler() for name in arrays}
     return ocp.CheckpointManager(
@@ -296,7 +390,6 @@ def _reader(folder: Path) -> ocp.CheckpointManager:
         item_handlers={
             **handlers,
             "progress": ocp.JsonCheckpointHandler(),
-            "metrics": ocp.JsonCheckpointHandler(),
         },
     )
 
@@ -316,23 +409,22 @@ def _digests(directory: Path) -> dict[str, str]:
     return digests
 
 
-def _verify(folder: Path, step: int) -> None:
-    directory = _step_folder(folder, step)
+def _read_digests(directory: Path) -> dict[str, str]:
     try:
-        expected = json.loads((directory / _DIGESTS).read_text())
+        return json.loads((directory / _DIGESTS).read_text())
     except (json.JSONDecodeError, UnicodeDecodeError):
         raise GlowError(f"Checkpoint file {directory / _DIGESTS} is damaged.") from None
+
+
+def _verify(folder: Path, step: int) -> None:
+    directory = _step_folder(folder, step)
+    expected = _read_digests(directory)
     found = _digests(directory)
     for name in sorted(expected):
         if found.get(name) != expected[name]:
             fault = "is missing" if name not in found else "is damaged: its SHA-256 differs"
             others = [str(other) for other in whole_steps(folder) if other != step]
-            advice = (
-                f"; read --step {' or '.join(others)} instead, or move {directory} away to resume "
-                "from there"
-                if others
-                else ""
-            )
+            advice = f"; give --step {' or --step '.join(others)} to use another" if others else ""
             raise GlowError(f"Checkpoint file {directory / name} {fault}{advice}.")
 
 

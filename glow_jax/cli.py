@@ -12,7 +12,8 @@ import tyro
 from glow_jax.checkpoint import read_config
 from glow_jax.config import Config
 from glow_jax.data.catalogue import find
-from glow_jax.errors import GlowError
+from glow_jax.errors import GlowError, Stopped
+from glow_jax.parallel import is_main_process, leave
 from glow_jax.presets import PRESETS
 
 _T = TypeVar("_T")
@@ -21,12 +22,11 @@ _T = TypeVar("_T")
 _MAY_CHANGE = {
     "data": {"dataroot", "download", "memory_limit", "n_workers"},
     "training": {"epochs", "eval_batch_size"},
-    "output": {"output_dir", "resume", "fresh", "devices", "cuda"},
 }
 
 
 def one_line_errors(script: Callable[[], None]) -> Callable[[], None]:
-    """Make a script print a user's error as one line and exit with status 2."""
+    """Make a script print a user's error as one line and exit with status 2, 130 for Ctrl-C."""
 
     @functools.wraps(script)
     def run() -> None:
@@ -38,10 +38,17 @@ def one_line_errors(script: Callable[[], None]) -> Callable[[], None]:
             if error.filename is None or error.strerror is None:
                 raise
             message = f"{error.filename} cannot be used: {error.strerror}."
+        except Stopped as stopped:
+            if is_main_process():
+                print(stopped, flush=True)
+            sys.exit(stopped.exit_status)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            sys.exit(130)
         else:
             return
         print(f"error: {message}", file=sys.stderr)
-        sys.exit(2)
+        leave(2)
 
     return run
 
@@ -118,7 +125,7 @@ def _refuse_changes(
     before: Config,
     after: Config,
     source: str | Path,
-    sections: Sequence[str] = ("model", "data", "optimizer", "training", "output"),
+    sections: Sequence[str] = ("model", "data", "optimizer", "training"),
 ) -> None:
     for section in sections:
         old, new = getattr(before, section), getattr(after, section)

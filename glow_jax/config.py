@@ -5,6 +5,7 @@ are the same; `--no_X` turns off a field X.
 """
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -183,13 +184,15 @@ class TrainingConfig:
     """How long, in what portions, and from what start."""
 
     batch_size: int = 64
-    """images in an update, over all devices"""
+    """images in a batch, over all devices"""
+    accumulate: int = 1
+    """batches whose mean gradient makes one update: the same as one larger batch, in less memory"""
     eval_batch_size: int = 512
     """images in an evaluation batch, over all devices"""
     epochs: int = 250
     """passes over the training images"""
     n_init_batches: int = 8
-    """batches whose images initialise the actnorms"""
+    """updates' worth of images that initialise the actnorms"""
     y_weight: float = 0.01
     """weight of the classification loss, in nats, beside bits/dim"""
     seed: int = 0
@@ -201,7 +204,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         """Check every value."""
-        for name in ("batch_size", "eval_batch_size", "epochs", "n_init_batches"):
+        for name in ("batch_size", "accumulate", "eval_batch_size", "epochs", "n_init_batches"):
             value = getattr(self, name)
             _require(value >= 1, name, value, "at least 1")
         _require(self.y_weight >= 0, "y_weight", self.y_weight, "at least 0")
@@ -212,6 +215,11 @@ class TrainingConfig:
             self.saved_optimizer,
             "given together with saved_model",
         )
+
+    @property
+    def images_per_update(self) -> int:
+        """Images behind one update of the parameters."""
+        return self.batch_size * self.accumulate
 
 
 @dataclass(frozen=True)
@@ -224,16 +232,61 @@ class OutputConfig:
     """move an existing output folder aside and start over"""
     resume: bool = False
     """continue the run in the output folder"""
+    step: int | None = None
+    """checkpoint to resume from, if not the newest; later ones are set aside"""
     devices: int = 0
-    """local devices to train on; on a CPU, virtual ones; 0 = all"""
+    """devices of this machine to train on; on a CPU, virtual ones; 0 = all"""
     cuda: bool = True
     """use a GPU or TPU where there is one; --no_cuda trains on the CPU"""
+    checkpoint_every: str = ""
+    """save also every so many steps (500) or minutes (10m), not only after each epoch"""
+    coordinator: str = ""
+    """HOST:PORT of process 0, to train in several processes; on clusters JAX finds it by itself"""
+    num_processes: int = 0
+    """how many processes train together (needs coordinator)"""
+    process_id: int | None = None
+    """which of them this is, from 0 (needs coordinator)"""
 
     def __post_init__(self) -> None:
         """Check every value."""
         _require(self.devices >= 0, "devices", self.devices, "0 (all) or above")
+        _require(
+            re.fullmatch(r"([1-9]\d*m?)?", self.checkpoint_every) is not None,
+            "checkpoint_every",
+            repr(self.checkpoint_every),
+            "a number of steps (500) or of minutes (10m)",
+        )
+        self._check_processes()
         if self.fresh and self.resume:
             raise GlowError("--fresh starts over and --resume goes on: give one of them.")
+        _require(self.resume or self.step is None, "step", self.step, "given with --resume")
+
+    def _check_processes(self) -> None:
+        if not self.coordinator:
+            together = "left out where coordinator is"
+            _require(self.num_processes == 0, "num_processes", self.num_processes, together)
+            _require(self.process_id is None, "process_id", self.process_id, together)
+            return
+        host, _, port = self.coordinator.rpartition(":")
+        _require(bool(host) and port.isdigit(), "coordinator", self.coordinator, "HOST:PORT")
+        count = self.num_processes
+        _require(count >= 1, "num_processes", count, "at least 1 where coordinator is given")
+        _require(
+            self.process_id is not None and 0 <= self.process_id < count,
+            "process_id",
+            self.process_id,
+            f"from 0 to {count - 1}",
+        )
+
+    @property
+    def checkpoint_steps(self) -> int:
+        """Steps between checkpoints, 0 if they are not counted in steps."""
+        return int(self.checkpoint_every) if self.checkpoint_every.isdigit() else 0
+
+    @property
+    def checkpoint_minutes(self) -> int:
+        """Minutes between checkpoints, 0 if they are not counted in minutes."""
+        return int(self.checkpoint_every[:-1]) if self.checkpoint_every.endswith("m") else 0
 
 
 @dataclass(frozen=True)

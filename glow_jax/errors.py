@@ -11,3 +11,16 @@ class GlowError(Exception):
 
 class InputTypeError(GlowError, TypeError):
     """An array of the wrong dtype was given."""
+
+
+class Stopped(Exception):  # noqa: N818 - it is no error
+    """A signal stopped training, which has saved itself.
+
+    Attributes:
+        exit_status: what a process that ends so returns to the shell: 128 + the signal's number.
+    """
+
+    def __init__(self, message: str, signal_number: int):
+        """Say where it stands, and how to go on."""
+        super().__init__(message)
+        self.exit_status = 128 + signal_number

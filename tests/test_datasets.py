@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -205,7 +206,7 @@ def test_streamed_examples_are_those_in_memory(n_workers: int):
     assert (len(streamed), len(held_out)) == (40, 10)
     assert streamed.image_shape == kept.image_shape == (8, 8, 3)
     # From the middle of one epoch into the next: a step number is all that a resume needs.
-    wanted = {"batch_size": 16, "classes": 5, "seed": 3, "first_step": 3}
+    wanted: dict[str, Any] = {"batch_size": 16, "classes": 5, "seed": 3, "first_step": 3}
     batches = training_batches(streamed, **wanted)
     for step, (one, other) in enumerate(
         zip(training_batches(kept, **wanted), batches, strict=False)

@@ -1,6 +1,7 @@
 """Folders of pictures."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,7 +60,7 @@ def test_streamed_is_the_same(pictures: Path, tmp_path: Path):
     kept = load(pictures, tmp_path)
     streamed = load(pictures, tmp_path, memory_limit=0, n_workers=0)
     assert isinstance(streamed.train, Streamed)
-    wanted = {"batch_size": 4, "classes": 2}
+    wanted: dict[str, Any] = {"batch_size": 4, "classes": 2}
     pairs = zip(
         batches_in_order(kept.train, **wanted),
         batches_in_order(streamed.train, **wanted),

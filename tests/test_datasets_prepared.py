@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,7 +79,7 @@ def test_streamed_is_the_same(dataroot: Path, n_workers: int):
     kept = load("cifar10", dataroot)
     streamed = load("cifar10", dataroot, memory_limit=0, n_workers=n_workers)
     assert isinstance(streamed.train, Streamed)
-    wanted = {"batch_size": 16, "classes": 10}
+    wanted: dict[str, Any] = {"batch_size": 16, "classes": 10}
     for one, other in zip(
         batches_in_order(kept.train, **wanted),
         batches_in_order(streamed.train, **wanted),

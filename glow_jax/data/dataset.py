@@ -1,13 +1,13 @@
 """What a data set is to the rest of the program, and the batches it is read in."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from glow_jax.data.crops import random_crops
-from glow_jax.data.plan import InOrder, Plan, Shuffled
+from glow_jax.data.plan import InOrder, Plan, Share, Shuffled
 from glow_jax.errors import GlowError
 
 
@@ -207,21 +207,30 @@ def hold_out(split: Readable, fraction: float) -> tuple[Readable, Readable]:
 
 
 def training_batches(
-    split: Readable, *, batch_size: int, classes: int, seed: int, first_step: int
-) -> Iterator[Batch]:
+    split: Readable,
+    *,
+    batch_size: int,
+    classes: int,
+    seed: int,
+    first_step: int,
+    share: tuple[int, int] = (0, 1),
+) -> Generator[Batch, None, None]:
     """Batches without end, from step `first_step` on.
 
     The order of an epoch is a function of (seed, epoch) alone, whether images are in memory or
-    streamed; its last, incomplete batch is dropped.
+    streamed; its last, incomplete batch is dropped. With a share of (i, n), process i of n gets its
+    part of each batch.
     """
-    plan = Shuffled(len(split), batch_size, seed)
+    plan = Share(Shuffled(len(split), batch_size, seed), *share)
     parts = split.read(plan, first_step, len(plan))
     for step, part in enumerate(parts, start=first_step):
         yield _assemble(part, plan[step], classes, (seed, step))
 
 
-def batches_in_order(split: Readable, *, batch_size: int, classes: int) -> Iterator[Batch]:
-    """Every image once, in order; the last batch may be smaller."""
-    plan = InOrder(len(split), batch_size)
+def batches_in_order(
+    split: Readable, *, batch_size: int, classes: int, share: tuple[int, int] = (0, 1)
+) -> Iterator[Batch]:
+    """Every image once, in order; the last batch may be smaller. A share is that of training."""
+    plan = Share(InOrder(len(split), batch_size), *share)
     for step, part in enumerate(split.read(plan, 0, len(plan))):
         yield _assemble(part, plan[step], classes, ())

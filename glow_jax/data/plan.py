@@ -1,7 +1,4 @@
-"""Which images make which batch: pure functions of a batch's number, apart from any reading.
-
-A process that is to read only its share of each batch slices what a plan gives.
-"""
+"""Which images make which batch: pure functions of a batch's number, apart from any reading."""
 
 import functools
 from dataclasses import dataclass
@@ -72,3 +69,26 @@ class InOrder:
         """The indices of batch `step`, (batch_size,) or fewer."""
         start = step * self.batch_size
         return np.arange(start, min(start + self.batch_size, self.images))
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one of several processes reads of each batch: contiguous parts, equal to one image.
+
+    Attributes:
+        plan: the whole batches.
+        process: which part.
+        processes: how many there are.
+    """
+
+    plan: Plan
+    process: int
+    processes: int
+
+    def __len__(self) -> int:
+        """The number of batches."""
+        return len(self.plan)
+
+    def __getitem__(self, step: int) -> np.ndarray:
+        """The indices of this process's part of batch `step`; the last may be empty."""
+        return np.array_split(self.plan[step], self.processes)[self.process]

@@ -13,7 +13,7 @@ from glow_jax.config import ModelConfig
 from glow_jax.data.dataset import Readable, batches_in_order
 from glow_jax.dequantize import bits_per_dim, dequantize, example_keys
 from glow_jax.model import put_together
-from glow_jax.parallel import DataParallel
+from glow_jax.parallel import DataParallel, sum_over_processes
 
 # Noise of an evaluation: the same for every run, so that two models see the same inputs.
 _SEED = 0
@@ -73,7 +73,8 @@ def make_likelihood(
 
     run = parallel.per_example(of_batch)
     classes = config.y_classes if config.y_condition else 0
-    shares = np.array([np.prod(shape) for shape in config.latent_shapes]) / config.dimensions
+    share = (parallel.process, parallel.processes)
+    of_dimensions = np.array([np.prod(shape) for shape in config.latent_shapes]) / config.dimensions
 
     def likelihood(
         replicated: Any, split: Readable, draws: int = 1, progress: Progress = lambda _: None
@@ -82,16 +83,20 @@ def make_likelihood(
         by_level = np.zeros((len(split), config.L))
         pad_to = min(batch_size, len(split))
         for draw in range(draws):
-            for batch in batches_in_order(split, batch_size=batch_size, classes=classes):
+            for batch in batches_in_order(
+                split, batch_size=batch_size, classes=classes, share=share
+            ):
                 at = batch.indices
                 numbers = np.full(len(at), draw, np.uint32)
                 results = run(replicated, batch.images, batch.labels, at, numbers, pad_to=pad_to)
                 log_prob, level_log_prob = (np.asarray(part, np.float64) for part in results)
                 total[at] += bits_per_dim(log_prob, config.image_shape, n_bits=config.n_bits)
                 nats = config.dimensions * np.log(2)
-                by_level[at] += config.n_bits * shares - level_log_prob / nats
+                by_level[at] += config.n_bits * of_dimensions - level_log_prob / nats
                 progress(len(at))
-        return Likelihood(total / draws, by_level / draws)
+        # Every process has filled in its own images, and left the others' at zero.
+        found = (sum_over_processes(part) / draws for part in (total, by_level))
+        return Likelihood(*found)
 
     return likelihood
 

@@ -1,47 +1,59 @@
 """The loop: epochs of steps, and after each an evaluation, samples, a log line, a checkpoint."""
 
-import dataclasses
-import secrets
+import contextlib
+import shlex
+import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
 from tqdm import tqdm
 
-from glow_jax.checkpoint import (
-    CheckpointWriter,
-    load_optimizer_state,
-    load_run,
-    read_config,
-    whole_steps,
-    write_config,
-)
+from glow_jax.checkpoint import CheckpointWriter, set_aside_after, whole_steps
 from glow_jax.config import Config
-from glow_jax.data.dataset import Batch, Dataset, Readable, hold_out, to_batch, training_batches
-from glow_jax.errors import GlowError
+from glow_jax.data.dataset import Batch, Dataset, Readable, hold_out, training_batches
+from glow_jax.errors import GlowError, Stopped
 from glow_jax.evaluation.diagnosis import first_nonfinite_layer
 from glow_jax.evaluation.likelihood import make_likelihood
 from glow_jax.evaluation.plots import save_png
 from glow_jax.evaluation.samples import grid, labels_in_turn, sample_pixels
-from glow_jax.model import Glow, initialise_actnorm, put_together, take_apart
-from glow_jax.parallel import DataParallel, mean_over_devices
+from glow_jax.lock import locked
+from glow_jax.model import Parts, put_together
+from glow_jax.parallel import (
+    DataParallel,
+    is_alone,
+    is_main_process,
+    losing_processes,
+    mean_over_devices,
+    of_main_process,
+    wait_for_processes,
+)
+from glow_jax.training.interruption import Interruptions
 from glow_jax.training.logs import Logs
 from glow_jax.training.optimizer import learning_rate, make_optimizer
-from glow_jax.training.step import Metrics, TrainState, make_train_step, new_state, prepare_images
+from glow_jax.training.progress import EpochProgress, peak_memory
+from glow_jax.training.start import (
+    Start,
+    check_folder,
+    check_sizes,
+    make_folder,
+    resolve,
+    save_config,
+    starting_state,
+)
+from glow_jax.training.step import Metrics, TrainState, make_train_step, prepare_images
 
 _SKIPS_THAT_STOP = 10
 _SAMPLES = 64
 _SAMPLE_TEMPERATURE = 0.7
-# The draw of the initialisation's noise: no step of training has this number.
-_INITIALISATION = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -55,6 +67,9 @@ class _Run:
         graph: the model's structure.
         prepare: pixels to the model's input, (images, draw, indices) -> x.
         updates_per_epoch: steps in an epoch.
+        step: the compiled training step.
+        checkpoints: saves the state.
+        interruptions: what may happen in the middle of an epoch.
     """
 
     config: Config
@@ -63,6 +78,13 @@ class _Run:
     graph: nnx.GraphDef
     prepare: Callable[..., jax.Array]
     updates_per_epoch: int
+    step: Callable[..., Any]
+    checkpoints: CheckpointWriter
+    interruptions: Interruptions
+
+
+class _AskedToStop(Exception):  # noqa: N818 - it is no error
+    """A signal came while the test images were being evaluated."""
 
 
 def train(config: Config, dataset: Dataset) -> None:
@@ -74,139 +96,246 @@ def train(config: Config, dataset: Dataset) -> None:
 
     Raises:
         GlowError: something does not fit together, or training no longer gives finite numbers.
+        Stopped: a signal came, and the state is saved.
     """
     folder = Path(config.output.output_dir)
-    check_folder(folder, config)
-    parallel = DataParallel(config.output.devices)
-    config = _resolve(config, dataset)
-    train_split, validation = hold_out(dataset.train, config.data.validation)
-    _check_sizes(config, train_split, validation, parallel)
-    updates_per_epoch = len(train_split) // config.training.batch_size
-    print(
-        f"{dataset.name}: {len(train_split)} training, {len(validation)} validation, "
-        f"{len(dataset.test)} test images of {' x '.join(map(str, dataset.image_shape))}; "
-        f"{parallel}; seed {config.training.seed}",
-        flush=True,
-    )
-    optimizer = make_optimizer(config.optimizer, updates_per_epoch)
-    prepare = partial(prepare_images, config=config, flips=dataset.flips, shifts=dataset.shifts)
-    graph, state = _starting_state(config, optimizer, train_split, dataset.classes, prepare)
-    first_step = int(state.step)
-    if first_step >= config.training.epochs * updates_per_epoch:
-        raise GlowError(
-            f"Step {first_step}, where training would go on, is already beyond "
-            f"{config.training.epochs} epochs of {updates_per_epoch} steps; give more --epochs."
-        )
-    _prepare_folder(folder, config)
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    print(f"{parameters:,} parameters; writing to {folder}", flush=True)
-
-    run = _Run(config, folder, parallel, graph, prepare, updates_per_epoch)
-    step = make_train_step(graph, optimizer, config, prepare=prepare, mean=mean_over_devices)
-    run_step = parallel.train_step(step)
-    evaluate = make_likelihood(
-        parallel, graph, config.model, batch_size=config.training.eval_batch_size
-    )
-    batches = training_batches(
-        train_split,
-        batch_size=config.training.batch_size,
-        classes=dataset.classes,
-        seed=config.training.seed,
-        first_step=first_step,
-    )
-    writer = CheckpointWriter(folder, keep_best=len(validation) > 0)
-    with Logs(folder, first_step=first_step) as logs, writer as checkpoints:
-        if not whole_steps(folder):
-            _save(checkpoints, graph, state, None)
-        replicated = parallel.replicate(state)
-        for epoch in range(first_step // updates_per_epoch, config.training.epochs):
-            replicated, trained = _run_epoch(run, run_step, replicated, batches, epoch)
-            params = replicated.params if replicated.average is None else replicated.average
-            weights = (params, replicated.buffers)
-            validated = evaluate(weights, validation).mean if len(validation) else None
-            bits = {
-                "train": trained.pop("bits_per_dim"),
-                "validation": validated,
-                "test": evaluate(weights, dataset.test).mean,
-            }
-            state = parallel.gather(replicated)
-            at = int(state.step)
-            pixels = _samples(graph, parallel.gather(weights))
-            save_png(folder / "samples" / f"epoch_{epoch + 1:04d}.png", pixels)
-            logs.picture("samples", pixels, at)
-            values = {f"{name}_bits_per_dim": value for name, value in bits.items()}
-            skipped = {"skipped_updates": int(state.skipped)}
-            logs.scalars(epoch=epoch + 1, step=at, values={**values, **trained, **skipped})
-            _save(checkpoints, graph, state, validated)
-            shown = (f"{name} {value:.3f}" for name, value in bits.items() if value is not None)
+    shows = is_main_process()
+    with losing_processes(), contextlib.ExitStack() as held:
+        if shows:
+            check_folder(folder, config)
+            if folder.exists():
+                held.enter_context(locked(folder))
+        parallel = DataParallel(config.output.devices)
+        config = resolve(config, dataset)
+        train_split, validation = hold_out(dataset.train, config.data.validation)
+        check_sizes(config, train_split, validation, parallel)
+        updates_per_epoch = len(train_split) // config.training.images_per_update
+        if shows:
             print(
-                f"epoch {epoch + 1}/{config.training.epochs}  {'  '.join(shown)} bits/dim  "
-                f"{trained['images_per_second']:.0f} images/s",
+                f"{dataset.name}: {len(train_split)} training, {len(validation)} validation, "
+                f"{len(dataset.test)} test images of {' x '.join(map(str, dataset.image_shape))}; "
+                f"{parallel}; seed {config.training.seed}",
+                *([parallel.remark] if parallel.remark else []),
+                sep="\n",
                 flush=True,
             )
+        optimizer = make_optimizer(config.optimizer, updates_per_epoch)
+        prepare = partial(prepare_images, config=config, flips=dataset.flips, shifts=dataset.shifts)
+        start = starting_state(
+            config, optimizer, train_split, dataset.classes, prepare, updates_per_epoch
+        )
+        first_step = int(start.state.step)
+        if start.epochs >= config.training.epochs:
+            raise GlowError(
+                f"Step {first_step}, where training would go on, is already beyond "
+                f"{config.training.epochs} epochs of {updates_per_epoch} steps; give more --epochs."
+            )
+        if shows:
+            _take_folder(held, folder, config, first_step)
+        wait_for_processes("the output folder is ready")
+
+        keep_best = len(validation) > 0
+        checkpoints = held.enter_context(CheckpointWriter(folder, keep_best=keep_best))
+        logs = held.enter_context(Logs(folder, epochs=start.epochs)) if shows else None
+        interruptions = Interruptions(config.output)
+        held.enter_context(interruptions.listening())
+        step = make_train_step(
+            start.graph, optimizer, config, prepare=prepare, mean=mean_over_devices
+        )
+        run = _Run(
+            config=config,
+            folder=folder,
+            parallel=parallel,
+            graph=start.graph,
+            prepare=prepare,
+            updates_per_epoch=updates_per_epoch,
+            step=parallel.train_step(step),
+            checkpoints=checkpoints,
+            interruptions=interruptions,
+        )
+        batches = training_batches(
+            train_split,
+            batch_size=config.training.images_per_update,
+            classes=dataset.classes,
+            seed=config.training.seed,
+            first_step=first_step,
+            share=(parallel.process, parallel.processes),
+        )
+        held.enter_context(contextlib.closing(batches))
+        _run_epochs(run, start, batches, validation, dataset.test, logs)
+
+
+def _take_folder(held: contextlib.ExitStack, folder: Path, config: Config, first_step: int) -> None:
+    """Make the output folder this run's own, and write `hparams.json` before anything else."""
+    if not config.output.resume:
+        make_folder(folder, config)
+        held.enter_context(locked(folder))
+        check_folder(folder, config)  # another run may have been faster
+    save_config(folder, config)
+    if config.output.step is not None:
+        set_aside_after(folder, first_step)
+
+
+def _run_epochs(
+    run: _Run,
+    start: Start,
+    batches: Iterator[Batch],
+    validation: Readable,
+    test: Readable,
+    logs: Logs | None,
+) -> None:
+    config = run.config.training
+    evaluate = make_likelihood(
+        run.parallel, run.graph, run.config.model, batch_size=config.eval_batch_size
+    )
+    state, progress = of_main_process(start.state), start.progress
+    if is_main_process():
+        parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+        print(f"{parameters:,} parameters; writing to {run.folder}", flush=True)
+    replicated = run.parallel.replicate(state)
+    del state
+    if not whole_steps(run.folder):
+        _save(run, replicated, start.epochs, progress)
+    for epoch in range(start.epochs, config.epochs):
+        replicated = _run_epoch(run, replicated, batches, epoch, progress)
+        params = replicated.params if replicated.average is None else replicated.average
+        weights = (params, replicated.buffers)
+        with progress.timed("evaluating"):
+            try:
+                validated, tested = (
+                    evaluate(weights, split, progress=partial(_stop_if_asked, run)).mean
+                    if len(split)
+                    else None
+                    for split in (validation, test)
+                )
+            except _AskedToStop:
+                stop_signal = int(run.interruptions.wishes[1])
+                _save_and_stop(run, replicated, epoch, progress, stop_signal)
+        values = {
+            "train_bits_per_dim": progress.mean("bits_per_dim"),
+            "validation_bits_per_dim": validated,
+            "test_bits_per_dim": tested,
+        }
+        at = int(run.parallel.gather(replicated.step))
+        if logs is not None:
+            with progress.timed("sampling"):
+                pixels = _samples(run.graph, run.parallel.gather(weights))
+                save_png(run.folder / "samples" / f"epoch_{epoch + 1:04d}.png", pixels)
+                logs.picture("samples", pixels, at)
+            about = _describe(run, replicated, progress)
+            logs.scalars(epoch=epoch + 1, step=at, values=values | about)
+            shown = (
+                f"{name.split('_')[0]} {value:.3f}"
+                for name, value in values.items()
+                if value is not None
+            )
+            print(
+                f"epoch {epoch + 1}/{config.epochs}  {'  '.join(shown)} bits/dim  "
+                f"{about['images_per_second']:.0f} images/s",
+                flush=True,
+            )
+        progress = EpochProgress()
+        _save(run, replicated, epoch + 1, progress, validated)
+    run.checkpoints.wait()
 
 
 def _run_epoch(
     run: _Run,
-    run_step: Callable[..., tuple[TrainState, Metrics]],
     replicated: TrainState,
     batches: Iterator[Batch],
     epoch: int,
-) -> tuple[TrainState, dict[str, float | None]]:
-    """Run an epoch's remaining steps; return the state, and means over the steps not skipped."""
-    config, started = run.config, time.perf_counter()
-    first = int(run.parallel.gather(replicated.step))
-    count = (epoch + 1) * run.updates_per_epoch - first
-    done: list[Metrics] = []
-    pending: tuple[Metrics, Batch] | None = None
+    progress: EpochProgress,
+) -> TrainState:
+    """Run an epoch's remaining steps, adding to `progress`; return the state after them."""
+    training = run.config.training
+    first, before = int(run.parallel.gather(replicated.step)), progress.steps
+    end = (epoch + 1) * run.updates_per_epoch
+    recent: deque[float] = deque(maxlen=50)
+    pending: tuple[Metrics, jax.Array, Batch] | None = None
+    started = time.perf_counter()
 
-    def rate() -> float:
-        return len(done) * config.training.batch_size / (time.perf_counter() - started)
-
-    def read(metrics: Metrics, batch: Batch) -> None:
-        """Look at a step's metrics one step late, so that the device never waits for it."""
-        done.append(jax.tree.map(float, run.parallel.gather(metrics)))
-        if done[-1].skipped_in_a_row >= _SKIPS_THAT_STOP:
-            _stop(run, run.parallel.gather(replicated), batch, first + len(done) - 1)
-        recent = _mean(metrics.bits_per_dim for metrics in _finite(done[-50:]))
-        shown = "" if recent is None else f"{recent:.3f} bits/dim, "
-        bar.set_postfix_str(f"{shown}{rate():.0f} images/s", refresh=False)
+    def read(metrics: Metrics, wishes: jax.Array, batch: Batch) -> np.ndarray:
+        """Look at what a step returned one step late, so that the device never waits for it."""
+        values = jax.tree.map(float, run.parallel.gather(metrics))
+        progress.add(values)
+        done = progress.steps - before
+        if values.skipped_in_a_row >= _SKIPS_THAT_STOP:
+            _give_up(run, replicated, batch, first + done - 1)
+        if not values.skipped_in_a_row:
+            recent.append(values.bits_per_dim)
+        shown = f"{np.mean(recent):.3f} bits/dim, " if recent else ""
+        rate = done * training.images_per_update / (time.perf_counter() - started)
+        bar.set_postfix_str(f"{shown}{rate:.0f} images/s", refresh=False)
         bar.update()
+        return np.asarray(run.parallel.gather(wishes))
 
-    name = f"epoch {epoch + 1}/{config.training.epochs}"
-    with tqdm(total=count, desc=name, unit="step", leave=False) as bar:
-        for _ in range(count):
-            batch = next(batches)
-            replicated, metrics = run_step(replicated, batch.images, batch.labels, batch.indices)
-            if pending is not None:
-                read(*pending)
-            pending = (metrics, batch)
-        if pending is not None:
-            read(*pending)
-    schedule = learning_rate(config.optimizer, run.updates_per_epoch)
-    applied = first + count - 1 - int(run.parallel.gather(replicated.skipped))
-    return replicated, {
-        "bits_per_dim": _mean(metrics.bits_per_dim for metrics in _finite(done)),
-        "train_loss": _mean(metrics.loss for metrics in _finite(done)),
-        "gradient_norm": _mean(metrics.gradient_norm for metrics in _finite(done)),
-        "learning_rate": float(jnp.asarray(schedule(applied))),
-        "images_per_second": rate(),
-        "seconds": time.perf_counter() - started,
+    name = f"epoch {epoch + 1}/{training.epochs}"
+    hidden = not is_main_process()
+    with tqdm(total=end - first, desc=name, unit="step", leave=False, disable=hidden) as bar:
+        for step in range(first + 1, end + 1):
+            wished = np.zeros(2, np.int32)
+            with progress.timed("reading"):
+                batch = next(batches)
+            with progress.timed("training"):
+                share = (batch.images, batch.labels, batch.indices)
+                wishes = run.interruptions.wishes
+                replicated, metrics, wishes = run.step(replicated, wishes, *share)
+                if pending is not None:
+                    wished = read(*pending)
+                pending = (metrics, wishes, batch)
+                due = run.interruptions.due_after(step) or wished.any()
+                if due or step == end:
+                    wished = np.maximum(wished, read(*pending))
+                    pending = None
+            run.checkpoints.raise_failure()
+            stop_signal = int(wished[1])
+            if stop_signal:
+                _save_and_stop(run, replicated, epoch, progress, stop_signal)
+            if due and step < end:
+                _save(run, replicated, epoch, progress)
+    return replicated
+
+
+def _describe(run: _Run, replicated: TrainState, progress: EpochProgress) -> dict[str, Any]:
+    """How an epoch went, apart from its bits/dim."""
+    step, skipped = (int(run.parallel.gather(n)) for n in (replicated.step, replicated.skipped))
+    schedule = learning_rate(run.config.optimizer, run.updates_per_epoch)
+    images = progress.steps * run.config.training.images_per_update
+    seconds = {phase: round(value, 3) for phase, value in progress.seconds.items()}
+    return {
+        "train_loss": progress.mean("loss"),
+        "gradient_norm": progress.mean("gradient_norm"),
+        "learning_rate": float(jnp.asarray(schedule(step - 1 - skipped))),
+        "skipped_updates": skipped,
+        "images_per_second": images / (seconds["reading"] + seconds["training"]),
+        **{f"seconds_{phase}": value for phase, value in seconds.items()},
+        **peak_memory(),
     }
 
 
-def _finite(metrics: Iterable[Metrics]) -> list[Metrics]:
-    return [entry for entry in metrics if not entry.skipped_in_a_row]
+def _stop_if_asked(run: _Run, _: int) -> None:
+    # Several processes would have to agree, which they do at the next training step.
+    if is_alone() and run.interruptions.wishes[1]:
+        raise _AskedToStop
 
 
-def _mean(values: Iterable[Any]) -> float | None:
-    """The mean, or None where every update was skipped: NaN is no JSON."""
-    gathered = list(values)
-    return float(np.mean(gathered)) if gathered else None
+def _save_and_stop(
+    run: _Run, replicated: TrainState, epochs: int, progress: EpochProgress, stop_signal: int
+) -> NoReturn:
+    _save(run, replicated, epochs, progress)
+    run.checkpoints.wait()
+    again = "" if is_alone() else ", every process with the flags it was started with"
+    raise Stopped(
+        f"stopped by {signal.Signals(stop_signal).name} after step "
+        f"{int(run.parallel.gather(replicated.step))}, which is saved; go on with\n"
+        f"python train.py --output_dir {shlex.quote(str(run.folder))} --resume{again}",
+        stop_signal,
+    )
 
 
-def _stop(run: _Run, state: TrainState, batch: Batch, step: int) -> None:
+def _give_up(run: _Run, replicated: TrainState, batch: Batch, step: int) -> NoReturn:
     """Say where the numbers stop being finite."""
+    state = run.parallel.gather(replicated)
     model = put_together(run.graph, state.params, state.buffers)
     x = run.prepare(batch.images, step, batch.indices)
     y = jnp.asarray(batch.labels) if run.config.model.y_condition else None
@@ -230,159 +359,26 @@ def _samples(graph: nnx.GraphDef, weights: tuple[nnx.State, nnx.State]) -> np.nd
 
 
 def _save(
-    checkpoints: CheckpointWriter,
-    graph: nnx.GraphDef,
-    state: TrainState,
-    validation_bits_per_dim: float | None,
+    run: _Run,
+    replicated: TrainState,
+    epochs: int,
+    progress: EpochProgress,
+    validation_bits_per_dim: float | None = None,
 ) -> None:
-    checkpoints.save(
-        int(state.step),
-        take_apart(put_together(graph, state.params, state.buffers)),
-        average=state.average,
-        optimizer_state=state.optimizer_state,
-        progress={
-            "skipped": int(state.skipped),
-            "skipped_in_a_row": int(state.skipped_in_a_row),
-        },
-        validation_bits_per_dim=validation_bits_per_dim,
-    )
-
-
-def _resolve(config: Config, dataset: Dataset) -> Config:
-    """The configuration with all that the data set and chance decide filled in."""
-    model = config.model
-    if config.output.resume or config.training.saved_model:
-        saved = config.training.saved_model or config.output.output_dir
-        if dataset.image_shape != model.image_shape:
-            raise GlowError(
-                f"{saved} was made for images of {model.image_shape}; those of {dataset.name} are "
-                f"{dataset.image_shape}."
-            )
-        if model.y_condition and dataset.classes != model.y_classes:
-            raise GlowError(
-                f"{saved} was made for {model.y_classes} classes; {dataset.name} has "
-                f"{dataset.classes}."
-            )
-    if model.y_condition and not dataset.classes:
-        raise GlowError(f"{dataset.name} has no labels: leave out --y_condition.")
-    if model.y_condition and dataset.multi_hot != model.multi_class:
-        kind, advice = ("multi-hot", "give") if dataset.multi_hot else ("one class", "leave out")
-        raise GlowError(
-            f"The labels of {dataset.name} are {kind} per image: {advice} --multi_class."
+    """Start to save the state: after `epochs` whole ones, and so much of the next."""
+    with progress.timed("saving"):
+        state = run.parallel.gather(replicated)
+        run.checkpoints.save(
+            int(state.step),
+            Parts(run.graph, state.params, state.buffers),
+            average=state.average,
+            optimizer_state=state.optimizer_state,
+            progress={
+                "skipped": int(state.skipped),
+                "skipped_in_a_row": int(state.skipped_in_a_row),
+                "epochs": epochs,
+                "epoch": progress.to_json(),
+            },
+            validation_bits_per_dim=validation_bits_per_dim,
         )
-    model = dataclasses.replace(model, image_shape=dataset.image_shape, y_classes=dataset.classes)
-    seed = config.training.seed or secrets.randbelow(10_000) + 1
-    training = dataclasses.replace(config.training, seed=seed)
-    return dataclasses.replace(config, model=model, training=training)
-
-
-def _check_sizes(
-    config: Config, train_split: Readable, validation: Readable, parallel: DataParallel
-) -> None:
-    training, images = config.training, len(train_split)
-    if config.data.validation and not len(validation):
-        raise GlowError(
-            f"validation {config.data.validation} of the training images is not a single one."
-        )
-    if training.batch_size > images:
-        raise GlowError(
-            f"batch_size {training.batch_size} is larger than the {images} training images."
-        )
-    parallel.check_batch_size(training.batch_size)
-    starts_new = not (config.output.resume or training.saved_model)
-    if starts_new and training.n_init_batches * training.batch_size > images:
-        raise GlowError(
-            f"n_init_batches * batch_size = {training.n_init_batches} * {training.batch_size} is "
-            f"larger than the {images} training images; give fewer --n_init_batches."
-        )
-
-
-def check_folder(folder: Path, config: Config) -> None:
-    """Refuse a folder that holds something already, unless it is to be continued or moved.
-
-    Raises:
-        GlowError: it does, or there is nothing to continue.
-    """
-    if config.output.resume:
-        read_config(folder)
-    elif _occupied(folder) and not config.output.fresh:
-        raise GlowError(
-            f"{folder} is not empty: continue that run with --resume, move it aside with --fresh, "
-            "or give another --output_dir."
-        )
-
-
-def _occupied(folder: Path) -> bool:
-    return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
-
-
-def _prepare_folder(folder: Path, config: Config) -> None:
-    """Make the run folder ready, never deleting anything, and write `hparams.json` first."""
-    try:
-        if config.output.fresh and _occupied(folder):
-            aside = folder.with_name(f"{folder.name}.{time.strftime('%Y%m%d-%H%M%S')}")
-            while aside.exists():
-                aside = aside.with_name(f"{aside.name}.again")
-            folder.rename(aside)
-            print(f"moved the old {folder} to {aside}", flush=True)
-        output = dataclasses.replace(config.output, fresh=False, resume=False)
-        write_config(folder, dataclasses.replace(config, output=output))
-    except OSError as error:
-        raise GlowError(f"{folder} cannot be written: {error.strerror}.") from error
-
-
-def _starting_state(
-    config: Config,
-    optimizer: optax.GradientTransformation,
-    train_split: Readable,
-    classes: int,
-    prepare: Callable[..., jax.Array],
-) -> tuple[nnx.GraphDef, TrainState]:
-    """The state to go on from: of the run itself, of a saved model, or newly initialised."""
-    training = config.training
-    source = Path(config.output.output_dir if config.output.resume else training.saved_model)
-    if not config.output.resume and not training.saved_model:
-        model = _initial_model(config, train_split, classes, prepare)
-        parts = take_apart(model)
-        return parts.graph, new_state(parts, optimizer, config)
-
-    saved_run = load_run(source)
-    # An optimizer's state belongs to the parameters as trained, not to their average.
-    as_trained = config.output.resume or training.saved_optimizer
-    parts = take_apart(saved_run.model if as_trained else saved_run.best_model)
-    state = new_state(parts, optimizer, config)
-    if config.output.resume:
-        average = None if saved_run.average is None else take_apart(saved_run.average).params
-        state = state._replace(
-            step=jnp.asarray(saved_run.step, jnp.int32),
-            average=average,
-            skipped=jnp.asarray(saved_run.progress.get("skipped", 0), jnp.int32),
-            skipped_in_a_row=jnp.asarray(saved_run.progress.get("skipped_in_a_row", 0), jnp.int32),
-            optimizer_state=load_optimizer_state(source, state.optimizer_state),
-        )
-    elif training.saved_optimizer:
-        saved = Path(training.saved_optimizer)
-        saved_kind = read_config(saved).optimizer.optimizer
-        if saved_kind != config.optimizer.optimizer:
-            raise GlowError(
-                f"{saved} holds the state of {saved_kind}; this run is to use "
-                f"{config.optimizer.optimizer}: give --optimizer {saved_kind}."
-            )
-        optimizer_state = load_optimizer_state(saved, state.optimizer_state)
-        updates = optax.tree.get_all_with_path(optimizer_state, "count")[0][1]
-        state = state._replace(optimizer_state=optimizer_state, step=jnp.asarray(updates))
-    return parts.graph, state
-
-
-def _initial_model(
-    config: Config, train_split: Readable, classes: int, prepare: Callable[..., jax.Array]
-) -> Glow:
-    """A new model, its actnorms initialised from the first batches of training."""
-    seed, count = config.training.seed, config.training.n_init_batches * config.training.batch_size
-    order = np.random.default_rng((seed, 0)).permutation(len(train_split))
-    batch = to_batch(train_split, order[:count], classes)
-    model_key, _ = jax.random.split(jax.random.key(seed))
-    model = jax.jit(lambda key: Glow(config.model, rngs=nnx.Rngs(key)))(model_key)
-    x = jax.jit(prepare)(batch.images, np.uint32(_INITIALISATION), batch.indices)
-    y = jnp.asarray(batch.labels) if config.model.y_condition else None
-    return initialise_actnorm(model, x, y)
+        run.interruptions.saved()

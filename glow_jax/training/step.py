@@ -42,8 +42,8 @@ class Metrics(NamedTuple):
     """What a step reports, each ().
 
     Attributes:
-        loss: bits/dim plus the weighted classification loss.
-        bits_per_dim: mean over the batch.
+        loss: bits/dim plus the weighted classification loss, mean over the update's images.
+        bits_per_dim: mean over the same.
         gradient_norm: before clipping.
         skipped_in_a_row: 0 where this update was done.
     """
@@ -126,6 +126,9 @@ def make_train_step(
 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """Build the step: augment, dequantize, loss, gradient, update.
 
+    With `accumulate` the images are a device's share of several batches, whose gradients are
+    computed one batch after the other and averaged.
+
     Args:
         graph: the model's structure.
         optimizer: as `make_optimizer` returns it.
@@ -142,13 +145,16 @@ def make_train_step(
     def train_step(
         state: TrainState, images: jax.Array, labels: jax.Array, indices: jax.Array
     ) -> tuple[TrainState, Metrics]:
-        x = prepare(images, state.step, indices)
+        def of_batch(images: Array, labels: Array, indices: Array) -> Any:
+            x = prepare(images, state.step, indices)
 
-        def loss_of(params: nnx.State) -> tuple[jax.Array, jax.Array]:
-            return loss_function(put_together(graph, params, state.buffers), x, labels, config)
+            def loss_of(params: nnx.State) -> tuple[jax.Array, jax.Array]:
+                return loss_function(put_together(graph, params, state.buffers), x, labels, config)
 
-        (loss, bits), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-        loss, bits, gradient = mean((loss, bits, gradient))
+            return jax.value_and_grad(loss_of, has_aux=True)(state.params)
+
+        share = (images, labels, indices)
+        (loss, bits), gradient = mean(_mean_of_batches(of_batch, share, config.training.accumulate))
         norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
 
@@ -174,3 +180,18 @@ def make_train_step(
         return state, Metrics(loss, bits, norm, skipped_in_a_row)
 
     return train_step
+
+
+def _mean_of_batches(function: Callable[..., Any], images: tuple[Array, ...], count: int) -> Any:
+    """The mean of `function(*batch)` over `count` equal parts of `images`, one after the other."""
+    if count == 1:
+        return function(*images)
+    batches = jax.tree.map(lambda part: part.reshape(count, -1, *part.shape[1:]), images)
+    first = jax.tree.map(lambda part: part[0], batches)
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(function, *first))
+
+    def add(total: Any, batch: tuple[Array, ...]) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, function(*batch)), None
+
+    total, _ = jax.lax.scan(add, zeros, batches)
+    return jax.tree.map(lambda leaf: leaf / count, total)
