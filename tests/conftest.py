@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 # Several devices, so that whatever depends on their number shows.
-jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_num_cpu_devices", 8)
 
 
 @pytest.fixture(autouse=True, scope="session")

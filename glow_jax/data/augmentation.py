@@ -40,5 +40,5 @@ def shift_image(image: jax.Array, shift: jax.Array) -> jax.Array:
     """Move an image, (H, W, C), by (down, right) pixels, at most its size; the rest is black."""
     height, width, channels = image.shape
     padded = jnp.pad(image, ((height, height), (width, width), (0, 0)))
-    start = (height - shift[0], width - shift[1], 0)
+    start = (height - shift[0], width - shift[1], jnp.zeros_like(shift[0]))
     return jax.lax.dynamic_slice(padded, start, (height, width, channels))

@@ -191,7 +191,9 @@ def _run_epochs(
     state, progress = of_main_process(start.state), start.progress
     if is_main_process():
         parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-        print(f"{parameters:,} parameters; writing to {run.folder}", flush=True)
+        at = int(state.step)
+        going_on = f"; going on after step {at}" if at else ""
+        print(f"{parameters:,} parameters; writing to {run.folder}{going_on}", flush=True)
     replicated = run.parallel.replicate(state)
     del state
     if not whole_steps(run.folder):

@@ -90,16 +90,18 @@ def check_sizes(
         raise GlowError(
             f"validation {config.data.validation} of the training images is not a single one."
         )
-    accumulated = f" * {training.accumulate} accumulated" if training.accumulate > 1 else ""
-    size = f"batch_size {training.batch_size}{accumulated}"
     if training.images_per_update > images:
-        raise GlowError(f"{size} is larger than the {images} training images.")
+        raise GlowError(
+            f"batch_size * accumulate = {training.batch_size} * {training.accumulate} is larger "
+            f"than the {images} training images."
+        )
     parallel.check_batch_size(training.batch_size)
     starts_new = not (config.output.resume or training.saved_model)
     if starts_new and training.n_init_batches * training.images_per_update > images:
         raise GlowError(
-            f"n_init_batches {training.n_init_batches} * {size} is larger than the {images} "
-            "training images; give fewer --n_init_batches."
+            f"n_init_batches * batch_size * accumulate = {training.n_init_batches} * "
+            f"{training.batch_size} * {training.accumulate} is larger than the {images} training "
+            "images; give fewer --n_init_batches."
         )
 
 

@@ -186,7 +186,8 @@ def _mean_of_batches(function: Callable[..., Any], images: tuple[Array, ...], co
     """The mean of `function(*batch)` over `count` equal parts of `images`, one after the other."""
     if count == 1:
         return function(*images)
-    batches = jax.tree.map(lambda part: part.reshape(count, -1, *part.shape[1:]), images)
+    size = len(images[0]) // count
+    batches = jax.tree.map(lambda part: part.reshape(count, size, *part.shape[1:]), images)
     first = jax.tree.map(lambda part: part[0], batches)
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(function, *first))
 
