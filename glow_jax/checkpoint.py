@@ -33,7 +33,13 @@ from glow_jax.config import Config, ModelConfig, from_json, to_json
 from glow_jax.errors import GlowError
 from glow_jax.files import write_json
 from glow_jax.model import Glow, Parts, put_together, take_apart
-from glow_jax.parallel import as_global, is_alone, is_main_process, wait_for_processes
+from glow_jax.parallel import (
+    as_global,
+    is_alone,
+    is_main_process,
+    losing_processes,
+    wait_for_processes,
+)
 
 HPARAMS = "hparams.json"
 _CHECKPOINTS = "checkpoints"
@@ -42,8 +48,11 @@ _VALIDATION = "validation.json"
 
 Step = int | Literal["best"] | None
 
-# Orbax reports every save and restore through absl; what a user must know raises.
-logging.getLogger("absl").setLevel(logging.ERROR)
+# Orbax reports every save and restore through absl, and every error again in each of its threads;
+# what a user must know raises.
+logging.getLogger("absl").setLevel(logging.CRITICAL)
+# What a checkpoint takes beside its arrays.
+_OVERHEAD_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True)
@@ -267,7 +276,10 @@ class CheckpointWriter:
         if optimizer_state is not None:
             items["optimizer"] = ocp.args.StandardSave(as_global(_plain(optimizer_state)))
         try:
-            self._manager.save(step, args=ocp.args.Composite(**items), force=True)
+            # Asked first, because Orbax's threads print pages about a disk that fills up.
+            _check_space(self._folder, (model, average, optimizer_state))
+            with losing_processes():
+                self._manager.save(step, args=ocp.args.Composite(**items), force=True)
         except (OSError, ValueError, RuntimeError) as error:
             self._failure = self._cannot_save(step, error)
             raise self._failure from error
@@ -301,9 +313,12 @@ class CheckpointWriter:
     def _seal(self, step: int, bits_per_dim: float | None) -> None:
         """Once Orbax has finished, write the digests, and only then remove older steps."""
         try:
-            self._manager.wait_until_finished()
+            with losing_processes():
+                self._manager.wait_until_finished()
             self._write_digests(step, bits_per_dim)
             self._remove_old()
+        except GlowError as error:
+            self._failure = error
         except Exception as error:  # a thread's errors are nobody's: all go to the training loop
             self._failure = self._cannot_save(step, error)
 
@@ -365,6 +380,13 @@ def _choose_step(folder: Path, step: Step) -> int:
     if step not in steps:
         raise GlowError(f"{folder} has no step {step}; it has {', '.join(map(str, steps))}.")
     return step
+
+
+def _check_space(folder: Path, trees: Any) -> None:
+    """Raise `OSError` unless the disk has room for arrays."""
+    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(trees)) + _OVERHEAD_BYTES
+    if shutil.disk_usage(folder).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _validation(folder: Path, step: int) -> float:
