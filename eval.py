@@ -13,12 +13,13 @@ from tqdm import tqdm
 
 from glow_jax.checkpoint import load_run
 from glow_jax.cli import one_line_errors, parse
+from glow_jax.compilation import keep_compiled_programs
 from glow_jax.config import Config
 from glow_jax.data import Dataset, load_dataset
 from glow_jax.errors import GlowError
 from glow_jax.evaluation.likelihood import make_likelihood, make_reconstruction
 from glow_jax.files import write_json
-from glow_jax.model import take_apart
+from glow_jax.model import computing, take_apart
 from glow_jax.parallel import DataParallel
 
 
@@ -38,6 +39,8 @@ class Arguments:
     """another data set than the run's own, of images of the same size"""
     dataroot: str | None = None
     """folder where data sets live; as in training if left out"""
+    dtype: Literal["float32", "bfloat16"] | None = None
+    """type in which the coupling networks compute; as in training if left out"""
     download: bool = True
     """download and prepare the data set if it is missing"""
 
@@ -46,10 +49,12 @@ class Arguments:
 def main() -> None:
     """Load the run, evaluate it, print and write `results.json`."""
     arguments = parse(Arguments)
+    keep_compiled_programs()
     if arguments.dequantizations < 1:
         raise GlowError(f"dequantizations is {arguments.dequantizations}; it must be at least 1.")
     run = load_run(arguments.run, arguments.step)
-    config, model = run.config.model, run.best_model
+    config, dtype = run.config.model, arguments.dtype or run.config.training.dtype
+    model = computing(run.best_model, dtype=dtype)
     dataset = _dataset(arguments, run.config)
     test = dataset.test
     batch_size = arguments.eval_batch_size or run.config.training.eval_batch_size
@@ -71,6 +76,7 @@ def main() -> None:
         "split": "test",
         "images": len(test),
         "step": run.step,
+        "dtype": dtype,
         "averaged_parameters": run.average is not None,
         "dequantizations": arguments.dequantizations,
         "bits_per_dim": found.mean,

@@ -14,6 +14,7 @@ import tyro
 
 from glow_jax.checkpoint import load_run
 from glow_jax.cli import one_line_errors, parse
+from glow_jax.compilation import keep_compiled_programs
 from glow_jax.errors import GlowError
 from glow_jax.evaluation.plots import save_png
 from glow_jax.evaluation.samples import grid, labels_in_turn, sample_pixels
@@ -46,6 +47,7 @@ class Arguments:
 def main() -> None:
     """Load the run, draw, write the grid."""
     arguments = parse(Arguments)
+    keep_compiled_programs()
     temperatures = _temperatures(arguments)
     num = arguments.num if arguments.num is not None else (10 if arguments.temperatures else 64)
     if num < 1:

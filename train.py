@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 
 from glow_jax.cli import one_line_errors, parse_training
+from glow_jax.compilation import keep_compiled_programs
 from glow_jax.data import load_dataset
 from glow_jax.parallel import (
     is_main_process,
@@ -24,6 +25,7 @@ from glow_jax.training.start import check_folder
 def main() -> None:
     """Parse the flags, find devices and other processes, load the images, train."""
     config = parse_training()
+    keep_compiled_programs()
     output = config.output
     if not output.cuda:
         jax.config.update("jax_platforms", "cpu")

@@ -32,7 +32,7 @@ from flax import nnx
 from glow_jax.config import Config, ModelConfig, from_json, to_json
 from glow_jax.errors import GlowError
 from glow_jax.files import write_json
-from glow_jax.model import Glow, Parts, put_together, take_apart
+from glow_jax.model import Glow, Parts, computing, put_together, take_apart
 from glow_jax.parallel import (
     as_global,
     is_alone,
@@ -89,7 +89,8 @@ def load(folder: str | Path, step: Step = None) -> Glow:
         step: a step's number, "best" for the best on the validation split, None for the newest.
 
     Returns:
-        The model, with its averaged parameters where the run keeps them.
+        The model, with its averaged parameters where the run keeps them; it computes in the type
+        that the run was trained in.
 
     Raises:
         GlowError: no such folder or step, a file is damaged, or the checkpoint does not match
@@ -120,7 +121,8 @@ def load_run(folder: str | Path, step: Step = None) -> LoadedRun:
     buffers = _fill(parts.buffers, restored["model"]["buffers"])
 
     def build(values: dict) -> Glow:
-        return put_together(parts.graph, _fill(parts.params, values), buffers)
+        model = put_together(parts.graph, _fill(parts.params, values), buffers)
+        return computing(model, dtype=config.training.dtype)
 
     return LoadedRun(
         config=config,

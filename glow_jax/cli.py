@@ -21,7 +21,7 @@ _T = TypeVar("_T")
 # What a resumed run may do differently: how long and where it runs, not what it computes.
 _MAY_CHANGE = {
     "data": {"dataroot", "download", "memory_limit", "n_workers"},
-    "training": {"epochs", "eval_batch_size"},
+    "training": {"epochs", "eval_batch_size", "memory"},
 }
 
 

@@ -197,6 +197,10 @@ class TrainingConfig:
     """weight of the classification loss, in nats, beside bits/dim"""
     seed: int = 0
     """seed of everything random; 0 = choose one and print it"""
+    memory: Literal["fast", "remat", "reversible"] = "remat"
+    """what a gradient keeps: everything, each step's input, or each level's output"""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """type in which the coupling networks compute"""
     saved_model: str = ""
     """run folder whose weights a new run starts from"""
     saved_optimizer: str = ""
@@ -204,6 +208,13 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         """Check every value."""
+        _check_choices(self)
+        _require(
+            self.memory != "reversible" or self.dtype != "bfloat16",
+            "dtype",
+            self.dtype,
+            "float32 where memory is reversible: in bfloat16 inputs cannot be reconstructed",
+        )
         for name in ("batch_size", "accumulate", "eval_batch_size", "epochs", "n_init_batches"):
             value = getattr(self, name)
             _require(value >= 1, name, value, "at least 1")

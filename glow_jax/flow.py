@@ -1,6 +1,8 @@
 """One step of flow, and a level: squeeze, then K steps run as one scan."""
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +21,8 @@ from glow_jax.layers import (
     Squeeze,
 )
 from glow_jax.layers.bijection import sum_dtype
+
+Memory = Literal["fast", "remat", "reversible"]
 
 
 class Step(Bijection):
@@ -83,6 +87,11 @@ class Level(Bijection):
 
     The steps are one stacked module: each of its arrays has a leading axis of length K, so that
     compile time does not grow with K.
+
+    Attributes:
+        memory: what a gradient keeps of the forward pass. "fast": all of it. "remat": each step's
+            input, from which the step is computed again. "reversible": the level's output alone,
+            from which each step's input is computed by inversion, last step first.
     """
 
     def __init__(
@@ -99,21 +108,14 @@ class Level(Bijection):
         self.squeeze = Squeeze()
         self.steps = nnx.vmap(build_step)(rngs.split(K))
         self.split = split
+        self.memory: Memory = "remat"
 
     def forward(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """(B, H, W, C) -> (B, H/2, W/2, 4C), (B,)."""
-
-        # The gradient recomputes each step, so that memory holds one carry a step and no more.
-        @jax.checkpoint
-        def run(carry, step: Step):
-            x, total = carry
-            x, logdet = step.forward(x)
-            return (x, total + logdet), None
-
         x, _ = self.squeeze.forward(x)
-        total = jnp.zeros(x.shape[0], sum_dtype(x.dtype))
-        (y, total), _ = jax.lax.scan(run, (x, total), self.steps)
-        return y, total
+        if self.memory == "reversible":
+            return _reversible_steps(*nnx.split(self.steps, nnx.Param, ...), x)
+        return _run_steps(self.steps, x, remat=self.memory == "remat")
 
     def inverse(self, y: jax.Array) -> jax.Array:
         """(B, H/2, W/2, 4C) -> (B, H, W, C)."""
@@ -133,3 +135,61 @@ class Level(Bijection):
         x, _ = self.squeeze.forward(x)
         y, self.steps = jax.lax.scan(run, x, self.steps)
         return y
+
+
+def _run_steps(steps: Step, x: jax.Array, *, remat: bool) -> tuple[jax.Array, jax.Array]:
+    """Stacked steps one after the other: the output, and the sum of the log-determinants."""
+
+    def run(carry: Any, step: Step) -> Any:
+        x, total = carry
+        x, logdet = step.forward(x)
+        return (x, total + logdet), None
+
+    total = jnp.zeros(x.shape[0], sum_dtype(x.dtype))
+    (y, total), _ = jax.lax.scan(jax.checkpoint(run) if remat else run, (x, total), steps)
+    return y, total
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _reversible_steps(
+    graph: nnx.GraphDef, params: nnx.State, buffers: nnx.State, x: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """`_run_steps` with a gradient that needs the output alone (Gomez et al. 2017, 1707.04585)."""
+    return _run_steps(nnx.merge(graph, params, buffers), x, remat=False)
+
+
+def _reversible_forward(
+    graph: nnx.GraphDef, params: nnx.State, buffers: nnx.State, x: jax.Array
+) -> Any:
+    y, total = _run_steps(nnx.merge(graph, params, buffers), x, remat=False)
+    return (y, total), (params, buffers, y)
+
+
+def _reversible_backward(graph: nnx.GraphDef, kept: Any, gradients: Any) -> Any:
+    """The scan reversed: each step's input from its output, and the gradients with it."""
+    params, buffers, y = kept
+    y_gradient, total_gradient = gradients
+
+    def back(carry: Any, step: tuple[nnx.State, nnx.State]) -> Any:
+        y, y_gradient = carry
+        params, buffers = step
+        by_layer = []
+        # Layer by layer, so that a coupling's gradient is taken at the very input by which it was
+        # inverted, and XLA computes the network for both only once.
+        for name in ("coupling", "permutation", "actnorm"):
+
+            def forward(params: nnx.State, x: jax.Array, name: str = name) -> Any:
+                return getattr(nnx.merge(graph, params, buffers), name).forward(x)
+
+            x = getattr(nnx.merge(graph, params, buffers), name).inverse(y)
+            _, pull_back = jax.vjp(forward, params, x)
+            gradient, x_gradient = pull_back((y_gradient, total_gradient))
+            by_layer.append(gradient)
+            y, y_gradient = x, x_gradient
+        return (y, y_gradient), jax.tree.map(lambda *parts: sum(parts), *by_layer)
+
+    (_, x_gradient), gradient = jax.lax.scan(back, (y, y_gradient), (params, buffers), reverse=True)
+    return gradient, None, x_gradient
+
+
+_reversible_steps.defvjp(_reversible_forward, _reversible_backward)

@@ -6,7 +6,7 @@ of a compiled function, so that weights are never baked into a program.
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from flax import nnx
 
 from glow_jax.config import ModelConfig
 from glow_jax.errors import GlowError, InputTypeError
-from glow_jax.flow import Level, Step
+from glow_jax.flow import Level, Memory, Step
 from glow_jax.layers import DiagonalGaussian, Split, TopPrior, ZeroLinear
 from glow_jax.typing import Array
 
@@ -357,6 +357,34 @@ def _initialise_actnorm(model: Glow, x: jax.Array) -> Glow:
         if level.split is not None:
             x, _, _ = level.split.factor(x)
     return model
+
+
+def computing(
+    model: Glow, *, memory: Memory = "remat", dtype: Literal["float32", "bfloat16"] = "float32"
+) -> Glow:
+    """The same model, computed in another way; its parameters stay as they are.
+
+    Args:
+        model: left as it is.
+        memory: what a gradient keeps of the forward pass; see `Level`.
+        dtype: in which the coupling networks compute; "float32" means the type of the input. All
+            else, likelihoods above all, is computed in at least float32. An image encoded in
+            bfloat16 is to be decoded in it, and comes back less exactly.
+
+    Raises:
+        GlowError: reversible gradients in bfloat16, which would be taken at reconstructed inputs
+            that are not near enough.
+    """
+    if memory == "reversible" and dtype == "bfloat16":
+        raise GlowError(
+            "memory is reversible and dtype bfloat16, in which inputs cannot be reconstructed well "
+            "enough: use remat with bfloat16, or float32."
+        )
+    other = nnx.clone(model)
+    for level in other.levels:
+        level.memory = memory
+        level.steps.coupling.network.dtype = None if dtype == "float32" else dtype
+    return other
 
 
 class Parts(NamedTuple):

@@ -4,10 +4,10 @@ XLA's convolutions are slow on CPU, their gradients inside a scan most of all, s
 a matrix product. On GPU and TPU the accelerator's own convolution is the natural choice.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -74,22 +74,70 @@ def _pad(x: jax.Array, value: float = 0.0) -> jax.Array:
     return jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=value)
 
 
+def _patches(x: jax.Array) -> jax.Array:
+    """Every position's neighbourhood, zero outside: (B, H, W, C) -> (B, H, W, 9 * C)."""
+    return jnp.concatenate(list(_shifted(_pad(x))), axis=-1)
+
+
+def _add_up(products: jax.Array) -> jax.Array:
+    """What every position gives its neighbours, summed: (B, H, W, 9 * C) -> (B, H, W, C)."""
+    channels = products.shape[-1] // 9
+    windows = enumerate(_shifted(_pad(products)))
+    return sum(
+        (window[..., i * channels : (i + 1) * channels] for i, window in windows),
+        start=jnp.zeros((), products.dtype),
+    )
+
+
+@jax.custom_vjp
 def _gather_conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Few inputs: collect every position's neighbourhood, then one product."""
-    patches = jnp.concatenate(list(_shifted(_pad(x))), axis=-1)  # (B, H, W, 9 * I)
-    return jnp.matmul(patches, kernel.reshape(-1, kernel.shape[3]), precision=PRECISION)
+    return jnp.matmul(_patches(x), kernel.reshape(-1, kernel.shape[3]), precision=PRECISION)
 
 
+@jax.custom_vjp
 def _scatter_conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Few outputs: one product to what every position gives its neighbours, then add those up."""
     inputs, outputs = kernel.shape[2:]
     flat = kernel.transpose(2, 0, 1, 3).reshape(inputs, 9 * outputs)
-    products = _pad(jnp.matmul(x, flat, precision=PRECISION))  # (B, H + 2, W + 2, 9 * O)
-    windows = enumerate(_shifted(products))
-    return sum(
-        (window[..., i * outputs : (i + 1) * outputs] for i, window in windows),
-        start=jnp.zeros((), products.dtype),
-    )
+    return _add_up(jnp.matmul(x, flat, precision=PRECISION))
+
+
+def _keep(function: Callable[..., jax.Array]) -> Callable[..., Any]:
+    return lambda x, kernel: (function(x, kernel), (x, kernel))
+
+
+def _gather_backward(kept: tuple[jax.Array, jax.Array], gradient: jax.Array) -> Any:
+    """The transpose of a gather is a scatter with the kernel turned around."""
+    x, kernel = kept
+    kernel_gradient = _outer(_patches(x), gradient).reshape(kernel.shape)
+    return _scatter_conv3x3(gradient, _turned(kernel)), kernel_gradient
+
+
+def _scatter_backward(kept: tuple[jax.Array, jax.Array], gradient: jax.Array) -> Any:
+    """The transpose of a scatter is a gather, and both gradients are products with its patches."""
+    x, kernel = kept
+    inputs, outputs = kernel.shape[2:]
+    patches = _patches(gradient)  # (B, H, W, 9 * O), of the turned kernel's positions
+    flat = _turned(kernel).reshape(9 * outputs, inputs)
+    x_gradient = jnp.matmul(patches, flat, precision=PRECISION)
+    turned = _outer(x, patches).reshape(inputs, 3, 3, outputs)
+    return x_gradient, turned[:, ::-1, ::-1].transpose(1, 2, 0, 3)
+
+
+def _turned(kernel: jax.Array) -> jax.Array:
+    """The kernel of the transposed convolution: (3, 3, I, O) -> (3, 3, O, I)."""
+    return kernel[::-1, ::-1].transpose(0, 1, 3, 2)
+
+
+def _outer(x: jax.Array, y: jax.Array) -> jax.Array:
+    """The sum over positions of outer products: (B, H, W, I), (B, H, W, O) -> (I, O)."""
+    return jnp.tensordot(x, y, axes=((0, 1, 2), (0, 1, 2)), precision=PRECISION)
+
+
+# XLA's own gradients of the shifts pad and add nine arrays each; these are single products.
+_gather_conv3x3.defvjp(_keep(_gather_conv3x3), _gather_backward)
+_scatter_conv3x3.defvjp(_keep(_scatter_conv3x3), _scatter_backward)
 
 
 def _edge(kernel: jax.Array, height: int, width: int) -> jax.Array:

@@ -10,7 +10,12 @@ from glow_jax.layers.convolution import HiddenConv, ZeroConv
 
 
 class CouplingNetwork(nnx.Module):
-    """3x3 convolution, actnorm, ReLU; 1x1 convolution, actnorm, ReLU; 3x3 convolution from zero."""
+    """3x3 convolution, actnorm, ReLU; 1x1 convolution, actnorm, ReLU; 3x3 convolution from zero.
+
+    Attributes:
+        dtype: "bfloat16" to compute in it; None for the type of the input. Either way the output
+            has the type of the input, and so has all that enters a likelihood.
+    """
 
     def __init__(
         self, inputs: int, outputs: int, *, hidden_channels: int, pad_ones: bool, rngs: nnx.Rngs
@@ -21,9 +26,16 @@ class CouplingNetwork(nnx.Module):
         self.conv_hidden = HiddenConv(hidden_channels, hidden_channels, size=1, key=rngs.params())
         self.actnorm_hidden = ActNorm(hidden_channels)
         self.conv_out = ZeroConv(hidden_channels, outputs, pad_ones=pad_ones)
+        self.dtype: str | None = None
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """(B, H, W, I) -> (B, H, W, O)."""
+        if self.dtype is None:
+            return self._apply(x)
+        rounded = jax.tree.map(lambda leaf: leaf.astype(self.dtype), self)
+        return rounded._apply(x.astype(self.dtype)).astype(x.dtype)
+
+    def _apply(self, x: jax.Array) -> jax.Array:
         h = jax.nn.relu(self.actnorm_in.apply(self.conv_in(x)))
         h = jax.nn.relu(self.actnorm_hidden.apply(self.conv_hidden(h)))
         return self.conv_out(h)

@@ -19,7 +19,7 @@ from glow_jax.config import Config
 from glow_jax.data.dataset import Dataset, Readable, to_batch
 from glow_jax.errors import GlowError
 from glow_jax.lock import LOCK
-from glow_jax.model import Glow, initialise_actnorm, take_apart
+from glow_jax.model import Glow, computing, initialise_actnorm, take_apart
 from glow_jax.parallel import DataParallel, of_main_process, same_in_all_processes
 from glow_jax.training.progress import EpochProgress
 from glow_jax.training.step import TrainState, new_state
@@ -177,13 +177,14 @@ def starting_state(
     source = Path(config.output.output_dir if config.output.resume else training.saved_model)
     if not config.output.resume and not training.saved_model:
         model = _initial_model(config, train_split, classes, prepare)
-        parts = take_apart(model)
+        parts = take_apart(computing(model, memory=training.memory, dtype=training.dtype))
         return Start(parts.graph, new_state(parts, optimizer, config), 0, EpochProgress())
 
     saved_run = load_run(source, config.output.step)
     # An optimizer's state belongs to the parameters as trained, not to their average.
     as_trained = config.output.resume or training.saved_optimizer
-    parts = take_apart(saved_run.model if as_trained else saved_run.best_model)
+    model = saved_run.model if as_trained else saved_run.best_model
+    parts = take_apart(computing(model, memory=training.memory, dtype=training.dtype))
     state = new_state(parts, optimizer, config)
     if config.output.resume:
         average = None if saved_run.average is None else take_apart(saved_run.average).params

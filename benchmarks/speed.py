@@ -1,0 +1,289 @@
+"""Training, likelihood and sampling against the project's PyTorch reference, in alternating pairs.
+
+    python benchmarks/speed.py                       (the published size, batch 16; needs PyTorch)
+    python benchmarks/speed.py --batch_sizes 1 4 16 64 --pairs 3
+
+Both compute the same Glow in float32 in one process, with the same number of threads, one after
+the other: JAX, PyTorch, JAX, PyTorch. What is compared is the median, and the quotient is the
+median of the pairs' quotients. On a CPU the machine's peak is the faster of both libraries'
+products of two 2048 x 2048 matrices, measured between the pairs. Prints tables in Markdown; writes
+them as JSON, and as a plot where there are several batch sizes.
+"""
+
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from flax import nnx
+
+from convert import mapping, torch_glow
+from glow_jax.cli import one_line_errors, parse
+from glow_jax.compilation import keep_compiled_programs
+from glow_jax.config import Config, ModelConfig, TrainingConfig
+from glow_jax.files import write_json
+from glow_jax.flow import Memory
+from glow_jax.model import Glow, computing, initialise_actnorm, take_apart
+from glow_jax.training.optimizer import WEIGHT_DECAY, make_optimizer
+from glow_jax.training.step import make_train_step, new_state, prepare_images
+
+# glibc gives large arrays back to the system after each use, and clears them before the next. Kept
+# instead, PyTorch's training is up to a quarter faster: so both sides run with these.
+_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**34)}
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What is measured."""
+
+    K: int = 32
+    L: int = 3
+    hidden_channels: int = 512
+    image_size: int = 32
+    batch_sizes: tuple[int, ...] = (16,)
+    memory: Memory = "remat"
+    """what JAX's gradient keeps"""
+    pairs: int = 5
+    threads: int = os.cpu_count() or 1
+    output: Path = Path("docs/benchmarks/speed")
+    """where the JSON and the plot go, without their endings"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One task at one batch size; rates in images a second."""
+
+    task: str
+    batch_size: int
+    jax: list[float]
+    torch: list[float]
+    peak_flops: list[float]
+    flop_per_image: float
+
+    @property
+    def ratios(self) -> list[float]:
+        """JAX's rate over PyTorch's, pair by pair."""
+        return [one / other for one, other in zip(self.jax, self.torch, strict=True)]
+
+    def share_of_peak(self, rates: list[float]) -> float:
+        """Median share of the machine's peak that the products of the convolutions reach."""
+        shares = [r * self.flop_per_image / p for r, p in zip(rates, self.peak_flops, strict=True)]
+        return float(np.median(shares))
+
+
+def forward_flop(config: ModelConfig) -> float:
+    """Floating-point operations of the products in an image's forward pass."""
+    height, width, channels = config.image_shape
+    hidden, total = config.hidden_channels, 0.0
+    for _ in range(config.L):
+        height, width, channels = height // 2, width // 2, channels * 4
+        outputs = channels if config.flow_coupling == "affine" else channels // 2
+        network = 9 * (channels // 2) * hidden + hidden**2 + 9 * hidden * outputs
+        total += 2 * height * width * config.K * (network + channels**2)
+        channels //= 2
+    return total
+
+
+def seconds(run: Callable[[], Any]) -> float:
+    """How long a call takes, including what the device still has to do."""
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def synchronise() -> None:
+    """Wait for PyTorch's device."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def peak() -> float:
+    """Floating-point operations a second of the faster matrix product."""
+    size = 2048
+    left, right = torch.randn(size, size), torch.randn(size, size)
+    one, other = jnp.asarray(left.numpy()), jnp.asarray(right.numpy())
+    product = jax.jit(jnp.matmul)
+    product(one, other).block_until_ready()
+    times = [seconds(lambda: torch.mm(left, right)) for _ in range(3)]
+    times += [seconds(lambda: product(one, other).block_until_ready()) for _ in range(3)]
+    return 2 * size**3 / min(times)
+
+
+class JaxSide:
+    """The tasks in JAX."""
+
+    def __init__(self, config: Config, memory: Memory, images: np.ndarray):
+        """Build the model, initialised from the images, and compile nothing yet."""
+        self.images, self.indices = images, np.arange(len(images), dtype=np.uint32)
+        prepare = partial(prepare_images, config=config, flips=False, shifts=False)
+        self.x = prepare(images, 0, self.indices)
+        model = jax.jit(lambda key: Glow(config.model, rngs=nnx.Rngs(key)))(jax.random.key(0))
+        self.model = computing(initialise_actnorm(model, self.x), memory=memory)
+        self.optimizer = make_optimizer(config.optimizer, 1)
+        parts = take_apart(self.model)
+        step = make_train_step(parts.graph, self.optimizer, config, prepare=prepare)
+        self._step = jax.jit(step, donate_argnums=0)
+        copy = jax.tree.map(jnp.copy, (parts.params, parts.buffers))
+        self.state = new_state(
+            parts._replace(params=copy[0], buffers=copy[1]), self.optimizer, config
+        )
+
+    def training(self) -> None:
+        """One step."""
+        labels = np.empty((len(self.images), 0), np.float32)
+        self.state, metrics = self._step(self.state, self.images, labels, self.indices)
+        jax.block_until_ready((self.state, metrics))
+
+    def likelihood(self) -> None:
+        """Log-likelihood of the batch."""
+        self.model.log_prob(self.x).block_until_ready()
+
+    def sampling(self) -> None:
+        """As many samples as the batch has images."""
+        self.model.sample(jax.random.key(0), len(self.images)).block_until_ready()
+
+
+class TorchSide:
+    """The same tasks in PyTorch."""
+
+    def __init__(self, config: Config, model: Glow, x: np.ndarray):
+        """Build the same model with the same parameters."""
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        reference = mapping.build_reference(config.model, mapping.from_glow(model))
+        self.model = reference.to(device)
+        self.x = torch.from_numpy(np.array(x.transpose(0, 3, 1, 2))).to(device)
+        self.optimizer = torch.optim.Adamax(
+            self.model.parameters(), lr=config.optimizer.lr, weight_decay=WEIGHT_DECAY
+        )
+        shapes = config.model.latent_shapes
+        self.noise = [torch.randn(len(x), c, h, w, device=device) for h, w, c in shapes]
+
+    def training(self) -> None:
+        """One step."""
+        self.optimizer.zero_grad()
+        torch_glow.loss(self.model, self.x).backward()
+        self.optimizer.step()
+        synchronise()
+
+    @torch.no_grad()
+    def likelihood(self) -> None:
+        """Log-likelihood of the batch."""
+        self.model.encode(self.x)
+        synchronise()
+
+    @torch.no_grad()
+    def sampling(self) -> None:
+        """As many samples as the batch has images."""
+        self.model.decode_noise(self.noise)
+        synchronise()
+
+
+TASKS = {"likelihood": 1.0, "sampling": 1.0, "training": 3.0}
+
+
+def measure(arguments: Arguments, batch_size: int) -> list[Row]:
+    """Every task at one batch size."""
+    side = arguments.image_size
+    model = ModelConfig(
+        K=arguments.K,
+        L=arguments.L,
+        hidden_channels=arguments.hidden_channels,
+        image_shape=(side, side, 3),
+        y_classes=0,
+    )
+    config = Config(model=model, training=TrainingConfig(seed=1, batch_size=batch_size))
+    images = np.random.default_rng(0).integers(0, 256, (batch_size, side, side, 3), np.uint8)
+    ours = JaxSide(config, arguments.memory, images)
+    theirs = TorchSide(config, ours.model, np.asarray(ours.x))
+    rows = []
+    for task, factor in TASKS.items():
+        run_ours, run_theirs = getattr(ours, task), getattr(theirs, task)
+        for warm_up in (run_ours, run_theirs):
+            warm_up()
+        once = seconds(run_theirs)
+        repeats = max(1, round(2 / once))  # at least two seconds a measurement
+        rates: tuple[list[float], list[float]] = ([], [])
+        peaks = []
+        for _ in range(arguments.pairs):
+            peaks.append(peak())
+            for run, found in zip((run_ours, run_theirs), rates, strict=True):
+                taken = sum(seconds(run) for _ in range(repeats))
+                found.append(batch_size * repeats / taken)
+        rows.append(Row(task, batch_size, *rates, peaks, factor * forward_flop(model)))
+        show(rows[-1])
+    return rows
+
+
+def show(row: Row) -> None:
+    """A row of the table in Markdown."""
+    spread = f"{min(row.ratios):.2f} to {max(row.ratios):.2f}"
+    shares = (f"{row.share_of_peak(rates):.0%}" for rates in (row.jax, row.torch))
+    print(
+        f"| {row.task} | {row.batch_size} | {np.median(row.jax):.2f} | {np.median(row.torch):.2f} "
+        f"| **{np.median(row.ratios):.2f}** ({spread}) | {' | '.join(shares)} |",
+        flush=True,
+    )
+
+
+def plot(rows: list[Row], path: Path) -> None:
+    """Images a second over batch size, a panel for each task."""
+    figure, axes = plt.subplots(1, len(TASKS), figsize=(11, 3.5), layout="constrained")
+    for axis, task in zip(axes, TASKS, strict=True):
+        of_task = [row for row in rows if row.task == task]
+        sizes = [row.batch_size for row in of_task]
+        for name in ("jax", "torch"):
+            medians = [np.median(getattr(row, name)) for row in of_task]
+            axis.plot(sizes, medians, "o-", label={"jax": "glow-jax", "torch": "PyTorch"}[name])
+        axis.set(title=task, xlabel="batch size", xscale="log", ylim=(0, None))
+        axis.set_xticks(sizes, [str(size) for size in sizes], minor=False)
+    axes[0].set_ylabel("images/s")
+    axes[0].legend()
+    figure.savefig(path, dpi=120)
+
+
+def machine(threads: int) -> str:
+    """What was measured on."""
+    device = jax.devices()[0]
+    kind = platform.machine() if device.platform == "cpu" else device.device_kind
+    return (
+        f"{kind}, {threads} threads, jax {jax.__version__}, torch {torch.__version__}, "
+        f"Python {platform.python_version()}"
+    )
+
+
+@one_line_errors
+def main() -> None:
+    """Measure, print, write."""
+    arguments = parse(Arguments)
+    if any(os.environ.get(name) != value for name, value in _ALLOCATOR.items()):
+        # The allocator reads them when a program starts.
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | _ALLOCATOR)
+    keep_compiled_programs()
+    torch.set_num_threads(arguments.threads)
+    print(f"{machine(arguments.threads)}; memory {arguments.memory}\n")
+    columns = ["task", "batch", "JAX, images/s", "PyTorch, images/s", "JAX / PyTorch (pairs)"]
+    columns += ["JAX, of peak", "PyTorch, of peak"]
+    print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
+    rows = [row for size in arguments.batch_sizes for row in measure(arguments, size)]
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    about = {**asdict(arguments), "output": str(arguments.output)}
+    results = {"machine": machine(arguments.threads), "arguments": about}
+    write_json(
+        arguments.output.with_suffix(".json"), results | {"rows": [asdict(row) for row in rows]}
+    )
+    if len(arguments.batch_sizes) > 1:
+        plot(rows, arguments.output.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()
