@@ -12,7 +12,6 @@ them as JSON, and as a plot where there are several batch sizes.
 
 import os
 import platform
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -36,10 +35,6 @@ from glow_jax.flow import Memory
 from glow_jax.model import Glow, computing, initialise_actnorm, take_apart
 from glow_jax.training.optimizer import WEIGHT_DECAY, make_optimizer
 from glow_jax.training.step import make_train_step, new_state, prepare_images
-
-# glibc gives large arrays back to the system after each use, and clears them before the next. Kept
-# instead, PyTorch's training is up to a quarter faster: so both sides run with these.
-_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**34)}
 
 
 @dataclass(frozen=True)
@@ -265,9 +260,6 @@ def machine(threads: int) -> str:
 def main() -> None:
     """Measure, print, write."""
     arguments = parse(Arguments)
-    if any(os.environ.get(name) != value for name, value in _ALLOCATOR.items()):
-        # The allocator reads them when a program starts.
-        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | _ALLOCATOR)
     keep_compiled_programs()
     torch.set_num_threads(arguments.threads)
     print(f"{machine(arguments.threads)}; memory {arguments.memory}\n")

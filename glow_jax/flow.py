@@ -23,6 +23,8 @@ from glow_jax.layers import (
 from glow_jax.layers.bijection import sum_dtype
 
 Memory = Literal["fast", "remat", "reversible"]
+# Positions that the reversible gradient takes at a time: enough for fast matrix products.
+_POSITIONS = 1024
 
 
 class Step(Bijection):
@@ -169,27 +171,59 @@ def _reversible_backward(graph: nnx.GraphDef, kept: Any, gradients: Any) -> Any:
     """The scan reversed: each step's input from its output, and the gradients with it."""
     params, buffers, y = kept
     y_gradient, total_gradient = gradients
+    parts = _parts(y)
+    total_gradient = _split_batch(total_gradient, parts)
 
     def back(carry: Any, step: tuple[nnx.State, nnx.State]) -> Any:
-        y, y_gradient = carry
-        params, buffers = step
-        by_layer = []
-        # Layer by layer, so that a coupling's gradient is taken at the very input by which it was
-        # inverted, and XLA computes the network for both only once.
-        for name in ("coupling", "permutation", "actnorm"):
+        # A part of the images after the other: what is held of them is what memory is needed for.
+        def back_part(total: nnx.State, part: Any) -> Any:
+            gradient, *part = _step_backward(graph, *step, *part)
+            return jax.tree.map(jnp.add, total, gradient), part
 
-            def forward(params: nnx.State, x: jax.Array, name: str = name) -> Any:
-                return getattr(nnx.merge(graph, params, buffers), name).forward(x)
+        zeros = jax.tree.map(jnp.zeros_like, step[0])
+        gradient, carry = jax.lax.scan(back_part, zeros, (*carry, total_gradient))
+        return tuple(carry), gradient
 
-            x = getattr(nnx.merge(graph, params, buffers), name).inverse(y)
-            _, pull_back = jax.vjp(forward, params, x)
-            gradient, x_gradient = pull_back((y_gradient, total_gradient))
-            by_layer.append(gradient)
-            y, y_gradient = x, x_gradient
-        return (y, y_gradient), jax.tree.map(lambda *parts: sum(parts), *by_layer)
+    carry = tuple(_split_batch(leaf, parts) for leaf in (y, y_gradient))
+    (_, x_gradient), gradient = jax.lax.scan(back, carry, (params, buffers), reverse=True)
+    return gradient, None, x_gradient.reshape(y.shape)
 
-    (_, x_gradient), gradient = jax.lax.scan(back, (y, y_gradient), (params, buffers), reverse=True)
-    return gradient, None, x_gradient
+
+def _step_backward(
+    graph: nnx.GraphDef,
+    params: nnx.State,
+    buffers: nnx.State,
+    y: jax.Array,
+    y_gradient: jax.Array,
+    total_gradient: jax.Array,
+) -> tuple[nnx.State, jax.Array, jax.Array]:
+    """From a step's output: the gradient of its parameters, its input, and the input's gradient."""
+    by_layer = []
+    # Layer by layer, so that a coupling's gradient is taken at the very input by which it was
+    # inverted, and XLA computes the network for both only once.
+    for name in ("coupling", "permutation", "actnorm"):
+
+        def forward(params: nnx.State, x: jax.Array, name: str = name) -> Any:
+            return getattr(nnx.merge(graph, params, buffers), name).forward(x)
+
+        x = getattr(nnx.merge(graph, params, buffers), name).inverse(y)
+        _, pull_back = jax.vjp(forward, params, x)
+        gradient, y_gradient = pull_back((y_gradient, total_gradient))
+        by_layer.append(gradient)
+        y = x
+    return jax.tree.map(lambda *parts: sum(parts), *by_layer), y, y_gradient
+
+
+def _parts(x: jax.Array) -> int:
+    """In how many equal parts a batch, (B, H, W, C), is taken: of 1024 positions or one image."""
+    batch, height, width, _ = x.shape
+    fewest = -(-batch * height * width // _POSITIONS)
+    return next(parts for parts in range(min(fewest, batch), batch + 1) if batch % parts == 0)
+
+
+def _split_batch(x: jax.Array, parts: int) -> jax.Array:
+    """(B, ...) -> (parts, B / parts, ...)."""
+    return x.reshape(parts, x.shape[0] // parts, *x.shape[1:])
 
 
 _reversible_steps.defvjp(_reversible_forward, _reversible_backward)

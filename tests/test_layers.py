@@ -141,7 +141,7 @@ def with_gradients(layer: Bijection, x: jax.Array) -> dict[str, Any]:
 
 
 def with_jacobian(layer: Bijection, x: jax.Array) -> dict[str, Any]:
-    jacobian = jax.jacfwd(lambda x: flatten(layer.forward(x)[0]))(x)
+    jacobian = jax.jacobian(lambda x: flatten(layer.forward(x)[0]))(x)
     return {**there_and_back(layer, x), "jacobian": jacobian.reshape(B, x[0].size, B, x[0].size)}
 
 

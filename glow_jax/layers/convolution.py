@@ -1,7 +1,8 @@
 """The one home of convolutions: how they are computed, and the two modules made of them.
 
 XLA's convolutions are slow on CPU, their gradients inside a scan most of all, so there each one is
-a matrix product. On GPU and TPU the accelerator's own convolution is the natural choice.
+a matrix product. On GPU and TPU the accelerator's own convolution is the natural choice. Products
+have gradients of their own, so that there is reverse-mode differentiation alone, no `jax.jvp`.
 """
 
 from collections.abc import Callable, Iterator
@@ -42,6 +43,7 @@ def _current_formulation() -> Formulation:
     return _OVERRIDE.get() or by_backend
 
 
+@jax.custom_vjp
 def conv1x1(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """A linear map of the channels: (B, H, W, I), (I, O) -> (B, H, W, O)."""
     return jnp.matmul(x, kernel, precision=PRECISION)
@@ -107,6 +109,11 @@ def _keep(function: Callable[..., jax.Array]) -> Callable[..., Any]:
     return lambda x, kernel: (function(x, kernel), (x, kernel))
 
 
+def _conv1x1_backward(kept: tuple[jax.Array, jax.Array], gradient: jax.Array) -> Any:
+    x, kernel = kept
+    return jnp.matmul(gradient, kernel.T, precision=PRECISION), _outer(x, gradient)
+
+
 def _gather_backward(kept: tuple[jax.Array, jax.Array], gradient: jax.Array) -> Any:
     """The transpose of a gather is a scatter with the kernel turned around."""
     x, kernel = kept
@@ -135,7 +142,9 @@ def _outer(x: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.tensordot(x, y, axes=((0, 1, 2), (0, 1, 2)), precision=PRECISION)
 
 
-# XLA's own gradients of the shifts pad and add nine arrays each; these are single products.
+# JAX's own gradient of a kernel is a product that XLA computes the slow way round, by copying a
+# transposed operand; and of the shifts, nine arrays padded and added.
+conv1x1.defvjp(_keep(conv1x1), _conv1x1_backward)
 _gather_conv3x3.defvjp(_keep(_gather_conv3x3), _gather_backward)
 _scatter_conv3x3.defvjp(_keep(_scatter_conv3x3), _scatter_backward)
 

@@ -1,0 +1,188 @@
+"""Ways to compute the same model: what gradients keep, bfloat16 networks, kept compilations."""
+
+import os
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from glow_jax.cli import parse_training
+from glow_jax.compilation import keep_compiled_programs
+from glow_jax.config import ModelConfig
+from glow_jax.errors import GlowError
+from glow_jax.flow import Memory
+from glow_jax.model import Glow, computing, initialise_actnorm, put_together, take_apart
+
+BATCH = 6  # of 4 x 4 positions in the first level
+
+
+def build(dtype: type, *, noise: float = 0.05, **changes) -> tuple[Glow, jax.Array]:
+    """A model with some life in it, and images."""
+    settings = {"K": 3, "L": 2, "hidden_channels": 8, "image_shape": (8, 8, 3), "y_classes": 0}
+    model = Glow(ModelConfig(**{**settings, **changes}), rngs=nnx.Rngs(0))
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.uniform(-0.5, 0.5, (BATCH, *model.config.image_shape)), dtype)
+    parts = take_apart(model)
+    params, buffers = jax.tree.map(
+        lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf,
+        (parts.params, parts.buffers),
+    )
+    params = jax.tree.map(
+        lambda leaf: leaf + jnp.asarray(noise * rng.standard_normal(leaf.shape), dtype), params
+    )
+    return initialise_actnorm(put_together(parts.graph, params, buffers), x), x
+
+
+def gradient(model: Glow, x: jax.Array, memory: Memory) -> tuple[jax.Array, nnx.State]:
+    """Mean log-likelihood in bits/dim, and its gradient."""
+    parts = take_apart(computing(model, memory=memory))
+
+    def loss(params: nnx.State) -> jax.Array:
+        log_prob = put_together(parts.graph, params, parts.buffers).log_prob(x)
+        return -log_prob.mean() / (model.config.dimensions * np.log(2))
+
+    return jax.jit(jax.value_and_grad(loss))(parts.params)
+
+
+def difference(one: nnx.State, other: nnx.State) -> float:
+    """Norm of the difference of two whole gradients, relative to the second."""
+    pairs = list(zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True))
+    squares = sum(float(jnp.sum((a - b) ** 2)) for a, b in pairs)
+    return (squares / sum(float(jnp.sum(b**2)) for _, b in pairs)) ** 0.5
+
+
+VARIANTS = [
+    {},
+    {"flow_coupling": "additive", "flow_permutation": "shuffle"},
+    {"flow_permutation": "reverse"},
+    {"LU_decomposed": False, "pad_ones": True},
+]
+
+
+@pytest.mark.usefixtures("quick_compilation")
+@pytest.mark.parametrize("changes", VARIANTS, ids=str)
+@pytest.mark.parametrize("memory", ["remat", "reversible"])
+@pytest.mark.parametrize("positions", [1024, 8], ids=["at once", "image by image"])
+def test_gradients_agree_in_float64(
+    changes: dict, memory: Memory, positions: int, x64: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("glow_jax.flow._POSITIONS", positions)
+    model, x = build(jnp.float64, **changes)
+    value, expected = gradient(model, x, "fast")
+    other_value, found = gradient(model, x, memory)
+    assert float(abs(value - other_value)) < 1e-12
+    assert difference(found, expected) < 1e-9
+    for leaf in jax.tree.leaves(found):
+        assert leaf.dtype == jnp.float64
+
+
+@pytest.mark.usefixtures("quick_compilation")
+@pytest.mark.parametrize("memory", ["remat", "reversible"])
+def test_gradients_agree_in_float32(memory: Memory) -> None:
+    # Reconstruction can flip a ReLU, so that a reversible gradient is nearly the same one.
+    model, x = build(jnp.float32)
+    _, expected = gradient(model, x, "fast")
+    _, found = gradient(model, x, memory)
+    assert difference(found, expected) < (1e-5 if memory == "remat" else 5e-3)
+
+
+@pytest.mark.slow
+def test_a_deep_reversible_gradient_is_nearly_the_same() -> None:
+    shape = {"L": 3, "hidden_channels": 64, "image_shape": (32, 32, 3)}
+    model, x = build(jnp.float32, noise=0.005, K=32, **shape)
+    _, expected = gradient(model, x, "fast")
+    _, found = gradient(model, x, "reversible")
+    assert difference(found, expected) < 5e-3
+
+
+def temporary_memory(memory: Memory, **changes) -> int:
+    """XLA's own count of what a gradient needs beside its arguments and results, in bytes."""
+    settings = {"L": 3, "hidden_channels": 64, "image_shape": (32, 32, 3), "y_classes": 0}
+    config = ModelConfig(**{**settings, **changes})
+    shapes = nnx.eval_shape(lambda: computing(Glow(config, rngs=nnx.Rngs(0)), memory=memory))
+    graph, params, buffers = take_apart(shapes)
+    x = jax.ShapeDtypeStruct((16, *config.image_shape), jnp.float32)
+
+    def loss(params: nnx.State, buffers: nnx.State, x: jax.Array) -> jax.Array:
+        return put_together(graph, params, buffers).log_prob(x).mean()
+
+    compiled = jax.jit(jax.value_and_grad(loss)).lower(params, buffers, x).compile()
+    analysis = compiled.memory_analysis()
+    assert analysis is not None
+    return analysis.temp_size_in_bytes
+
+
+def test_reversible_memory_does_not_grow_with_depth() -> None:
+    assert temporary_memory("reversible", K=64) <= 1.05 * temporary_memory("reversible", K=4)
+
+
+@pytest.mark.slow
+def test_reversible_memory_at_the_published_size() -> None:
+    fast = temporary_memory("fast", K=32, hidden_channels=512)
+    assert temporary_memory("reversible", K=32, hidden_channels=512) <= fast / 25
+
+
+def test_bfloat16_networks_leave_likelihoods_in_float32() -> None:
+    model, x = build(jnp.float32)
+    rounded = computing(model, dtype="bfloat16")
+    code, expected = rounded.encode(x), model.encode(x)
+    assert code.log_prob.dtype == jnp.float32
+    assert all(latent.dtype == jnp.float32 for latent in code.latents)
+    bits = (code.log_prob - expected.log_prob) / (model.config.dimensions * np.log(2))
+    assert 0 < float(abs(bits).max()) < 0.05  # not the same, and near; trained models come nearer
+    parameters = zip(jax.tree.leaves(rounded), jax.tree.leaves(model), strict=True)
+    assert all(bool((a == b).all()) for a, b in parameters)
+    # Decoded in the type that encoded it, an image comes back; in the other, less so.
+    own = float(jnp.abs(rounded.decode(code.latents) - x).max())
+    other = float(jnp.abs(model.decode(code.latents) - x).max())
+    assert own < other
+
+
+def test_bfloat16_and_reversible_are_refused_together() -> None:
+    model, _ = build(jnp.float32)
+    with pytest.raises(GlowError, match="use remat with bfloat16, or float32"):
+        computing(model, memory="reversible", dtype="bfloat16")
+    with pytest.raises(GlowError, match="dtype is bfloat16; it must be float32 where memory is"):
+        parse_training(["--memory", "reversible", "--dtype", "bfloat16"])
+
+
+@pytest.fixture
+def no_cache():
+    before = jax.config.values["jax_compilation_cache_dir"]
+    jax.config.update("jax_compilation_cache_dir", None)
+    yield
+    jax.config.update("jax_compilation_cache_dir", before)
+
+
+def chosen_folder() -> str | None:
+    return jax.config.values["jax_compilation_cache_dir"]
+
+
+def test_compiled_programs_are_kept_in_the_users_own_folder(
+    no_cache: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    keep_compiled_programs()
+    folder = tmp_path / "cache" / "glow_jax"
+    assert chosen_folder() == str(folder)
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_that_others_can_write_is_not_trusted(
+    no_cache: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "glow_jax").mkdir()
+    os.chmod(tmp_path / "glow_jax", 0o777)
+    keep_compiled_programs()
+    assert chosen_folder() is None
+    assert "can be written by others" in capsys.readouterr().err
+
+
+def test_a_folder_that_the_user_chose_stays(no_cache: None, tmp_path: Path) -> None:
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+    keep_compiled_programs()
+    assert chosen_folder() == str(tmp_path)
