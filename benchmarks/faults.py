@@ -113,10 +113,10 @@ def one_line(output: str) -> str:
     return lines[0]
 
 
-def saving(folder: Path) -> bool:
-    """Whether a save has begun whose digests are not written yet."""
+def unfinished(folder: Path) -> set[str]:
+    """Saves that have begun and whose digests are not written yet."""
     names = folder.joinpath("checkpoints").glob("*")
-    return any(not (path / "sha256.json").exists() for path in names)
+    return {path.name for path in names if not (path / "sha256.json").exists()}
 
 
 def wait_for(condition: Callable[[], bool], run: subprocess.Popen) -> bool:
@@ -136,19 +136,23 @@ def kill_at_random(runs: Runs, undisturbed: Path, arguments: Arguments) -> str:
         folder = runs.place / f"killed-{finished}"
         flags = RUN
         while True:
+            left_over = unfinished(folder)  # by the kill before: no save of this run
             run = runs.start(folder, *flags)
             aims_at_save = killed % 3 == 2
-            if killed < arguments.kills and reach_moment(run, folder, moments, aims_at_save):
-                during_save += kill(run, folder)
+
+            def saves(folder: Path = folder, left_over: set[str] = left_over) -> bool:
+                return bool(unfinished(folder) - left_over)
+
+            moment = reach_moment(run, moments, saves if aims_at_save else None)
+            if moment and killed < arguments.kills:
+                kill(run, folder)
+                during_save += saves()
                 killed += 1
             else:
                 finish_after_kills(run, folder, undisturbed)
                 finished += 1
                 break
-            flags = ["--resume"]
-            if not whole_steps(folder):  # before its first checkpoint there is nothing to lose
-                shutil.rmtree(folder, ignore_errors=True)
-                flags = RUN
+            flags = ["--resume"] if (folder / "hparams.json").exists() else RUN
     return (
         f"{killed} kills, {during_save} of them during a save; {finished} runs came to their end, "
         "each with the undisturbed run's parameters and metrics"
@@ -156,24 +160,21 @@ def kill_at_random(runs: Runs, undisturbed: Path, arguments: Arguments) -> str:
 
 
 def reach_moment(
-    run: subprocess.Popen, folder: Path, moments: random.Random, aims_at_save: bool
+    run: subprocess.Popen, moments: random.Random, saving: Callable[[], bool] | None
 ) -> bool:
     """Wait for a random moment, or a save after it; False where the run ended before."""
     deadline = time.monotonic() + moments.uniform(0, LONGEST)
-    return wait_for(
-        lambda: time.monotonic() > deadline and (saving(folder) or not aims_at_save), run
-    )
+    return wait_for(lambda: time.monotonic() > deadline and (saving is None or saving()), run)
 
 
-def kill(run: subprocess.Popen, folder: Path) -> bool:
-    """Kill a run; no whole step may be lost. Return whether that was during a save."""
+def kill(run: subprocess.Popen, folder: Path) -> None:
+    """Kill a run; no whole step may be lost."""
     whole = whole_steps(folder)
     run.kill()
     run.communicate()
     left = whole_steps(folder)
     lost = bool(whole) and (not left or left[-1] < whole[-1])
     require(not lost, f"{folder.name}: whole steps {whole} before the kill, {left} after")
-    return saving(folder)
 
 
 def finish_after_kills(run: subprocess.Popen, folder: Path, undisturbed: Path) -> None:

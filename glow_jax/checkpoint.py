@@ -20,7 +20,7 @@ import math
 import os
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -209,7 +209,7 @@ class CheckpointWriter:
     """
 
     def __init__(self, folder: Path, *, keep_best: bool):
-        """Open the run folder for writing; saves that were never finished are cleared away.
+        """Open the run folder for writing; saves that were never finished go to RUN/set_aside.
 
         Args:
             folder: the run folder.
@@ -219,10 +219,9 @@ class CheckpointWriter:
         self._keep_best = keep_best
         self._sealing: threading.Thread | None = None
         self._failure: GlowError | None = None
+        self._last = 0
         if is_main_process():
-            for path in (folder / _CHECKPOINTS).glob("*"):
-                if path.name.isdigit() and not (path / _DIGESTS).exists():
-                    shutil.rmtree(path)
+            _set_aside(folder, lambda step: not (_step_folder(folder, step) / _DIGESTS).exists())
         wait_for_processes("cleared unfinished checkpoints")
         self._manager = ocp.CheckpointManager(
             (folder / _CHECKPOINTS).absolute(),
@@ -265,6 +264,7 @@ class CheckpointWriter:
             if is_main_process():
                 self._write_digests(step, validation_bits_per_dim)
             return
+        self._last = step
         model = {
             "params": nnx.to_pure_dict(parts.params),
             "buffers": nnx.to_pure_dict(parts.buffers),
@@ -310,31 +310,43 @@ class CheckpointWriter:
             self._sealing.join()
             self._sealing = None
         elif self._failure is None:  # only the main process seals, but all of them save
-            self._manager.wait_until_finished()
+            self._finish(self._last)
 
     def _seal(self, step: int, bits_per_dim: float | None) -> None:
         """Once Orbax has finished, write the digests, and only then remove older steps."""
         try:
+            self._finish(step)
+            if self._failure is None:
+                self._write_digests(step, bits_per_dim)
+                self._remove_old()
+        except Exception as error:  # a thread's errors are nobody's: all go to the training loop
+            self._failure = self._cannot_save(step, error)
+
+    def _finish(self, step: int) -> None:
+        """Wait for Orbax's part of a save."""
+        try:
             with losing_processes():
                 self._manager.wait_until_finished()
-            self._write_digests(step, bits_per_dim)
-            self._remove_old()
         except GlowError as error:
             self._failure = error
-        except Exception as error:  # a thread's errors are nobody's: all go to the training loop
+        except (OSError, ValueError, RuntimeError) as error:
             self._failure = self._cannot_save(step, error)
 
     def _write_digests(self, step: int, bits_per_dim: float | None) -> None:
         directory = _step_folder(self._folder, step)
         if bits_per_dim is not None and math.isfinite(bits_per_dim):
             write_json(directory / _VALIDATION, {"bits_per_dim": bits_per_dim})
-        write_json(directory / _DIGESTS, _digests(directory))
+        digests = _digests(directory)
+        if (directory / _DIGESTS).exists():  # what was digested before stays as it was then
+            digests |= _read_digests(directory)
+        write_json(directory / _DIGESTS, digests)
 
     def _remove_old(self) -> None:
         steps = whole_steps(self._folder)
         kept = set(steps[-2:])
-        if self._keep_best:
-            kept.add(min(steps, key=lambda step: _validation(self._folder, step)))
+        best = min(steps, key=lambda step: _validation(self._folder, step))
+        if self._keep_best and math.isfinite(_validation(self._folder, best)):
+            kept.add(best)
         for step in set(steps) - kept:
             directory = _step_folder(self._folder, step)
             (directory / _DIGESTS).unlink()  # first: half a step must not count
@@ -359,8 +371,12 @@ def whole_steps(folder: Path) -> list[int]:
 
 def set_aside_after(folder: Path, step: int) -> None:
     """Move the checkpoints after `step` to RUN/set_aside, so that a run can go on from `step`."""
+    _set_aside(folder, lambda number: number > step)
+
+
+def _set_aside(folder: Path, chosen: Callable[[int], bool]) -> None:
     for path in sorted((folder / _CHECKPOINTS).glob("*")):
-        if path.name.isdigit() and int(path.name) > step:
+        if path.name.isdigit() and chosen(int(path.name)):
             aside = folder / "set_aside" / path.name
             while aside.exists():
                 aside = aside.with_name(f"{aside.name}.again")

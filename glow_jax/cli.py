@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ from glow_jax.checkpoint import read_config
 from glow_jax.config import Config
 from glow_jax.data.catalogue import find
 from glow_jax.errors import GlowError, Stopped
-from glow_jax.parallel import is_main_process, leave
+from glow_jax.parallel import has_joined_processes, is_main_process, leave
 from glow_jax.presets import PRESETS
 
 _T = TypeVar("_T")
@@ -36,7 +37,8 @@ def one_line_errors(script: Callable[[], None]) -> Callable[[], None]:
             message = str(error)
         except OSError as error:
             if error.filename is None or error.strerror is None:
-                raise
+                traceback.print_exc()
+                leave(1)
             message = f"{error.filename} cannot be used: {error.strerror}."
         except Stopped as stopped:
             if is_main_process():
@@ -44,7 +46,12 @@ def one_line_errors(script: Callable[[], None]) -> Callable[[], None]:
             sys.exit(stopped.exit_status)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
-            sys.exit(130)
+            leave(130)
+        except Exception:
+            if not has_joined_processes():
+                raise
+            traceback.print_exc()
+            leave(1)
         else:
             return
         print(f"error: {message}", file=sys.stderr)

@@ -192,7 +192,7 @@ class TrainingConfig:
     epochs: int = 250
     """passes over the training images"""
     n_init_batches: int = 8
-    """updates' worth of images that initialise the actnorms"""
+    """batches whose images initialise the actnorms, all at once on one device"""
     y_weight: float = 0.01
     """weight of the classification loss, in nats, beside bits/dim"""
     seed: int = 0

@@ -27,6 +27,7 @@ def locked(folder: Path) -> Iterator[None]:
         raise GlowError(f"{folder} cannot be written: {error.strerror}.") from error
     with file:
         try:
+            # On a full disk, or one without locks, the system does not say which file it was.
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):  # which of them is the system's choice
             file.seek(0)

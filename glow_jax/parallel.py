@@ -6,6 +6,7 @@ passes between devices is what `mean_over_devices` takes the mean of, and what a
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, TypeVar
@@ -20,6 +21,8 @@ from glow_jax.errors import GlowError
 _AXIS = "devices"
 # A process that falls silent for this long is dead, and the others stop.
 _SILENCE_SECONDS = 30
+# What the errors of lost connections speak of, be it on CPU, GPU or TPU.
+_LOST = re.compile("gloo|nccl|connection|coordination|heartbeat|barrier|unavailable", re.IGNORECASE)
 _T = TypeVar("_T")
 
 
@@ -45,6 +48,8 @@ def join_processes(coordinator: str, num_processes: int, process_id: int | None)
     Raises:
         GlowError: the others cannot be reached.
     """
+    # JAX would catch SIGTERM from here on, and forget it: until training listens, it should end us.
+    jax.config.update("jax_enable_preemption_service", False)
     chosen = {}
     if coordinator:
         chosen = {"num_processes": num_processes, "process_id": process_id}
@@ -61,6 +66,11 @@ def join_processes(coordinator: str, num_processes: int, process_id: int | None)
                 f"The other processes of this run cannot be joined"
                 f"{' at ' + coordinator if coordinator else ''}: {str(error).splitlines()[0]}"
             ) from error
+
+
+def has_joined_processes() -> bool:
+    """Whether `join_processes` found others."""
+    return jax.distributed.is_initialized()
 
 
 def is_main_process() -> bool:
@@ -82,8 +92,8 @@ def losing_processes() -> Iterator[None]:
     """
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
-        if is_alone() or "RESOURCE_EXHAUSTED" in str(error):  # out of memory is this one's own
+    except (RuntimeError, ValueError) as error:  # Orbax hands on some of what JAX raises as its own
+        if is_alone() or not _LOST.search(str(error)):
             raise
         raise GlowError(
             f"Process {jax.process_index()} has lost another process of this run: all of them stop."
@@ -93,7 +103,7 @@ def losing_processes() -> Iterator[None]:
 
 def leave(status: int) -> NoReturn:
     """End this process, at once where others wait for it that should end as well."""
-    if jax.distributed.is_initialized():
+    if has_joined_processes():
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)  # sys.exit would first wait for the others, and they for this one

@@ -108,7 +108,7 @@ def examine(model: Glow, x: jax.Array, y: jax.Array | None) -> dict[str, Any]:
         return flatten(code.latents), flatten(code.noise)
 
     shape = (x.shape[0], x[0].size, x.shape[0], x[0].size)
-    latent_jacobian, noise_jacobian = jax.jacfwd(latents_and_noise)(x)
+    latent_jacobian, noise_jacobian = jax.jacobian(latents_and_noise)(x)
     # The levels step by step, without the scan: what each gives before its split.
     h, tops, logdets = x, [], []
     for level in model.levels:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -73,6 +74,8 @@ class Logs:
         """Write one line of metrics, and its numbers to TensorBoard."""
         with writing(self._path), self._path.open("a") as file:
             file.write(json.dumps({"epoch": epoch, "step": step, **values}) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # the checkpoint that follows must not outlive its line
         for name, value in values.items():
             if value is not None:
                 self._event(summary=summary.scalar(name, value), step=step)

@@ -106,7 +106,7 @@ def train(config: Config, dataset: Dataset) -> None:
             if folder.exists():
                 held.enter_context(locked(folder))
         parallel = DataParallel(config.output.devices)
-        config = resolve(config, dataset)
+        config = resolve(config, dataset, parallel.local_count)
         train_split, validation = hold_out(dataset.train, config.data.validation)
         check_sizes(config, train_split, validation, parallel)
         updates_per_epoch = len(train_split) // config.training.images_per_update
@@ -277,7 +277,16 @@ def _run_epoch(
         for step in range(first + 1, end + 1):
             wished = np.zeros(2, np.int32)
             with progress.timed("reading"):
-                batch = next(batches)
+                try:
+                    batch = next(batches)
+                except Exception:
+                    # Ctrl-C goes to the processes that read as well, and they die of it.
+                    stop_signal = int(run.interruptions.wishes[1])
+                    if not stop_signal or not is_alone():
+                        raise
+                    if pending is not None:
+                        read(*pending)
+                    _save_and_stop(run, replicated, epoch, progress, stop_signal)
             with progress.timed("training"):
                 share = (batch.images, batch.labels, batch.indices)
                 wishes = run.interruptions.wishes

@@ -1,6 +1,7 @@
 """Before the first step: what a run starts from, and whether everything fits together."""
 
 import dataclasses
+import re
 import secrets
 import time
 import zlib
@@ -14,7 +15,14 @@ import numpy as np
 import optax
 from flax import nnx
 
-from glow_jax.checkpoint import load_optimizer_state, load_run, read_config, write_config
+from glow_jax.checkpoint import (
+    HPARAMS,
+    load_optimizer_state,
+    load_run,
+    read_config,
+    whole_steps,
+    write_config,
+)
 from glow_jax.config import Config
 from glow_jax.data.dataset import Dataset, Readable, to_batch
 from glow_jax.errors import GlowError
@@ -45,11 +53,17 @@ class Start:
     progress: EpochProgress
 
 
-def resolve(config: Config, dataset: Dataset) -> Config:
+def resolve(config: Config, dataset: Dataset, devices: int) -> Config:
     """The configuration with all that the data set and chance decide filled in.
 
+    Args:
+        config: what was asked for.
+        dataset: the images.
+        devices: how many this process trains on.
+
     Raises:
-        GlowError: the model does not fit the data set.
+        GlowError: the model does not fit the data set, or the processes were asked for different
+            things.
     """
     model = config.model
     if config.output.resume or config.training.saved_model:
@@ -72,13 +86,16 @@ def resolve(config: Config, dataset: Dataset) -> Config:
             f"The labels of {dataset.name} are {kind} per image: {advice} --multi_class."
         )
     model = dataclasses.replace(model, image_shape=dataset.image_shape, y_classes=dataset.classes)
+    every_time = (config.output.resume, config.output.step, config.output.checkpoint_every)
+    flags = (dataclasses.replace(config, output=None), every_time, devices)
+    if not same_in_all_processes(zlib.crc32(repr(flags).encode())):
+        raise GlowError(
+            "The processes of this run were started with different flags, or have different "
+            "numbers of devices."
+        )
     seed = config.training.seed or of_main_process(secrets.randbelow(10_000) + 1)
     training = dataclasses.replace(config.training, seed=seed)
-    config = dataclasses.replace(config, model=model, training=training)
-    fingerprint = zlib.crc32(repr(dataclasses.replace(config, output=None)).encode())
-    if not same_in_all_processes(fingerprint):
-        raise GlowError("The processes of this run were started with different flags.")
-    return config
+    return dataclasses.replace(config, model=model, training=training)
 
 
 def check_sizes(
@@ -97,11 +114,10 @@ def check_sizes(
         )
     parallel.check_batch_size(training.batch_size)
     starts_new = not (config.output.resume or training.saved_model)
-    if starts_new and training.n_init_batches * training.images_per_update > images:
+    if starts_new and training.n_init_batches * training.batch_size > images:
         raise GlowError(
-            f"n_init_batches * batch_size * accumulate = {training.n_init_batches} * "
-            f"{training.batch_size} * {training.accumulate} is larger than the {images} training "
-            "images; give fewer --n_init_batches."
+            f"n_init_batches * batch_size = {training.n_init_batches} * {training.batch_size} is "
+            f"larger than the {images} training images; give fewer --n_init_batches."
         )
 
 
@@ -123,7 +139,9 @@ def check_folder(folder: Path, config: Config) -> None:
 def _occupied(folder: Path) -> bool:
     if not folder.exists():
         return False
-    return not folder.is_dir() or any(path.name != LOCK for path in folder.iterdir())
+    # A kill may leave the lock and half a configuration, which are nothing to lose.
+    nothing = re.compile(rf"{re.escape(LOCK)}|\.{re.escape(HPARAMS)}\.\d+\.part")
+    return not folder.is_dir() or not all(nothing.fullmatch(path.name) for path in folder.iterdir())
 
 
 def make_folder(folder: Path, config: Config) -> None:
@@ -180,6 +198,16 @@ def starting_state(
         parts = take_apart(computing(model, memory=training.memory, dtype=training.dtype))
         return Start(parts.graph, new_state(parts, optimizer, config), 0, EpochProgress())
 
+    if config.output.resume and config.output.step is None and not whole_steps(source):
+        # Stopped before its first checkpoint: there is nothing but the configuration to go on from.
+        return starting_state(
+            dataclasses.replace(config, output=dataclasses.replace(config.output, resume=False)),
+            optimizer,
+            train_split,
+            classes,
+            prepare,
+            updates_per_epoch,
+        )
     saved_run = load_run(source, config.output.step)
     # An optimizer's state belongs to the parameters as trained, not to their average.
     as_trained = config.output.resume or training.saved_optimizer
@@ -217,7 +245,7 @@ def _initial_model(
 ) -> Glow:
     """A new model, its actnorms initialised from the first batches of training."""
     training = config.training
-    seed, count = training.seed, training.n_init_batches * training.images_per_update
+    seed, count = training.seed, training.n_init_batches * training.batch_size
     order = np.random.default_rng((seed, 0)).permutation(len(train_split))
     batch = to_batch(train_split, order[:count], classes)
     model_key, _ = jax.random.split(jax.random.key(seed))

@@ -1,0 +1,181 @@
+"""What a gradient needs of memory, and how long it takes to compile, over the depth of the model.
+
+    python benchmarks/memory.py                  (depth: temporary memory and compile time)
+    python benchmarks/memory.py --largest_batch  (256x256, L=6: the largest batch within 16 GiB)
+
+Memory is what XLA's own analysis of the compiled program says: nothing is run. For PyTorch it is
+what autograd saves for the backward pass, counted by hooks while one image is encoded. Prints
+tables in Markdown; writes them as JSON, and the depths as a plot.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+from flax import nnx
+
+from glow_jax.cli import one_line_errors, parse
+from glow_jax.config import Config, ModelConfig, TrainingConfig
+from glow_jax.files import write_json
+from glow_jax.flow import Memory
+from glow_jax.model import Glow, computing, put_together, take_apart
+from glow_jax.training.optimizer import make_optimizer
+from glow_jax.training.step import make_train_step, new_state
+
+MODES: tuple[Memory, ...] = get_args(Memory)
+MIB = 2**20
+LIMIT = 16 * 2**30
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What is measured."""
+
+    largest_batch: bool = False
+    """the largest batch within 16 GiB in place of memory and compile time over depth"""
+    depths: tuple[int, ...] = (4, 8, 16, 32, 64)
+    hidden_channels: int = 512
+    batch_size: int = 16
+    output: Path = Path("docs/benchmarks")
+    """folder of the JSON and the plot"""
+
+
+def abstract_parts(config: ModelConfig, memory: Memory) -> Any:
+    """A model's pieces as shapes."""
+    return take_apart(
+        nnx.eval_shape(lambda: computing(Glow(config, rngs=nnx.Rngs(0)), memory=memory))
+    )
+
+
+def compile_gradient(config: ModelConfig, memory: Memory, batch_size: int) -> tuple[float, float]:
+    """Temporary memory of `value_and_grad` in bytes, and the seconds it took to compile."""
+    graph, params, buffers = abstract_parts(config, memory)
+    x = jax.ShapeDtypeStruct((batch_size, *config.image_shape), jnp.float32)
+
+    def loss(params: nnx.State, buffers: nnx.State, x: jax.Array) -> jax.Array:
+        return -put_together(graph, params, buffers).log_prob(x).mean()
+
+    started = time.perf_counter()
+    compiled = jax.jit(jax.value_and_grad(loss)).lower(params, buffers, x).compile()
+    seconds = time.perf_counter() - started
+    analysis = compiled.memory_analysis()
+    assert analysis is not None, "this backend does not analyse memory"
+    return analysis.temp_size_in_bytes, seconds
+
+
+def training_bytes(config: Config, batch_size: int) -> float:
+    """Everything a training step holds: state, batch and temporary memory; the state is donated."""
+    graph, params, buffers = abstract_parts(config.model, config.training.memory)
+    optimizer = make_optimizer(config.optimizer, 1)
+    parts = take_apart(nnx.eval_shape(lambda: Glow(config.model, rngs=nnx.Rngs(0))))
+    parts = parts._replace(graph=graph, params=params, buffers=buffers)
+    state = jax.eval_shape(lambda: new_state(parts, optimizer, config))
+    step = make_train_step(graph, optimizer, config, prepare=lambda images, *_: images)
+    shapes = [(batch_size, *config.model.image_shape), (batch_size, 0), (batch_size,)]
+    batch = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    compiled = jax.jit(step, donate_argnums=0).lower(state, *batch).compile()
+    analysis = compiled.memory_analysis()
+    assert analysis is not None, "this backend does not analyse memory"
+    return analysis.temp_size_in_bytes + analysis.argument_size_in_bytes
+
+
+def largest(needs: Callable[[int], float]) -> tuple[int, float]:
+    """The largest batch within the limit, and its bytes; (0, bytes of one image) if none fits."""
+    one = needs(1)
+    if one > LIMIT:
+        return 0, one
+    slope = max(1.0, (needs(4) - one) / 3)
+    batch = max(1, int((LIMIT - one) / slope) + 1)
+    while batch > 1 and needs(batch) > LIMIT:
+        batch -= max(1, batch // 50)
+    return batch, needs(batch)
+
+
+def torch_bytes(config: ModelConfig) -> tuple[float, float]:
+    """What PyTorch holds whatever the batch (weights, gradients, Adamax), and for each image."""
+    import torch
+
+    from convert import torch_glow
+
+    model = torch_glow.Glow(
+        image_shape=config.image_shape,
+        K=config.K,
+        L=config.L,
+        hidden_channels=config.hidden_channels,
+    )
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Any) -> Any:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    height, width, channels = config.image_shape
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = torch_glow.loss(model, torch.rand(1, channels, height, width) - 0.5)
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    total = sum(size for place, size in kept.items() if place not in weights)
+    del loss
+    return 16.0 * sum(p.numel() for p in model.parameters()), float(total)
+
+
+def over_depth(arguments: Arguments) -> None:
+    """Temporary memory and compile time for each depth and mode."""
+    print("| K | " + " | ".join(f"{mode}, MiB | s" for mode in MODES) + " |")
+    print("|---|" + "---|---|" * len(MODES))
+    rows = []
+    for K in arguments.depths:
+        config = ModelConfig(
+            K=K, hidden_channels=arguments.hidden_channels, image_shape=(32, 32, 3), y_classes=0
+        )
+        found = {mode: compile_gradient(config, mode, arguments.batch_size) for mode in MODES}
+        rows.append({"K": K} | {mode: list(values) for mode, values in found.items()})
+        cells = (f"{memory / MIB:.1f} | {seconds:.1f}" for memory, seconds in found.values())
+        print(f"| {K} | {' | '.join(cells)} |", flush=True)
+    write_json(arguments.output / "memory.json", {"batch_size": arguments.batch_size, "rows": rows})
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
+    for mode in MODES:
+        for axis, index, unit in ((axes[0], 0, MIB), (axes[1], 1, 1)):
+            values = [row[mode][index] / unit for row in rows]
+            axis.plot(arguments.depths, values, "o-", label=mode)
+    axes[0].set(xlabel="K, steps in each level", ylabel="temporary memory, MiB", yscale="log")
+    axes[1].set(xlabel="K, steps in each level", ylabel="compile time, s", ylim=(0, None))
+    axes[0].legend()
+    figure.savefig(arguments.output / "memory.png", dpi=120)
+
+
+def at_256(arguments: Arguments) -> None:
+    """The largest batch for each mode, and for PyTorch."""
+    model = ModelConfig(
+        L=6, hidden_channels=arguments.hidden_channels, image_shape=(256, 256, 3), y_classes=0
+    )
+    print("| | largest batch within 16 GiB | GiB it takes |\n|---|---|---|")
+    rows = {}
+    for mode in MODES:
+        config = Config(model=model, training=TrainingConfig(memory=mode))
+        batch, needed = largest(lambda size, config=config: training_bytes(config, size))
+        rows[mode] = {"batch": batch, "bytes": needed}
+        print(f"| {mode} | {batch} | {needed / 2**30:.1f} |", flush=True)
+    constant, each = torch_bytes(model)
+    batch = int(max(0, LIMIT - constant) // each)
+    needed = constant + max(1, batch) * each
+    rows["torch"] = {"batch": batch, "bytes": needed}
+    print(f"| PyTorch reference | {batch} | {needed / 2**30:.1f} |")
+    write_json(arguments.output / "largest_batch.json", rows)
+
+
+@one_line_errors
+def main() -> None:
+    """Measure, print, write."""
+    arguments = parse(Arguments)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    (at_256 if arguments.largest_batch else over_depth)(arguments)
+
+
+if __name__ == "__main__":
+    main()
