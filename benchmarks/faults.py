@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,11 @@ def unfinished(folder: Path) -> set[str]:
     return {path.name for path in names if not (path / "sha256.json").exists()}
 
 
+def begins_to_save(folder: Path, left_over: set[str]) -> bool:
+    """Whether a save is going on that is not among those left over."""
+    return bool(unfinished(folder) - left_over)
+
+
 def wait_for(condition: Callable[[], bool], run: subprocess.Popen) -> bool:
     """Wait until the condition holds; False where the run ended before."""
     while run.poll() is None:
@@ -131,7 +137,9 @@ def wait_for(condition: Callable[[], bool], run: subprocess.Popen) -> bool:
 def kill_at_random(runs: Runs, undisturbed: Path, arguments: Arguments) -> str:
     """Kill runs with SIGKILL until enough have died, resuming each; compare those that finish."""
     moments = random.Random(arguments.seed)
-    killed = during_save = finished = 0
+    killed: int = 0
+    during_save: int = 0
+    finished: int = 0
     while killed < arguments.kills:
         folder = runs.place / f"killed-{finished}"
         flags = RUN
@@ -140,9 +148,7 @@ def kill_at_random(runs: Runs, undisturbed: Path, arguments: Arguments) -> str:
             run = runs.start(folder, *flags)
             aims_at_save = killed % 3 == 2
 
-            def saves(folder: Path = folder, left_over: set[str] = left_over) -> bool:
-                return bool(unfinished(folder) - left_over)
-
+            saves = partial(begins_to_save, folder, left_over)
             moment = reach_moment(run, moments, saves if aims_at_save else None)
             if moment and killed < arguments.kills:
                 kill(run, folder)

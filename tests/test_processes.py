@@ -102,6 +102,20 @@ def test_a_process_that_dies_takes_the_others_down_and_the_run_resumes(tmp_path:
     assert len(losses_of(folder)) == epochs
 
 
+def test_a_signal_to_one_process_stops_all_after_the_same_step(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    runs = start(folder, *TINY, "--epochs", 2000, "--checkpoint_every", 50, processes=2, devices=1)
+    while not whole_steps(folder):
+        assert all(run.poll() is None for run in runs), finish(runs)
+        time.sleep(0.1)
+    time.sleep(8)  # until both listen
+    runs[1].terminate()
+    results = finish(runs)
+    assert [status for status, _ in results] == [143, 143], results
+    step = whole_steps(folder)[-1]
+    assert f"stopped by SIGTERM after step {step}, which is saved" in results[0][1]
+
+
 def test_processes_with_different_flags_are_refused(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     runs = start(folder, *TINY, processes=2, devices=1)
