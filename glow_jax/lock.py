@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from glow_jax.errors import GlowError
+from glow_jax.files import writing
 
 LOCK = ".lock"
 
@@ -27,8 +28,8 @@ def locked(folder: Path) -> Iterator[None]:
         raise GlowError(f"{folder} cannot be written: {error.strerror}.") from error
     with file:
         try:
-            # On a full disk, or one without locks, the system does not say which file it was.
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with writing(folder / LOCK):  # a disk may know no locks
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):  # which of them is the system's choice
             file.seek(0)
             holder = file.read().strip() or "unknown"
@@ -36,7 +37,8 @@ def locked(folder: Path) -> Iterator[None]:
                 f"{folder} is in use by another run (process {holder}): wait until it ends, or "
                 "give another --output_dir."
             ) from None
-        file.truncate(0)
-        file.write(f"{os.getpid()} on {os.uname().nodename}")
-        file.flush()
+        with writing(folder / LOCK):
+            file.truncate(0)
+            file.write(f"{os.getpid()} on {os.uname().nodename}")
+            file.flush()
         yield
