@@ -23,7 +23,7 @@ from glow_jax.cli import one_line_errors, parse
 from glow_jax.config import Config, ModelConfig, TrainingConfig
 from glow_jax.files import write_json
 from glow_jax.flow import Memory
-from glow_jax.model import Glow, computing, put_together, take_apart
+from glow_jax.model import Glow, Parts, computing, put_together, take_apart
 from glow_jax.training.optimizer import make_optimizer
 from glow_jax.training.step import make_train_step, new_state
 
@@ -45,7 +45,7 @@ class Arguments:
     """folder of the JSON and the plot"""
 
 
-def abstract_parts(config: ModelConfig, memory: Memory) -> Any:
+def abstract_parts(config: ModelConfig, memory: Memory) -> Parts:
     """A model's pieces as shapes."""
     return take_apart(
         nnx.eval_shape(lambda: computing(Glow(config, rngs=nnx.Rngs(0)), memory=memory))
@@ -70,12 +70,10 @@ def compile_gradient(config: ModelConfig, memory: Memory, batch_size: int) -> tu
 
 def training_bytes(config: Config, batch_size: int) -> float:
     """Everything a training step holds: state, batch and temporary memory; the state is donated."""
-    graph, params, buffers = abstract_parts(config.model, config.training.memory)
+    parts = abstract_parts(config.model, config.training.memory)
     optimizer = make_optimizer(config.optimizer, 1)
-    parts = take_apart(nnx.eval_shape(lambda: Glow(config.model, rngs=nnx.Rngs(0))))
-    parts = parts._replace(graph=graph, params=params, buffers=buffers)
     state = jax.eval_shape(lambda: new_state(parts, optimizer, config))
-    step = make_train_step(graph, optimizer, config, prepare=lambda images, *_: images)
+    step = make_train_step(parts.graph, optimizer, config, prepare=lambda images, *_: images)
     shapes = [(batch_size, *config.model.image_shape), (batch_size, 0), (batch_size,)]
     batch = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
     compiled = jax.jit(step, donate_argnums=0).lower(state, *batch).compile()

@@ -23,6 +23,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import jax
@@ -31,7 +32,7 @@ from flax import nnx
 
 from glow_jax.config import Config, ModelConfig, from_json, to_json
 from glow_jax.errors import GlowError
-from glow_jax.files import write_json
+from glow_jax.files import unused, write_json
 from glow_jax.model import Glow, Parts, computing, put_together, take_apart
 from glow_jax.parallel import (
     as_global,
@@ -334,12 +335,12 @@ class CheckpointWriter:
 
     def _write_digests(self, step: int, bits_per_dim: float | None) -> None:
         directory = _step_folder(self._folder, step)
+        known = _read_digests(directory) if (directory / _DIGESTS).exists() else {}
+        if _VALIDATION in known:  # the same state has the same score, but for rounding
+            return
         if bits_per_dim is not None and math.isfinite(bits_per_dim):
             write_json(directory / _VALIDATION, {"bits_per_dim": bits_per_dim})
-        digests = _digests(directory)
-        if (directory / _DIGESTS).exists():  # what was digested before stays as it was then
-            digests |= _read_digests(directory)
-        write_json(directory / _DIGESTS, digests)
+        write_json(directory / _DIGESTS, _digests(directory, known))
 
     def _remove_old(self) -> None:
         steps = whole_steps(self._folder)
@@ -377,9 +378,7 @@ def set_aside_after(folder: Path, step: int) -> None:
 def _set_aside(folder: Path, chosen: Callable[[int], bool]) -> None:
     for path in sorted((folder / _CHECKPOINTS).glob("*")):
         if path.name.isdigit() and chosen(int(path.name)):
-            aside = folder / "set_aside" / path.name
-            while aside.exists():
-                aside = aside.with_name(f"{aside.name}.again")
+            aside = unused(folder / "set_aside" / path.name)
             aside.parent.mkdir(exist_ok=True)
             path.rename(aside)
 
@@ -438,14 +437,14 @@ def _step_folder(folder: Path, step: int) -> Path:
     return folder / _CHECKPOINTS / str(step)
 
 
-def _digests(directory: Path) -> dict[str, str]:
-    files = sorted(path for path in directory.rglob("*") if path.is_file())
-    digests = {}
-    for path in files:
-        with path.open("rb") as file:
-            name = path.relative_to(directory).as_posix()
-            digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    digests.pop(_DIGESTS, None)
+def _digests(directory: Path, known: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+    """The SHA-256 of every file of a step; those that are known already are not read again."""
+    digests = dict(known)
+    for path in sorted(path for path in directory.rglob("*") if path.is_file()):
+        name = path.relative_to(directory).as_posix()
+        if name not in {_DIGESTS, *known}:
+            with path.open("rb") as file:
+                digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
     return digests
 
 

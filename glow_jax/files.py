@@ -17,6 +17,13 @@ def writing(path: Path) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
+def unused(path: Path) -> Path:
+    """The path, or where something is there already, one like it."""
+    while path.exists():
+        path = path.with_name(f"{path.name}.again")
+    return path
+
+
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file aside and rename it into place, so that no reader ever sees half of it."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")

@@ -75,6 +75,15 @@ def test_newest_two_and_best_are_kept_across_restarts(model: glow_jax.Glow, tmp_
     assert load_run(tmp_path).step == 5
 
 
+def test_a_score_of_a_step_that_is_there_is_added_once(model: glow_jax.Glow, run: Path) -> None:
+    for score in (2.5, 2.5000001):  # the same state, evaluated in batches of another size
+        with CheckpointWriter(run, keep_best=True) as writer:
+            writer.save(5, take_apart(model), validation_bits_per_dim=score)
+        assert identical(load_run(run, "best").model, model)
+    saved = json.loads((run / "checkpoints" / "5" / "validation.json").read_text())
+    assert saved == {"bits_per_dim": 2.5}
+
+
 def test_optimizer_state_round_trip(model: glow_jax.Glow, tmp_path: Path) -> None:
     optimizer = optax.adamax(1e-3)
     params = take_apart(model).params

@@ -1,7 +1,5 @@
 """Coupling layers: one half of the channels moves the other (Kingma & Dhariwal 2018, 3.3)."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -38,8 +36,8 @@ class CouplingNetwork(nnx.Module):
         return rounded._apply(x.astype(self.dtype)).astype(x.dtype)
 
     def _apply(self, x: jax.Array) -> jax.Array:
-        h = _normalised_relu(self.conv_in(x), self.actnorm_in)
-        h = _normalised_relu(self.conv_hidden(h), self.actnorm_hidden)
+        h = self.actnorm_in.apply_relu(self.conv_in(x))
+        h = self.actnorm_hidden.apply_relu(self.conv_hidden(h))
         return self.conv_out(h)
 
     def initialise(self, x: jax.Array) -> jax.Array:
@@ -47,36 +45,6 @@ class CouplingNetwork(nnx.Module):
         h = jax.nn.relu(self.actnorm_in.initialise(self.conv_in(x)))
         h = jax.nn.relu(self.actnorm_hidden.initialise(self.conv_hidden(h)))
         return self.conv_out(h)
-
-
-def _normalised_relu(x: jax.Array, actnorm: ActNorm) -> jax.Array:
-    return _affine_relu(x, actnorm.bias[...], actnorm.logs[...])
-
-
-@jax.custom_vjp
-def _affine_relu(x: jax.Array, bias: jax.Array, logs: jax.Array) -> jax.Array:
-    """relu((x + bias) * exp(logs)), whose gradient needs nothing but the output, and logs."""
-    return jax.nn.relu((x + bias) * jnp.exp(logs))
-
-
-def _affine_relu_forward(x: jax.Array, bias: jax.Array, logs: jax.Array) -> Any:
-    y = _affine_relu(x, bias, logs)
-    return y, (y, logs)
-
-
-def _affine_relu_backward(kept: tuple[jax.Array, jax.Array], gradient: jax.Array) -> Any:
-    y, logs = kept
-    gradient = jnp.where(y > 0, gradient, 0)
-    x_gradient = gradient * jnp.exp(logs)
-    over_positions = tuple(range(y.ndim - 1))
-    return (
-        x_gradient,
-        jnp.sum(x_gradient, axis=over_positions),
-        jnp.sum(gradient * y, axis=over_positions),
-    )
-
-
-_affine_relu.defvjp(_affine_relu_forward, _affine_relu_backward)
 
 
 class _Coupling(Bijection):

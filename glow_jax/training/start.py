@@ -26,6 +26,7 @@ from glow_jax.checkpoint import (
 from glow_jax.config import Config
 from glow_jax.data.dataset import Dataset, Readable, to_batch
 from glow_jax.errors import GlowError
+from glow_jax.files import unused
 from glow_jax.lock import LOCK
 from glow_jax.model import Glow, computing, initialise_actnorm, take_apart
 from glow_jax.parallel import DataParallel, of_main_process, same_in_all_processes
@@ -152,9 +153,7 @@ def make_folder(folder: Path, config: Config) -> None:
     """
     try:
         if config.output.fresh and _occupied(folder):
-            aside = folder.with_name(f"{folder.name}.{time.strftime('%Y%m%d-%H%M%S')}")
-            while aside.exists():
-                aside = aside.with_name(f"{aside.name}.again")
+            aside = unused(folder.with_name(f"{folder.name}.{time.strftime('%Y%m%d-%H%M%S')}"))
             folder.rename(aside)
             print(f"moved the old {folder} to {aside}", flush=True)
         folder.mkdir(parents=True, exist_ok=True)
@@ -192,29 +191,22 @@ def starting_state(
         GlowError: what the run goes on from cannot be loaded, or is of another kind.
     """
     training = config.training
-    source = Path(config.output.output_dir if config.output.resume else training.saved_model)
-    if not config.output.resume and not training.saved_model:
+    folder = Path(config.output.output_dir)
+    # Stopped before its first checkpoint, a run has nothing but its configuration to go on from.
+    resumes = config.output.resume and (config.output.step is not None or bool(whole_steps(folder)))
+    source = folder if resumes else Path(training.saved_model)
+    if not resumes and not training.saved_model:
         model = _initial_model(config, train_split, classes, prepare)
         parts = take_apart(computing(model, memory=training.memory, dtype=training.dtype))
         return Start(parts.graph, new_state(parts, optimizer, config), 0, EpochProgress())
 
-    if config.output.resume and config.output.step is None and not whole_steps(source):
-        # Stopped before its first checkpoint: there is nothing but the configuration to go on from.
-        return starting_state(
-            dataclasses.replace(config, output=dataclasses.replace(config.output, resume=False)),
-            optimizer,
-            train_split,
-            classes,
-            prepare,
-            updates_per_epoch,
-        )
     saved_run = load_run(source, config.output.step)
     # An optimizer's state belongs to the parameters as trained, not to their average.
-    as_trained = config.output.resume or training.saved_optimizer
+    as_trained = resumes or training.saved_optimizer
     model = saved_run.model if as_trained else saved_run.best_model
     parts = take_apart(computing(model, memory=training.memory, dtype=training.dtype))
     state = new_state(parts, optimizer, config)
-    if config.output.resume:
+    if resumes:
         average = None if saved_run.average is None else take_apart(saved_run.average).params
         state = state._replace(
             step=jnp.asarray(saved_run.step, jnp.int32),
