@@ -125,7 +125,7 @@ class Level(Bijection):
         def run(y, step: Step):
             return step.inverse(y), None
 
-        x, _ = jax.lax.scan(run, y, self.steps, reverse=True)
+        x, _ = jax.lax.scan(run, y, _prepare_inverses(self.steps), reverse=True)
         return self.squeeze.inverse(x)
 
     def initialise(self, x: jax.Array) -> jax.Array:
@@ -137,6 +137,19 @@ class Level(Bijection):
         x, _ = self.squeeze.forward(x)
         y, self.steps = jax.lax.scan(run, x, self.steps)
         return y
+
+
+def _prepare_inverses(steps: Step) -> Step:
+    """Stacked steps that invert their matrices here, once per call, not among the products."""
+
+    # One after the other: batched, LAPACK's kernels wait for threads that wait for them.
+    def prepare(_: None, permutation: Bijection) -> Any:
+        return None, permutation.prepare_inverse()
+
+    K = len(steps.actnorm.bias[...])
+    steps = nnx.clone(steps)
+    _, steps.permutation = jax.lax.scan(prepare, None, steps.permutation, length=K)
+    return steps
 
 
 def _run_steps(steps: Step, x: jax.Array, *, remat: bool) -> tuple[jax.Array, jax.Array]:
@@ -174,7 +187,7 @@ def _reversible_backward(graph: nnx.GraphDef, kept: Any, gradients: Any) -> Any:
     parts = _parts(y)
     total_gradient = _split_batch(total_gradient, parts)
 
-    def back(carry: Any, step: tuple[nnx.State, nnx.State]) -> Any:
+    def back(carry: Any, step: tuple[nnx.State, nnx.State, Step]) -> Any:
         # A part of the images after the other: what is held of them is what memory is needed for.
         def back_part(total: nnx.State, part: Any) -> Any:
             gradient, *part = _step_backward(graph, *step, *part)
@@ -185,7 +198,8 @@ def _reversible_backward(graph: nnx.GraphDef, kept: Any, gradients: Any) -> Any:
         return tuple(carry), gradient
 
     carry = tuple(_split_batch(leaf, parts) for leaf in (y, y_gradient))
-    (_, x_gradient), gradient = jax.lax.scan(back, carry, (params, buffers), reverse=True)
+    steps = (params, buffers, _prepare_inverses(nnx.merge(graph, params, buffers)))
+    (_, x_gradient), gradient = jax.lax.scan(back, carry, steps, reverse=True)
     return gradient, None, x_gradient.reshape(y.shape)
 
 
@@ -193,6 +207,7 @@ def _step_backward(
     graph: nnx.GraphDef,
     params: nnx.State,
     buffers: nnx.State,
+    inverse: Step,
     y: jax.Array,
     y_gradient: jax.Array,
     total_gradient: jax.Array,
@@ -206,7 +221,7 @@ def _step_backward(
         def forward(params: nnx.State, x: jax.Array, name: str = name) -> Any:
             return getattr(nnx.merge(graph, params, buffers), name).forward(x)
 
-        x = getattr(nnx.merge(graph, params, buffers), name).inverse(y)
+        x = getattr(inverse, name).inverse(y)
         _, pull_back = jax.vjp(forward, params, x)
         gradient, y_gradient = pull_back((y_gradient, total_gradient))
         by_layer.append(gradient)

@@ -26,6 +26,10 @@ class Bijection(nnx.Module):
         """Map `y` back to the `x` that `forward` took."""
         raise NotImplementedError
 
+    def prepare_inverse(self) -> "Bijection":
+        """What computes `inverse`, all work that does not depend on `y` already done."""
+        return self
+
 
 def sum_dtype(dtype: DTypeLike) -> jnp.dtype:
     """The dtype in which log-determinants and likelihoods of `dtype` values are summed."""

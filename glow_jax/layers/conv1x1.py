@@ -14,7 +14,33 @@ def _random_rotation(key: jax.Array, channels: int) -> jax.Array:
     return rotation
 
 
-class Conv1x1(Bijection):
+class _Inverse(Bijection):
+    """The inverse of a linear map of the channels, from its matrix."""
+
+    def __init__(self, weight: jax.Array):
+        self.weight = Buffer(weight)  # (C in, C out)
+
+    def inverse(self, y: jax.Array) -> jax.Array:
+        """(B, H, W, C) -> (B, H, W, C)."""
+        return conv1x1(y, self.weight[...].T)
+
+
+class _Linear(Bijection):
+    """What both 1x1 convolutions share: their inverse."""
+
+    def _inverse_weight(self) -> jax.Array:
+        raise NotImplementedError
+
+    def prepare_inverse(self) -> Bijection:
+        """Invert the matrix, which costs more beside products than before them."""
+        return _Inverse(self._inverse_weight())
+
+    def inverse(self, y: jax.Array) -> jax.Array:
+        """(B, H, W, C) -> (B, H, W, C)."""
+        return self.prepare_inverse().inverse(y)
+
+
+class Conv1x1(_Linear):
     """An invertible linear map of the channels, its matrix stored as it is.
 
     Forward:   y[b, h, w] = W x[b, h, w]
@@ -31,12 +57,11 @@ class Conv1x1(Bijection):
         weight = self.weight[...]
         return conv1x1(x, weight.T), constant_logdet(jnp.linalg.slogdet(weight)[1], x)
 
-    def inverse(self, y: jax.Array) -> jax.Array:
-        """(B, H, W, C) -> (B, H, W, C)."""
-        return conv1x1(y, jnp.linalg.inv(self.weight[...]).T)
+    def _inverse_weight(self) -> jax.Array:
+        return jnp.linalg.inv(self.weight[...])
 
 
-class Conv1x1LU(Bijection):
+class Conv1x1LU(_Linear):
     """An invertible linear map of the channels, its matrix stored as a product.
 
     W = P (tril(L, -1) + I) (triu(U, 1) + diag(sign * exp(log_s)))
@@ -72,9 +97,7 @@ class Conv1x1LU(Bijection):
         log_s = jnp.sum(self.log_s[...], dtype=sum_dtype(x.dtype))
         return conv1x1(x, weight.T), constant_logdet(log_s, x)
 
-    def inverse(self, y: jax.Array) -> jax.Array:
-        """(B, H, W, C) -> (B, H, W, C)."""
+    def _inverse_weight(self) -> jax.Array:
         permutation, lower, upper = self._factors()
         weight = solve_triangular(lower, permutation.T, lower=True, unit_diagonal=True)
-        weight = solve_triangular(upper, weight, lower=False)  # W^-1, once per call
-        return conv1x1(y, weight.T)
+        return solve_triangular(upper, weight, lower=False)

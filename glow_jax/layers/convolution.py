@@ -139,7 +139,12 @@ def _turned(kernel: jax.Array) -> jax.Array:
 
 def _outer(x: jax.Array, y: jax.Array) -> jax.Array:
     """The sum over positions of outer products: (B, H, W, I), (B, H, W, O) -> (I, O)."""
-    return jnp.tensordot(x, y, axes=((0, 1, 2), (0, 1, 2)), precision=PRECISION)
+    x, y = (factor.reshape(-1, factor.shape[-1]) for factor in (x, y))  # (B * H * W, C)
+    # XLA copies the first factor transposed, in one thread: let it be the one of fewer channels.
+    # The barrier keeps XLA from turning the product round again.
+    if x.shape[1] > y.shape[1]:
+        return jax.lax.optimization_barrier(jnp.matmul(y.T, x, precision=PRECISION)).T
+    return jnp.matmul(x.T, y, precision=PRECISION)
 
 
 # JAX's own gradient of a kernel is a product that XLA computes the slow way round, by copying a
