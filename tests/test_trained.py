@@ -1,0 +1,104 @@
+"""What computes a model in other ways, on models that have been trained: minutes, so slow."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from photographs import squares
+from test_computing import difference, gradient
+
+from glow_jax.config import Config, ModelConfig, OptimizerConfig, TrainingConfig
+from glow_jax.dequantize import bits_per_dim
+from glow_jax.flow import Memory
+from glow_jax.model import Glow, computing, initialise_actnorm, put_together, take_apart
+from glow_jax.training.optimizer import make_optimizer
+from glow_jax.training.step import make_train_step, new_state, prepare_images
+
+STEPS = 300
+BATCH = 16
+CONFIG = Config(
+    model=ModelConfig(image_shape=(32, 32, 3), K=32, L=3, hidden_channels=32, y_classes=0),
+    optimizer=OptimizerConfig(warmup=1),
+    training=TrainingConfig(batch_size=BATCH, seed=1),
+)
+INDICES = jnp.arange(BATCH, dtype=jnp.uint32)
+PREPARE = partial(prepare_images, config=CONFIG, flips=False, shifts=False)
+
+
+def train(memory: Memory, *, change: float = 0.0) -> tuple[np.ndarray, Glow, Glow]:
+    """Bits/dim of 300 steps on photographs, (300,), and the model after 200 and after 300."""
+    images = squares(STEPS * BATCH, 32).reshape(STEPS, BATCH, 32, 32, 3)
+    model = jax.jit(lambda key: Glow(CONFIG.model, rngs=nnx.Rngs(key)))(jax.random.key(0))
+    model = initialise_actnorm(model, PREPARE(images[0], 0, INDICES))
+    parts = take_apart(computing(model, memory=memory))
+    parts = parts._replace(params=jax.tree.map(lambda leaf: leaf + change, parts.params))
+    optimizer = make_optimizer(CONFIG.optimizer, STEPS // 3)
+    step = jax.jit(make_train_step(parts.graph, optimizer, CONFIG, prepare=PREPARE))
+    state = new_state(parts, optimizer, CONFIG)
+    losses, models = [], {}
+    for number, batch in enumerate(images, start=1):
+        state, metrics = step(state, batch, np.empty((BATCH, 0), np.float32), INDICES)
+        losses.append(float(metrics.loss))
+        if number in (200, STEPS):
+            models[number] = put_together(parts.graph, state.params, state.buffers)
+    return np.array(losses), models[200], models[STEPS]
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[np.ndarray, Glow, Glow]:
+    """The training that keeps everything."""
+    return train("fast")
+
+
+@pytest.fixture(scope="module")
+def x() -> jax.Array:
+    """Images that it has not seen."""
+    return PREPARE(squares(BATCH, 32, seed=1), 0, INDICES)
+
+
+def bits(model: Glow, x: jax.Array) -> float:
+    """Mean bits/dim."""
+    found = bits_per_dim(model.log_prob(x), model.config.image_shape, n_bits=model.config.n_bits)
+    return float(found.mean())
+
+
+@pytest.mark.slow
+def test_after_200_steps_a_reversible_gradient_is_nearly_the_same(trained, x) -> None:
+    _, expected = gradient(trained[1], x, "fast")
+    _, found = gradient(trained[1], x, "reversible")
+    apart = difference(found, expected)
+    print(f"\nreversible gradient after 200 steps: relative difference {apart:.1e}")
+    assert 0 < apart < 5e-3
+
+
+@pytest.mark.slow
+def test_a_reversible_training_curve_stays_as_near_as_a_slightly_changed_start(trained) -> None:
+    reference = trained[0]
+    changed = np.abs(train("fast", change=1e-6)[0] - reference)
+    found = np.abs(train("reversible")[0] - reference)
+    print(
+        f"\n{STEPS} steps, {reference[0]:.3f} to {reference[-1]:.3f} bits/dim; mean difference of "
+        f"the losses: reversible {found.mean():.1e}, start changed by 1e-6 {changed.mean():.1e}"
+    )
+    assert reference[-1] < reference[0] - 1  # it did train
+    assert found.mean() <= 2 * changed.mean()
+
+
+@pytest.mark.slow
+def test_bfloat16_networks_hardly_change_the_bits_of_a_trained_model(trained, x) -> None:
+    model = trained[2]
+    rounded = computing(model, dtype="bfloat16")
+    change = bits(rounded, x) - bits(model, x)
+    errors = {
+        "float32": (model, model),
+        "bfloat16": (rounded, rounded),
+        "bfloat16, decoded in float32": (rounded, model),
+    }
+    print(f"\nbits/dim of a trained model in bfloat16: {change:+.5f}; reconstruction error")
+    for name, (encoder, decoder) in errors.items():
+        back = decoder.decode(encoder.encode(x).latents)
+        print(f"  {name}: {float(jnp.abs(back - x).max()):.1e}")
+    assert 0 < abs(change) < 0.005
