@@ -142,7 +142,7 @@ class Level(Bijection):
 def _prepare_inverses(steps: Step) -> Step:
     """Stacked steps that invert their matrices here, once per call, not among the products."""
 
-    # One after the other: batched, LAPACK's kernels wait for threads that wait for them.
+    # A scan, because batched matrices can wait for ever: see conv1x1.py.
     def prepare(_: None, permutation: Bijection) -> Any:
         return None, permutation.prepare_inverse()
 

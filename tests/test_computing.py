@@ -1,6 +1,7 @@
 """Ways to compute the same model: what gradients keep, bfloat16 networks, kept compilations."""
 
 import os
+import re
 from pathlib import Path
 
 import jax
@@ -186,3 +187,29 @@ def test_a_folder_that_the_user_chose_stays(no_cache: None, tmp_path: Path) -> N
     jax.config.update("jax_compilation_cache_dir", str(tmp_path))
     keep_compiled_programs()
     assert chosen_folder() == str(tmp_path)
+
+
+@pytest.mark.parametrize("LU_decomposed", [True, False])
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="LAPACK is the CPU's")
+def test_no_kernel_takes_a_batch_of_matrices(LU_decomposed: bool) -> None:
+    # Batched, jaxlib's wait in a thread for other threads: two at once on two cores never ended.
+    config = ModelConfig(
+        K=3, L=2, hidden_channels=4, image_shape=(8, 8, 1), LU_decomposed=LU_decomposed, y_classes=0
+    )
+    key, x = jax.random.key(0), jnp.zeros((2, *config.image_shape))
+    build_model = jax.jit(lambda key: Glow(config, rngs=nnx.Rngs(key)))
+    model = build_model(key)
+    noise = model.encode(x).noise
+    programs = {
+        "build": build_model.lower(key),
+        "decode": jax.jit(lambda model: model.decode_noise(noise)).lower(model),
+        "gradient": jax.jit(lambda model: gradient(model, x, "reversible")).lower(model),
+    }
+    for name, program in programs.items():
+        calls = [
+            line
+            for line in program.compile().as_text().splitlines()
+            if re.search(r'custom_call_target="(lapack|blas)', line)
+        ]
+        assert calls or name == "gradient", name  # there is something to look at
+        assert not [line for line in calls if re.search(r"f32\[\d+,\d+,\d+\]", line)], name

@@ -9,9 +9,20 @@ from glow_jax.layers.bijection import Bijection, Buffer, constant_logdet, sum_dt
 from glow_jax.layers.convolution import PRECISION, conv1x1
 
 
+# Of stacked steps, one matrix after the other: on CPU jaxlib's batched kernels wait in a thread for
+# other threads, and where as many of them run at once as there are threads, for ever.
+@jax.custom_batching.sequential_vmap
+def _rotation(matrix: jax.Array) -> jax.Array:
+    return jnp.linalg.qr(matrix)[0]
+
+
+@jax.custom_batching.sequential_vmap
+def _lu(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    return lu(matrix)
+
+
 def _random_rotation(key: jax.Array, channels: int) -> jax.Array:
-    rotation, _ = jnp.linalg.qr(jax.random.normal(key, (channels, channels)))
-    return rotation
+    return _rotation(jax.random.normal(key, (channels, channels)))
 
 
 class _Inverse(Bijection):
@@ -29,6 +40,7 @@ class _Linear(Bijection):
     """What both 1x1 convolutions share: their inverse."""
 
     def _inverse_weight(self) -> jax.Array:
+        """W^-1, (C in, C out)."""
         raise NotImplementedError
 
     def prepare_inverse(self) -> Bijection:
@@ -76,7 +88,7 @@ class Conv1x1LU(_Linear):
 
     def __init__(self, channels: int, *, key: jax.Array):
         """Start with a random rotation of the `channels`, drawn from `key`."""
-        permutation, lower, upper = lu(_random_rotation(key, channels))
+        permutation, lower, upper = _lu(_random_rotation(key, channels))
         diagonal = jnp.diagonal(upper)
         self.permutation = Buffer(permutation)  # (C, C)
         self.sign = Buffer(jnp.sign(diagonal))  # (C,)
