@@ -139,6 +139,8 @@ class DataConfig:
     """gigabytes of images that are kept in memory; more is streamed"""
     augment: bool = True
     """shift by up to 10 percent, and flip where the data set allows it"""
+    mutation_rate: float = 0.0
+    """share of training images' values that noise replaces; 0.1 to 0.3 for a background model"""
     n_workers: int = 6
     """processes that read what does not fit in memory"""
     validation: float = 0.0
@@ -149,6 +151,7 @@ class DataConfig:
         _require(self.image_size >= 0, "image_size", self.image_size, "0 (its own) or above")
         _require(self.memory_limit >= 0, "memory_limit", self.memory_limit, "at least 0")
         _require(self.n_workers >= 0, "n_workers", self.n_workers, "at least 0")
+        _require(0 <= self.mutation_rate <= 1, "mutation_rate", self.mutation_rate, "from 0 to 1")
         _require(0 <= self.validation < 1, "validation", self.validation, "at least 0 and below 1")
 
 

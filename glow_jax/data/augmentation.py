@@ -1,4 +1,4 @@
-"""Random shifts and flips, inside the compiled step."""
+"""Random shifts, flips and mutations, inside the compiled step."""
 
 import jax
 import jax.numpy as jnp
@@ -42,3 +42,27 @@ def shift_image(image: jax.Array, shift: jax.Array) -> jax.Array:
     padded = jnp.pad(image, ((height, height), (width, width), (0, 0)))
     start = (height - shift[0], width - shift[1], jnp.zeros_like(shift[0]))
     return jax.lax.dynamic_slice(padded, start, (height, width, channels))
+
+
+def mutate(images: jax.Array, keys: jax.Array, rate: float) -> jax.Array:
+    """Replace each value of a picture, with probability `rate`, by a uniform draw of 0..255.
+
+    What the background model of a likelihood ratio is trained on: it leaves statistics of the
+    background and takes meaning away (Ren et al. 2019, arXiv 1906.02845, section 2). As in their
+    code, the channels of a pixel mutate independently.
+
+    Args:
+        images: uint8, (B, H, W, C).
+        keys: one random key per image, (B,).
+        rate: from 0 to 1; they take 0.1 to 0.3.
+
+    Returns:
+        uint8, (B, H, W, C).
+    """
+
+    def mutate_one(image: jax.Array, key: jax.Array) -> jax.Array:
+        where_key, value_key = jax.random.split(key)
+        values = jax.random.bits(value_key, image.shape, jnp.uint8)
+        return jnp.where(jax.random.bernoulli(where_key, rate, image.shape), values, image)
+
+    return jax.vmap(mutate_one)(images, keys)

@@ -9,7 +9,7 @@ import optax
 from flax import nnx
 
 from glow_jax.config import Config
-from glow_jax.data.augmentation import augment
+from glow_jax.data.augmentation import augment, mutate
 from glow_jax.dequantize import bits_per_dim, dequantize, example_keys
 from glow_jax.model import Glow, Parts, put_together
 from glow_jax.training.optimizer import update_average
@@ -105,7 +105,7 @@ def prepare_images(
     flips: bool,
     shifts: bool,
 ) -> jax.Array:
-    """Augment and dequantize: uint8 to float32, (B, H, W, C).
+    """Augment, mutate and dequantize: uint8 to float32, (B, H, W, C).
 
     What happens to an image is a function of the run's seed, the draw and the image's index.
     """
@@ -113,6 +113,9 @@ def prepare_images(
     if config.data.augment:
         augment_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
         images = augment(jnp.asarray(images), augment_keys, flips=flips, shifts=shifts)
+    if config.data.mutation_rate:
+        mutate_keys = jax.vmap(lambda key: jax.random.fold_in(key, 2))(keys)
+        images = mutate(jnp.asarray(images), mutate_keys, config.data.mutation_rate)
     return dequantize(images, keys, n_bits=config.model.n_bits)
 
 
