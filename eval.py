@@ -2,6 +2,7 @@
 
 python eval.py runs/digits
 python eval.py runs/digits --step best --dequantizations 10
+python eval.py runs/fashion --ood mnist
 """
 
 from dataclasses import dataclass, replace
@@ -20,12 +21,17 @@ from glow_jax.errors import GlowError
 from glow_jax.evaluation.likelihood import make_likelihood, make_reconstruction
 from glow_jax.files import write_json
 from glow_jax.model import computing, take_apart
+from glow_jax.ood.command import compare_with
+from glow_jax.ood.measure import make_flow
 from glow_jax.parallel import DataParallel
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Evaluate a trained Glow: bits/dim of the test split, and reconstruction."""
+    """Evaluate a trained Glow: bits/dim of the test split, and reconstruction.
+
+    With --ood: how well scores tell the test split from other data sets.
+    """
 
     run: Annotated[Path, tyro.conf.Positional]
     """run folder"""
@@ -43,6 +49,28 @@ class Arguments:
     """type in which the coupling networks compute; as in training if left out"""
     download: bool = True
     """download and prepare the data set if it is missing"""
+    ood: tuple[str, ...] = ()
+    """data sets to tell from the run's own: names, folder:PATH, or .npz files"""
+    scores: tuple[str, ...] = ()
+    """scores to tell them apart by (needs ood); all that can be computed if left out"""
+    background: Path | None = None
+    """run folder of the likelihood ratio's second model (needs ood)"""
+
+    def __post_init__(self) -> None:
+        """Check every value that needs no run.
+
+        Raises:
+            GlowError: one is out of range, or does not go with the others.
+        """
+        if self.dequantizations < 1:
+            raise GlowError(f"dequantizations is {self.dequantizations}; it must be at least 1.")
+        if self.ood and self.dequantizations > 1:
+            raise GlowError(
+                f"dequantizations is {self.dequantizations}; with --ood, each image is measured "
+                "with one draw of noise: leave it out."
+            )
+        if not self.ood and (self.scores or self.background):
+            raise GlowError("--scores and --background say how to compare: give --ood, too.")
 
 
 @one_line_errors
@@ -50,8 +78,6 @@ def main() -> None:
     """Load the run, evaluate it, print and write `results.json`."""
     arguments = parse(Arguments)
     keep_compiled_programs()
-    if arguments.dequantizations < 1:
-        raise GlowError(f"dequantizations is {arguments.dequantizations}; it must be at least 1.")
     run = load_run(arguments.run, arguments.step)
     config, dtype = run.config.model, arguments.dtype or run.config.training.dtype
     model = computing(run.best_model, dtype=dtype)
@@ -62,6 +88,20 @@ def main() -> None:
         raise GlowError(f"eval_batch_size is {batch_size}; it must be at least 1.")
 
     parallel = DataParallel()
+    if arguments.ood:
+        compare_with(
+            arguments.ood,
+            folder=arguments.run,
+            run=run,
+            flow=make_flow(parallel, model, step=run.step, dtype=dtype),
+            dataset=dataset,
+            scores=arguments.scores,
+            background=arguments.background,
+            batch_size=batch_size,
+            download=arguments.download,
+            dataroot=arguments.dataroot or run.config.data.dataroot,
+        )
+        return
     parts = take_apart(model)
     weights = parallel.replicate((parts.params, parts.buffers))
     likelihood = make_likelihood(parallel, parts.graph, config, batch_size=batch_size)

@@ -69,6 +69,33 @@ def load_npz(config: DataConfig) -> Dataset:
     Raises:
         GlowError: there is no such file, it is damaged, or it holds something else.
     """
+    path, arrays = Path(config.dataset), _read_npz(config)
+    dataset = from_arrays(path.stem, arrays.pop("images"), **arrays)
+    height, width, _ = dataset.image_shape
+    if config.image_size and (height, width) != (config.image_size, config.image_size):
+        raise GlowError(
+            f"{path} holds images of {height} x {width}, not of image_size {config.image_size}: "
+            "resize them before saving, or leave image_size out."
+        )
+    return dataset
+
+
+def npz_images(config: DataConfig) -> np.ndarray:
+    """The images of an `.npz` file that no model is trained on: `test_images`, or else `images`.
+
+    Returns:
+        uint8, (N, H, W, C).
+
+    Raises:
+        GlowError: as `load_npz`.
+    """
+    arrays = _read_npz(config)
+    images = arrays.get("test_images", arrays["images"])
+    dataset = from_arrays(Path(config.dataset).stem, images, test_images=images)
+    return dataset.test[np.arange(len(images))].images
+
+
+def _read_npz(config: DataConfig) -> dict[str, np.ndarray]:
     path = Path(config.dataset)
     names = ("images", "labels", "test_images", "test_labels")
     try:
@@ -91,14 +118,7 @@ def load_npz(config: DataConfig) -> Dataset:
         raise GlowError(f"{path} cannot be read as an .npz file: {error}.") from None
     if "images" not in arrays:
         raise GlowError(f"{path} holds {found or 'nothing'}; it must hold an array 'images'.")
-    dataset = from_arrays(path.stem, arrays.pop("images"), **arrays)
-    height, width, _ = dataset.image_shape
-    if config.image_size and (height, width) != (config.image_size, config.image_size):
-        raise GlowError(
-            f"{path} holds images of {height} x {width}, not of image_size {config.image_size}: "
-            "resize them before saving, or leave image_size out."
-        )
-    return dataset
+    return arrays
 
 
 def _bytes(path: Path, name: str) -> int:

@@ -48,7 +48,7 @@ def mutate(images: jax.Array, keys: jax.Array, rate: float) -> jax.Array:
     """Replace each value of a picture, with probability `rate`, by a uniform draw of 0..255.
 
     What the background model of a likelihood ratio is trained on: it leaves statistics of the
-    background and takes meaning away (Ren et al. 2019, arXiv 1906.02845, section 2). As in their
+    background and takes meaning away (Ren et al. 2019, arXiv 1906.02845). As in their
     code, the channels of a pixel mutate independently.
 
     Args:

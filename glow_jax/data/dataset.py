@@ -228,9 +228,17 @@ def training_batches(
 
 
 def batches_in_order(
-    split: Readable, *, batch_size: int, classes: int, share: tuple[int, int] = (0, 1)
+    split: Readable,
+    *,
+    batch_size: int,
+    classes: int,
+    share: tuple[int, int] = (0, 1),
+    first: int = 0,
 ) -> Iterator[Batch]:
-    """Every image once, in order; the last batch may be smaller. A share is that of training."""
-    plan = Share(InOrder(len(split), batch_size), *share)
+    """Every image once, in order, from the `first` on; the last batch may be smaller.
+
+    A share is that of training.
+    """
+    plan = Share(InOrder(len(split), batch_size, first), *share)
     for step, part in enumerate(split.read(plan, 0, len(plan))):
         yield _assemble(part, plan[step], classes, ())

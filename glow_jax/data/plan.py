@@ -56,18 +56,20 @@ class InOrder:
     Attributes:
         images: the number of images in the split.
         batch_size: images in a batch.
+        first: the image to begin with.
     """
 
     images: int
     batch_size: int
+    first: int = 0
 
     def __len__(self) -> int:
         """The number of batches."""
-        return -(-self.images // self.batch_size)
+        return -(-(self.images - self.first) // self.batch_size)
 
     def __getitem__(self, step: int) -> np.ndarray:
         """The indices of batch `step`, (batch_size,) or fewer."""
-        start = step * self.batch_size
+        start = self.first + step * self.batch_size
         return np.arange(start, min(start + self.batch_size, self.images))
 
 

@@ -10,13 +10,13 @@ import numpy as np
 from flax import nnx
 
 from glow_jax.config import ModelConfig
-from glow_jax.data.dataset import Readable, batches_in_order
+from glow_jax.data.dataset import Batch, Readable, batches_in_order
 from glow_jax.dequantize import bits_per_dim, dequantize, example_keys
 from glow_jax.model import put_together
 from glow_jax.parallel import DataParallel, sum_over_processes
 
 # Noise of an evaluation: the same for every run, so that two models see the same inputs.
-_SEED = 0
+EVALUATION_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,46 @@ class Likelihood:
 Progress = Callable[[int], Any]
 
 
+def make_batch_likelihood(
+    parallel: DataParallel, graph: nnx.GraphDef, config: ModelConfig
+) -> Callable[..., Likelihood]:
+    """Build the evaluation of a batch.
+
+    Args:
+        parallel: the devices.
+        graph: the model's structure.
+        config: the model's configuration.
+
+    Returns:
+        likelihood(replicated, batch, draw=0, pad_to=0) -> Likelihood of this process's share of a
+        `Batch`, with `replicated` the model's parameters and buffers on every device. The noise is
+        a function of the draw and of each image's index.
+    """
+
+    def of_batch(state, images, labels, indices, draws):
+        # One draw of the noise for the whole batch; per example so that it is shared like the rest.
+        keys = example_keys(EVALUATION_SEED, draws[0], indices)
+        x = dequantize(images, keys, n_bits=config.n_bits)
+        code = put_together(graph, *state).encode(x, labels if config.y_condition else None)
+        return code.log_prob, code.level_log_prob
+
+    run = parallel.per_example(of_batch)
+    of_dimensions = np.array([np.prod(shape) for shape in config.latent_shapes]) / config.dimensions
+
+    def likelihood(replicated: Any, batch: Batch, draw: int = 0, pad_to: int = 0) -> Likelihood:
+        numbers = np.full(len(batch.indices), draw, np.uint32)
+        parts = (batch.images, batch.labels, batch.indices, numbers)
+        results = run(replicated, *parts, pad_to=pad_to)
+        log_prob, level_log_prob = (np.asarray(part, np.float64) for part in results)
+        level_bits = level_log_prob / (config.dimensions * np.log(2))
+        return Likelihood(
+            np.asarray(bits_per_dim(log_prob, config.image_shape, n_bits=config.n_bits)),
+            config.n_bits * of_dimensions - level_bits,
+        )
+
+    return likelihood
+
+
 def make_likelihood(
     parallel: DataParallel, graph: nnx.GraphDef, config: ModelConfig, *, batch_size: int
 ) -> Callable[..., Likelihood]:
@@ -63,18 +103,9 @@ def make_likelihood(
         model's parameters and buffers on every device, and `progress` called with the number of
         images after each batch.
     """
-
-    def of_batch(state, images, labels, indices, draws):
-        # One draw of the noise for the whole batch; per example so that it is shared like the rest.
-        keys = example_keys(_SEED, draws[0], indices)
-        x = dequantize(images, keys, n_bits=config.n_bits)
-        code = put_together(graph, *state).encode(x, labels if config.y_condition else None)
-        return code.log_prob, code.level_log_prob
-
-    run = parallel.per_example(of_batch)
+    of_batch = make_batch_likelihood(parallel, graph, config)
     classes = config.y_classes if config.y_condition else 0
     share = (parallel.process, parallel.processes)
-    of_dimensions = np.array([np.prod(shape) for shape in config.latent_shapes]) / config.dimensions
 
     def likelihood(
         replicated: Any, split: Readable, draws: int = 1, progress: Progress = lambda _: None
@@ -86,17 +117,13 @@ def make_likelihood(
             for batch in batches_in_order(
                 split, batch_size=batch_size, classes=classes, share=share
             ):
-                at = batch.indices
-                numbers = np.full(len(at), draw, np.uint32)
-                results = run(replicated, batch.images, batch.labels, at, numbers, pad_to=pad_to)
-                log_prob, level_log_prob = (np.asarray(part, np.float64) for part in results)
-                total[at] += bits_per_dim(log_prob, config.image_shape, n_bits=config.n_bits)
-                nats = config.dimensions * np.log(2)
-                by_level[at] += config.n_bits * of_dimensions - level_log_prob / nats
-                progress(len(at))
+                found = of_batch(replicated, batch, draw, pad_to)
+                total[batch.indices] += found.bits_per_dim
+                by_level[batch.indices] += found.level_bits_per_dim
+                progress(len(batch.indices))
         # Every process has filled in its own images, and left the others' at zero.
-        found = (sum_over_processes(part) / draws for part in (total, by_level))
-        return Likelihood(*found)
+        means = (sum_over_processes(part) / draws for part in (total, by_level))
+        return Likelihood(*means)
 
     return likelihood
 
@@ -114,7 +141,7 @@ def make_reconstruction(
     def of_batch(state, images, labels, indices):
         model = put_together(graph, *state)
         y = labels if config.y_condition else None
-        x = dequantize(images, example_keys(_SEED, 0, indices), n_bits=config.n_bits)
+        x = dequantize(images, example_keys(EVALUATION_SEED, 0, indices), n_bits=config.n_bits)
         code = model.encode(x, y)
         decoded = model.decode(code.latents, y), model.decode_noise(code.noise, y)
         return tuple(jnp.max(jnp.abs(back - x), axis=(1, 2, 3)) for back in decoded)

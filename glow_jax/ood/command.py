@@ -1,0 +1,148 @@
+"""What `eval.py --ood` does: files, prints and the progress bar around the suite."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from glow_jax.checkpoint import LoadedRun, load_run
+from glow_jax.config import ModelConfig
+from glow_jax.data import Dataset
+from glow_jax.errors import GlowError
+from glow_jax.files import write_json, write_whole
+from glow_jax.model import computing
+from glow_jax.ood.images import Images, load_images, reference_images
+from glow_jax.ood.measure import Flow, make_flow, meters_for
+from glow_jax.ood.plots import save_histogram
+from glow_jax.ood.report import markdown_report, text_report
+from glow_jax.ood.scores import Score, choose_scores
+from glow_jax.ood.store import Columns
+from glow_jax.ood.suite import Job, Measured, compare, file_name, plan_jobs
+
+
+def compare_with(
+    names: Sequence[str],
+    *,
+    folder: Path,
+    run: LoadedRun,
+    flow: Flow,
+    dataset: Dataset,
+    scores: Sequence[str],
+    background: Path | None,
+    batch_size: int,
+    dataroot: str,
+    download: bool,
+) -> None:
+    """Compare a run's test split with other data sets; print, and write RUN/ood/NAME.*.
+
+    Args:
+        names: of the other data sets, as for `load_images`.
+        folder: the run folder.
+        run: what was loaded from it.
+        flow: its model, as it is to compute.
+        dataset: the run's own.
+        scores: names of scores; none for all that can be computed.
+        background: run folder of the likelihood ratio's second model.
+        batch_size: images at a time.
+        dataroot: folder where data sets live.
+        download: whether to prepare a data set if it is missing.
+
+    Raises:
+        GlowError: the model is conditional, a name is unknown, or something does not fit.
+    """
+    if flow.config.y_condition:
+        raise GlowError(f"{folder} is conditional on labels, which other data sets do not share.")
+    chosen = choose_scores(scores, flow.config, has_background=background is not None)
+    other = None if background is None else _load_background(background, flow)
+    outsides = [
+        load_images(run.config, name, dataroot=dataroot, download=download) for name in names
+    ]
+    _check_names(outsides)
+    inside = Images(dataset.name, "test", dataset.test)
+    reference = reference_images(dataset, run.config.data.validation)
+    meters = meters_for(chosen, flow, other)
+    jobs = plan_jobs(chosen, meters, [inside, *outsides], reference)
+    columns = _carry_out(jobs, folder / "ood", batch_size)
+
+    known = [Measured(images, columns[images]) for images in reference if images in columns]
+    about = {
+        "run": str(folder),
+        "step": run.step,
+        "averaged_parameters": run.average is not None,
+        "dtype": flow.origin["dtype"],
+        "weights_sha256": flow.origin["weights_sha256"],
+        "background": None if background is None else str(background),
+    }
+    measured = Measured(inside, columns[inside])
+    for outside in (Measured(images, columns[images]) for images in outsides):
+        pair = (known[0], known[1]) if known else None
+        results = about | compare(chosen, measured, outside, pair)
+        path = _write(folder / "ood", results, chosen, measured, outside, pair)
+        print(f"{text_report(results)}\n\nwritten to {path}.json, .md, and {path}/\n")
+
+
+def _load_background(folder: Path, flow: Flow) -> Flow:
+    run = load_run(folder)
+    ours, theirs = flow.config, run.config.model
+    if theirs.y_condition:
+        raise GlowError(f"--background {folder} is conditional on labels: give one that is not.")
+    if _pixels(theirs) != _pixels(ours):
+        raise GlowError(
+            f"--background {folder} takes images of {_pixels(theirs)}, and the run of "
+            f"{_pixels(ours)}: both must take the same."
+        )
+    dtype = run.config.training.dtype
+    model = computing(run.best_model, dtype=dtype)
+    return make_flow(flow.parallel, model, step=run.step, dtype=dtype)
+
+
+def _pixels(config: ModelConfig) -> str:
+    return f"{' x '.join(map(str, config.image_shape))} with {config.n_bits} bits"
+
+
+def _check_names(outsides: Sequence[Images]) -> None:
+    seen = set()
+    for images in outsides:
+        if file_name(images.name) in seen:
+            raise GlowError(f"--ood names {images.name} twice, whose results would have one name.")
+        seen.add(file_name(images.name))
+
+
+def _carry_out(jobs: Sequence[Job], folder: Path, batch_size: int) -> dict[Images, Columns]:
+    columns: dict[Images, Columns] = {}
+    total = sum(len(job.images.split) for job in jobs)
+    with tqdm(total=total, unit="image", leave=False) as bar:
+        for job in jobs:
+            bar.set_description(f"{job.meter.name} of {job.images.name} {job.images.part}")
+            found = job.carry_out(folder, batch_size=batch_size, progress=bar.update)
+            columns.setdefault(job.images, {}).update(found)
+    return columns
+
+
+def _write(
+    folder: Path,
+    results: dict[str, Any],
+    scores: Sequence[Score],
+    inside: Measured,
+    outside: Measured,
+    reference: tuple[Measured, Measured] | None,
+) -> Path:
+    """Write the results and a picture of every score; return the files' path but for its end."""
+    path = folder / file_name(outside.images.name)
+    names = (
+        f"{inside.images.name} {inside.images.part}",
+        f"{outside.images.name} {outside.images.part}",
+    )
+    mean = None if reference is None else reference[0].mean_bits_per_dim
+    for score in scores:
+        save_histogram(
+            path / f"{score.name}.png",
+            inside.score(score, mean),
+            outside.score(score, mean),
+            names=names,
+            label=f"{score.title} ({score.unit})",
+        )
+    write_json(Path(f"{path}.json"), results)
+    write_whole(Path(f"{path}.md"), markdown_report(results))
+    return path

@@ -1,0 +1,109 @@
+"""How many bits a lossless image format takes: a complexity that needs no model.
+
+Serra et al. 2020, arXiv 1909.11480.
+"""
+
+import importlib.metadata
+import importlib.util
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import PIL
+from PIL import Image, features
+
+# Grey and colours: others would be changed on their way through some format.
+CODEC_CHANNELS = (1, 3)
+
+
+@dataclass(frozen=True)
+class Codec:
+    """A lossless image format.
+
+    Attributes:
+        name: what it is called on the command line.
+        title: what it is called in a report.
+        format: Pillow's name for it.
+        options: of `PIL.Image.Image.save`.
+        version: of the library that encodes; None where it is not installed.
+        remedy: what to do where it is not.
+    """
+
+    name: str
+    title: str
+    format: str
+    options: Mapping[str, Any]
+    version: Callable[[], str | None]
+    remedy: str
+
+
+def _png_version() -> str:
+    return f"Pillow {PIL.__version__}, zlib {features.version('zlib')}"
+
+
+def _webp_version() -> str | None:
+    return f"libwebp {features.version('webp')}" if features.check("webp") else None
+
+
+def _jxl_version() -> str | None:
+    if importlib.util.find_spec("pillow_jxl") is None:
+        return None
+    importlib.import_module("pillow_jxl")  # makes the format known to Pillow
+    return f"pillow-jxl-plugin {importlib.metadata.version('pillow-jxl-plugin')}"
+
+
+# Level 9 with zlib's default strategy, as libpng and OpenCV have it, and so the figures on record;
+# Pillow's optimize=True is level 9, too, but with the strategy Z_FILTERED.
+CODECS = {
+    codec.name: codec
+    for codec in (
+        Codec("png", "PNG level 9", "PNG", {"compress_level": 9}, _png_version, "install Pillow"),
+        Codec(
+            "webp",
+            "lossless WebP",
+            "WEBP",
+            {"lossless": True},
+            _webp_version,
+            "install a Pillow that was built with WebP",
+        ),
+        Codec(
+            "jxl",
+            "lossless JPEG XL",
+            "JXL",
+            {"lossless": True, "num_threads": 1},
+            _jxl_version,
+            "pip install pillow-jxl-plugin",
+        ),
+    )
+}
+
+
+def encode(bins: np.ndarray, codec: Codec) -> bytes:
+    """A file of one image, uint8, (H, W, C) with 1 or 3 channels; grey stays grey."""
+    buffer = io.BytesIO()
+    Image.fromarray(bins[..., 0] if bins.shape[-1] == 1 else bins).save(
+        buffer, codec.format, **codec.options
+    )
+    return buffer.getvalue()
+
+
+def code_length(images: np.ndarray, codec: Codec, *, n_bits: int = 8) -> np.ndarray:
+    """The length of each image's file, in bits per dimension.
+
+    What is encoded is the image that the model is given, before dequantisation, padded or resized
+    where that is: with n_bits below 8, of each pixel the bits that the model sees, as a number from
+    0 to 2^n_bits - 1, so that the length compares to the model's bits.
+
+    Args:
+        images: uint8, (N, H, W, C) with 1 or 3 channels.
+        codec: one of `CODECS`, installed.
+        n_bits: the bits kept of each pixel.
+
+    Returns:
+        float64, (N,); the file's header and all is counted.
+    """
+    bins = images >> (8 - n_bits)
+    dimensions = np.prod(images.shape[1:])
+    return np.array([8 * len(encode(image, codec)) / dimensions for image in bins])

@@ -1,0 +1,130 @@
+"""The images that scores are computed of, as the model takes them."""
+
+import functools
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from glow_jax.config import Config
+from glow_jax.data import Dataset, Split, load_dataset
+from glow_jax.data.arrays import npz_images
+from glow_jax.data.catalogue import find
+from glow_jax.data.dataset import Readable, hold_out
+from glow_jax.data.picture import fit
+from glow_jax.errors import GlowError
+
+# Enough for a mean: its standard error is a hundredth of the images' deviation.
+_REFERENCE_IMAGES = 10_000
+# How many images stand for all where those that do not fit in memory are told apart.
+_SAMPLED_IMAGES = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Images to measure.
+
+    Attributes:
+        name: the data set's.
+        part: which part of it: "test", "training" or "validation".
+        split: the images.
+    """
+
+    name: str
+    part: str
+    split: Readable
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the pixels in memory; of what is streamed, of 64 images spread over it."""
+        split, digest = self.split, hashlib.sha256()
+        if isinstance(split, Split) and not split.crop:
+            pixels = split.images
+        else:
+            places = np.linspace(0, len(split) - 1, min(_SAMPLED_IMAGES, len(split)))
+            pixels = split[places.astype(int)].images
+        digest.update(f"{len(split)} {split.image_shape}".encode())
+        digest.update(np.ascontiguousarray(pixels))
+        return digest.hexdigest()
+
+
+def load_images(config: Config, name: str, *, dataroot: str, download: bool) -> Images:
+    """The test images of any data set, of the size that a model takes.
+
+    Args:
+        config: of the model's run.
+        name: as for `load_dataset`; of an `.npz` file without `test_images`, all images are taken.
+            Where the run's own data set frames smaller pictures in black, so does this one.
+        dataroot: folder where data sets live.
+        download: whether to prepare the data set if it is missing.
+
+    Raises:
+        GlowError: there is no such data set, or its images cannot be made to fit.
+    """
+    shape = config.model.image_shape
+    side = shape[0] if shape[0] == shape[1] else 0
+    data = replace(config.data, dataset=name, dataroot=dataroot, download=download, image_size=0)
+    if name.endswith(".npz"):
+        pixels = npz_images(data)
+        name, split = Path(name).stem, Split(pixels, np.empty((len(pixels), 0), np.int32))
+    else:
+        entry = find(name)
+        embedded = entry is not None and not entry.builder  # and so of one size
+        dataset = load_dataset(data if embedded else replace(data, image_size=side))
+        name, split = dataset.name, dataset.test
+    channels = split.image_shape[2]
+    if isinstance(split, Split) and not split.crop and side and channels == shape[2]:
+        split = _fitted(split, side, config.data.dataset, name)
+    if split.image_shape != shape:
+        raise GlowError(
+            f"The model takes images of {shape}; those of {name} are {split.image_shape}: give "
+            "another --ood."
+        )
+    return Images(name, "test", split)
+
+
+def _fitted(split: Split, side: int, like: str, name: str) -> Split:
+    """Images in memory, grey or in colour, resized or framed as those of the data set `like`."""
+    if split.image_shape[:2] == (side, side) or split.image_shape[2] not in (1, 3):
+        return split
+    entry = find(like)
+    centre, pad = (entry.centre, entry.pad) if entry else (0, False)
+    try:
+        pixels = [
+            fit(
+                Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image),
+                side,
+                centre=centre,
+                pad=pad,
+            )
+            for image in split.images
+        ]
+    except GlowError as error:
+        raise GlowError(f"Data set {name} does not fit the model: {error}.") from None
+    return Split(np.stack(pixels), split.labels)
+
+
+def reference_images(dataset: Dataset, validation: float) -> tuple[Images, Images]:
+    """Images that stand for the training distribution, at most 10,000 of each kind.
+
+    Args:
+        dataset: what the model was trained on.
+        validation: the fraction that training held out.
+
+    Returns:
+        Training images, and the held-out ones; where nothing was held out, training images twice.
+    """
+    train, held_out = hold_out(dataset.train, validation)
+    training = Images(dataset.name, "training", _some(train))
+    if not len(held_out):
+        return training, training
+    return training, Images(dataset.name, "validation", _some(held_out))
+
+
+def _some(split: Readable) -> Readable:
+    if len(split) <= _REFERENCE_IMAGES:
+        return split
+    chosen = np.random.default_rng(0).choice(len(split), _REFERENCE_IMAGES, replace=False)
+    return split.subset(np.sort(chosen))

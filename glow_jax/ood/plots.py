@@ -1,0 +1,46 @@
+"""Histograms of scores, as PNG files."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from glow_jax.files import write_whole
+
+_BINS = 100
+# Beyond these quantiles of both sets together, bars are too low to be seen.
+_SHOWN = (0.0005, 0.9995)
+
+
+def save_histogram(
+    path: Path, inside: np.ndarray, outside: np.ndarray, *, names: tuple[str, str], label: str
+) -> None:
+    """Draw the scores of two sets of images, each normalised to a density.
+
+    As figure 1 of Nalisnick et al. 2019 (arXiv 1810.09136), which has the log-likelihood in bits
+    per dimension. Scores that are no finite number are left out.
+
+    Args:
+        path: the PNG file.
+        inside: scores of in-distribution images, (N,).
+        outside: scores of out-of-distribution images, (M,).
+        names: of the two sets.
+        label: of the axis.
+    """
+    sets = [scores[np.isfinite(scores)] for scores in (inside, outside)]
+    together = np.concatenate(sets)
+    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    axes = figure.subplots()
+    if len(together):
+        edges = np.histogram_bin_edges(together, _BINS, tuple(np.quantile(together, _SHOWN)))
+        for scores, name in zip(sets, names, strict=True):
+            if len(scores):
+                heights = np.full(len(scores), 1 / len(scores) / (edges[1] - edges[0]))
+                axes.hist(scores, edges, weights=heights, alpha=0.6, label=name)
+        axes.legend()
+    axes.set(xlabel=label, ylabel="density")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, buffer.getvalue())

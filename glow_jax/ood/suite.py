@@ -1,0 +1,185 @@
+"""The suite: what has to be measured, and what comes of it for two sets of images."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from glow_jax.data.dataset import Batch
+from glow_jax.ood.images import Images
+from glow_jax.ood.measure import Meter
+from glow_jax.ood.metrics import detection
+from glow_jax.ood.records import records_of
+from glow_jax.ood.scores import Score
+from glow_jax.ood.store import Columns, measure_all
+from glow_jax.ood.typicality import batch_tests
+
+CONVENTION = "a higher score is more in-distribution, and in-distribution is the positive class"
+_TRAINING = "training_bits_per_dim"
+
+
+@dataclass(frozen=True)
+class Job:
+    """Images to be measured in one way."""
+
+    images: Images
+    meter: Meter
+
+    def carry_out(
+        self, folder: Path, *, batch_size: int, progress: Callable[[int], Any] = lambda _: None
+    ) -> Columns:
+        """Measure what is not known yet; numbers are kept under `folder`.
+
+        Args:
+            folder: the run's `ood` folder.
+            batch_size: images at a time.
+            progress: called with the number of images that have come to be known.
+        """
+        split, pad_to = self.images.split, min(batch_size, len(self.images.split))
+
+        def measure(batch: Batch) -> Mapping[str, np.ndarray]:
+            return self.meter.measure(batch, pad_to)
+
+        place = f"{file_name(self.images.name)}-{self.images.part}"
+        origin = {**self.meter.origin, "images_sha256": self.images.fingerprint}
+        return measure_all(
+            split,
+            measure,
+            path=folder / "measured" / place / f"{self.meter.name}.npz",
+            origin=origin,
+            batch_size=batch_size,
+            progress=progress,
+        )
+
+
+def file_name(name: str) -> str:
+    """A data set's name as part of a file's."""
+    return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)
+
+
+def plan_jobs(
+    scores: Sequence[Score],
+    meters: Sequence[Meter],
+    tested: Sequence[Images],
+    reference: tuple[Images, Images],
+) -> list[Job]:
+    """All that has to be measured: of the tested images everything, of training ones bits/dim.
+
+    Args:
+        scores: to be computed.
+        meters: what they need.
+        tested: in- and out-of-distribution images.
+        reference: training images, and those that thresholds are taken from.
+    """
+    jobs = [Job(images, meter) for images in tested for meter in meters]
+    if any(_TRAINING in score.needs for score in scores):
+        jobs += [Job(images, meters[0]) for images in dict.fromkeys(reference)]
+    return jobs
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Images with what was measured of them."""
+
+    images: Images
+    columns: Columns
+
+    @property
+    def mean_bits_per_dim(self) -> float:
+        """Mean over images, where bits/dim were measured."""
+        return float(self.columns["bits_per_dim"].mean())
+
+    def score(self, score: Score, training_mean: float | None) -> np.ndarray:
+        """The images' scores, (N,)."""
+        known = {**self.columns, _TRAINING: training_mean}
+        return score.function(*(known[name] for name in score.needs))
+
+    def summary(self) -> dict[str, Any]:
+        """What the images are, and their mean bits/dim where it was measured."""
+        about = {
+            "dataset": self.images.name,
+            "split": self.images.part,
+            "images": len(self.images.split),
+        }
+        bits = self.columns.get("bits_per_dim")
+        if bits is None:
+            return about
+        error = bits.std(ddof=1) / np.sqrt(len(bits)) if len(bits) > 1 else 0.0
+        return about | {"bits_per_dim": _plain(bits.mean()), "standard_error": _plain(error)}
+
+
+def compare(
+    scores: Sequence[Score],
+    inside: Measured,
+    outside: Measured,
+    reference: tuple[Measured, Measured] | None,
+    *,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """All figures for two sets of images, as JSON has them.
+
+    Args:
+        scores: to be computed.
+        inside: in-distribution images.
+        outside: out-of-distribution images.
+        reference: training images, and those that the typicality test's thresholds are taken from;
+            None where no score needs them.
+        seed: of all resamples.
+    """
+    mean = None if reference is None else reference[0].mean_bits_per_dim
+    results: dict[str, Any] = {
+        "in_distribution": inside.summary(),
+        "out_of_distribution": outside.summary(),
+        "convention": CONVENTION,
+        "bootstrap_seed": seed,
+        "scores": {
+            score.name: _figures(
+                score, *(set_.score(score, mean) for set_ in (inside, outside)), seed
+            )
+            for score in scores
+        },
+    }
+    if reference is not None and mean is not None:
+        bits = (images.columns["bits_per_dim"] for images in (reference[1], inside, outside))
+        results["training"] = reference[0].summary()
+        results["typicality_test"] = {
+            "thresholds_from": reference[1].summary(),
+            "batches": [dataclasses.asdict(test) for test in batch_tests(mean, *bits, seed=seed)],
+        }
+    on_record = records_of(inside.images.name, outside.images.name)
+    if on_record:
+        results["on_record"] = [
+            dataclasses.asdict(record) | {"here": _here(record.score, results)}
+            for record in on_record
+        ]
+    return results
+
+
+def _figures(score: Score, inside: np.ndarray, outside: np.ndarray, seed: int) -> dict[str, Any]:
+    sets = {"in": inside, "out": outside}
+    return {
+        "title": score.title,
+        "paper": score.paper,
+        **dataclasses.asdict(detection(inside, outside, seed=seed)),
+        **{f"mean_{name}": _finite_mean(values) for name, values in sets.items()},
+        "not_finite": int(sum(np.sum(~np.isfinite(values)) for values in sets.values())),
+    }
+
+
+def _here(score: str, results: Mapping[str, Any]) -> float | None:
+    """One's own figure beside one on record; None where it was not computed."""
+    if not score:
+        return results["in_distribution"].get("bits_per_dim")
+    return results["scores"][score]["auroc"]["value"] if score in results["scores"] else None
+
+
+def _finite_mean(values: np.ndarray) -> float | None:
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else None
+
+
+def _plain(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
