@@ -1,0 +1,58 @@
+"""Run folders and scripts for the tests of out-of-distribution detection."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flax import nnx
+
+from glow_jax.checkpoint import save_weights
+from glow_jax.config import Config, DataConfig, ModelConfig, TrainingConfig
+from glow_jax.model import Glow
+
+GREY = ModelConfig(
+    K=1, L=2, hidden_channels=4, flow_coupling="additive", image_shape=(8, 8, 1), n_bits=4
+)
+
+
+def untrained(config: ModelConfig = GREY, seed: int = 0) -> Glow:
+    """A model that only rotates: its networks are zero, its actnorms and priors the identity.
+
+    With additive couplings, log p(x) = -|x|^2 / 2 - D / 2 log(2 pi) for any weights.
+    """
+    return Glow(config, rngs=nnx.Rngs(seed))
+
+
+def save_run(folder: Path, model: Glow, *, dataset: str = "digits", step: int = 0, **data) -> Path:
+    """A run folder of a model, as if it had been trained on a data set."""
+    config = Config(
+        model=model.config,
+        data=DataConfig(dataset=dataset, **data),
+        training=TrainingConfig(seed=1, eval_batch_size=100),
+    )
+    save_weights(folder, config, model, step=step)
+    return folder
+
+
+def run_script(main: Callable[[], None], monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> None:
+    """Run a script in this process."""
+    monkeypatch.setattr(sys, "argv", ["script", *map(str, arguments)])
+    main()
+
+
+def error_of(
+    main: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *arguments: Any,
+) -> str:
+    """The one line in which a script refuses its arguments."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        run_script(main, monkeypatch, *arguments)
+    assert stop.value.code == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    return lines[0]
