@@ -2,6 +2,7 @@
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -95,7 +96,7 @@ def npz_images(config: DataConfig) -> np.ndarray:
     return dataset.test[np.arange(len(images))].images
 
 
-def _read_npz(config: DataConfig) -> dict[str, np.ndarray]:
+def _read_npz(config: DataConfig) -> dict[str, Any]:
     path = Path(config.dataset)
     names = ("images", "labels", "test_images", "test_labels")
     try:

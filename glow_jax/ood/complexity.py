@@ -74,7 +74,7 @@ CODECS = {
             "JXL",
             {"lossless": True, "num_threads": 1},
             _jxl_version,
-            "pip install pillow-jxl-plugin",
+            "pip install -e '.[jxl]'",
         ),
     )
 }

@@ -46,7 +46,7 @@ class Images:
             places = np.linspace(0, len(split) - 1, min(_SAMPLED_IMAGES, len(split)))
             pixels = split[places.astype(int)].images
         digest.update(f"{len(split)} {split.image_shape}".encode())
-        digest.update(np.ascontiguousarray(pixels))
+        digest.update(np.ascontiguousarray(pixels).data)
         return digest.hexdigest()
 
 

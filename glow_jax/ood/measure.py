@@ -71,7 +71,7 @@ def make_flow(parallel: DataParallel, model: Glow, *, step: int, dtype: str) -> 
     parts = take_apart(model)
     digest = hashlib.sha256()
     for leaf in jax.tree.leaves((parts.params, parts.buffers)):
-        digest.update(np.ascontiguousarray(leaf))
+        digest.update(np.ascontiguousarray(leaf).data)
     origin = {
         "step": step,
         "weights_sha256": digest.hexdigest(),

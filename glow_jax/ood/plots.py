@@ -37,7 +37,7 @@ def save_histogram(
         for scores, name in zip(sets, names, strict=True):
             if len(scores):
                 heights = np.full(len(scores), 1 / len(scores) / (edges[1] - edges[0]))
-                axes.hist(scores, edges, weights=heights, alpha=0.6, label=name)
+                axes.hist(scores, list(edges), weights=heights, alpha=0.6, label=name)
         axes.legend()
     axes.set(xlabel=label, ylabel="density")
     buffer = io.BytesIO()

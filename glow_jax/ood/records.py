@@ -35,5 +35,4 @@ _RECORDS = {
 
 def records_of(inside: str, outside: str) -> tuple[Record, ...]:
     """What is on record for a model of one data set, tested on another; by their names."""
-    names = (ALIASES.get(name, name) for name in (inside, outside))
-    return _RECORDS.get(tuple(names), ())
+    return _RECORDS.get((ALIASES.get(inside, inside), ALIASES.get(outside, outside)), ())

@@ -136,9 +136,7 @@ def compare(
         "convention": CONVENTION,
         "bootstrap_seed": seed,
         "scores": {
-            score.name: _figures(
-                score, *(set_.score(score, mean) for set_ in (inside, outside)), seed
-            )
+            score.name: _figures(score, inside.score(score, mean), outside.score(score, mean), seed)
             for score in scores
         },
     }
