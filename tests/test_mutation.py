@@ -17,7 +17,7 @@ from glow_jax.checkpoint import load_run
 from glow_jax.config import Config, DataConfig, ModelConfig
 from glow_jax.data import Split, load_dataset
 from glow_jax.data.augmentation import mutate
-from glow_jax.dequantize import example_keys
+from glow_jax.dequantize import example_keys, to_pixels
 from glow_jax.errors import GlowError
 from glow_jax.training.step import prepare_images
 
@@ -73,6 +73,20 @@ def test_mutation_comes_on_top_of_the_rest_and_changes_nothing_at_rate_0() -> No
     # Of the two kinds of noise neither takes the other's draws.
     plain, alone = prepared(augment=False), prepared(augment=False, mutation_rate=0.2)
     assert 0.1 < np.mean(plain != alone) < 0.3
+
+
+def test_each_image_and_each_step_has_noise_of_its_own() -> None:
+    images = np.full((2, 8, 8, 1), 77, np.uint8)
+    config = Config(model=ModelConfig(K=1, L=1), data=DataConfig(mutation_rate=0.3, augment=False))
+
+    def mutated(draw: int) -> np.ndarray:
+        x = prepare_images(images, draw, np.arange(2), config, flips=False, shifts=False)
+        return np.asarray(to_pixels(x)) != 77
+
+    first, second = mutated(0), mutated(1)
+    assert not np.array_equal(first[0], first[1])
+    assert not np.array_equal(first[0], second[0])
+    np.testing.assert_array_equal(first, mutated(0))
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.5])

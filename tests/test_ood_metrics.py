@@ -74,10 +74,9 @@ def test_known_cases() -> None:
 
 
 def test_scores_that_are_no_number_count_as_the_lowest() -> None:
-    finite = detection(np.array([1.0, 2.0, -50.0]), np.array([0.0, -60.0, -60.0]), resamples=50)
-    other = detection(
-        np.array([1.0, 2.0, -50.0]), np.array([0.0, -math.inf, math.nan]), resamples=50
-    )
+    finite = detection(np.array([1.0, 2.0, -60.0]), np.array([0.0, -60.0, -60.0]), resamples=50)
+    nothing = np.array([0.0, -math.inf, math.nan])
+    other = detection(np.array([1.0, 2.0, -math.inf]), nothing, resamples=50)
     assert finite == other
     highest = detection(np.array([math.inf, 1.0]), np.array([0.0, 0.0]), resamples=5)
     assert highest.auroc.value == 1
