@@ -1,11 +1,14 @@
-"""Pictures as PNG files."""
+"""Pictures, as PNG files and in figures."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.image
 import numpy as np
+from matplotlib.axes import Axes
 
+from glow_jax.evaluation.samples import grid
 from glow_jax.files import write_whole
 
 # Below this many pixels on a side, a picture is enlarged by a whole factor to be looked at.
@@ -20,3 +23,24 @@ def save_png(path: Path, pixels: np.ndarray) -> None:
     matplotlib.image.imsave(buffer, enlarged, format="png")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, buffer.getvalue())
+
+
+def draw_grid(
+    axes: Axes, images: np.ndarray, *, rows: Sequence[str], columns: Sequence[str], title: str = ""
+) -> None:
+    """Draw a grid of images into a figure, a name at each row and column.
+
+    Args:
+        axes: where.
+        images: uint8, (rows * columns, H, W, C), row by row.
+        rows: a name for each row; an empty one leaves it without.
+        columns: a name for each column.
+        title: of the whole.
+    """
+    height, width = images.shape[1] + 1, images.shape[2] + 1
+    axes.imshow(grid(images, columns=len(columns)), interpolation="nearest")
+    axes.set_xticks(np.arange(len(columns)) * width + width / 2, columns)
+    axes.set_yticks(np.arange(len(rows)) * height + height / 2, rows)
+    axes.tick_params(length=0, top=False, labeltop=True, labelbottom=False)
+    axes.spines[:].set_visible(False)
+    axes.set_title(title)

@@ -1,0 +1,180 @@
+"""Ways through latent space: between two images, towards a class, one level at a time.
+
+Everything here is done to `noise`, the unit-normal coordinates of a `Code`: one array
+(B, h, w, c) for each level, finest first. `Glow.decode_noise` makes images of what comes out.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from glow_jax.errors import GlowError
+from glow_jax.model import Code, Glow
+from glow_jax.typing import Array
+
+Noise = tuple[jax.Array, ...]
+
+# Below this squared sine of the angle, an arc and its chord are the same to single precision.
+_STRAIGHT = 1e-6
+
+
+def lerp(start: Noise, end: Noise, t: Array | float) -> Noise:
+    """Go from `start` to `end` on a straight line: (1 - t) start + t end.
+
+    The middle of the line between two draws of D unit normals is shorter than either, by a factor
+    of about sqrt(2), and so lies where next to no draw does.
+
+    Args:
+        start: noise of B images, or of one.
+        end: noise of B images, or of one.
+        t: 0 for `start`, 1 for `end`, both exactly; a number, or one for each image, (B,).
+
+    Returns:
+        Noise of B images.
+    """
+
+    def mix(one: jax.Array, other: jax.Array) -> jax.Array:
+        return _for_entries(1 - t, one) * one + _for_entries(t, other) * other
+
+    return jax.tree.map(mix, start, end)
+
+
+def slerp(start: Noise, end: Noise, t: Array | float) -> Noise:
+    """Go from `start` to `end` on an arc, the entries of all levels taken as one vector.
+
+    With the angle w between a = `start` and b = `end`, and r(t) = (1 - t) |a| + t |b|,
+
+    r(t) (sin((1 - t) w) / sin(w)  a / |a|  +  sin(t w) / sin(w)  b / |b|)
+
+    which is the shortest way on the sphere (Shoemake 1985), with a radius that goes linearly from
+    one norm to the other (White 2016, arXiv 1609.04468, for latents). Parallel vectors have the
+    straight line as their arc; opposite ones, which have none that is shortest, go through zero.
+
+    Args:
+        start: noise of B images, or of one; not zero.
+        end: noise of B images, or of one; not zero.
+        t: 0 for `start`, 1 for `end`, both exactly; a number, or one for each image, (B,).
+
+    Returns:
+        Noise of B images, of norm r(t).
+    """
+    length_start, length_end = jnp.sqrt(_dot(start, start)), jnp.sqrt(_dot(end, end))
+    cosine = _dot(start, end) / (length_start * length_end)
+    straight = 1 - jnp.square(cosine) < _STRAIGHT
+    # Not at the angle 0, where the gradient of what is not chosen would still be infinite.
+    angle = jnp.arccos(jnp.where(straight, 0.0, cosine))
+    share_start = jnp.where(straight, 1 - t, jnp.sin((1 - t) * angle) / jnp.sin(angle))
+    share_end = jnp.where(straight, t, jnp.sin(t * angle) / jnp.sin(angle))
+    radius = (1 - t) * length_start + t * length_end
+    of_start, of_end = share_start * (radius / length_start), share_end * (radius / length_end)
+
+    def mix(one: jax.Array, other: jax.Array) -> jax.Array:
+        return _for_entries(of_start, one) * one + _for_entries(of_end, other) * other
+
+    return jax.tree.map(mix, start, end)
+
+
+def class_direction(noise: Noise, labels: np.ndarray, start: int, end: int) -> Noise:
+    """The way from one class to another: mean noise of `end` minus mean noise of `start`.
+
+    (Kingma & Dhariwal 2018, section 6, where it is taken between images with and without an
+    attribute.)
+
+    Args:
+        noise: noise of B images.
+        labels: their class numbers, (B,).
+        start: the class to come from.
+        end: the class to go to.
+
+    Returns:
+        The direction, noise of one image.
+
+    Raises:
+        GlowError: there is no image of one of the classes.
+    """
+    for label in (start, end):
+        if not np.any(labels == label):
+            raise GlowError(f"None of the {len(labels)} images is of class {label}.")
+
+    def mean(entry: jax.Array, label: int) -> jax.Array:
+        return entry[labels == label].mean(axis=0, keepdims=True)
+
+    return jax.tree.map(lambda entry: mean(entry, end) - mean(entry, start), noise)
+
+
+def move(noise: Noise, direction: Noise, amount: Array | float) -> Noise:
+    """Go along a direction: noise + amount * direction.
+
+    Args:
+        noise: noise of B images, or of one.
+        direction: as of `class_direction`.
+        amount: a number, or one for each image, (B,); at 0, the noise stays as it is.
+
+    Returns:
+        Noise of B images.
+    """
+    return jax.tree.map(
+        lambda entry, way: entry + _for_entries(amount, way) * way, noise, direction
+    )
+
+
+def resample_level(noise: Noise, level: int, key: Array, *, temperature: float = 1.0) -> Noise:
+    """Draw one level's noise anew and keep the others': what changes is what the level holds.
+
+    Args:
+        noise: noise of B images.
+        level: which, from 0, the finest, to L - 1, the top.
+        key: random key.
+        temperature: standard deviation of the draw.
+
+    Returns:
+        Noise of B images.
+
+    Raises:
+        GlowError: there is no such level.
+    """
+    if not 0 <= level < len(noise):
+        raise GlowError(f"level is {level}; this noise has levels 0 to {len(noise) - 1}.")
+    drawn = temperature * jax.random.normal(key, noise[level].shape, noise[level].dtype)
+    return (*noise[:level], drawn, *noise[level + 1 :])
+
+
+def encode_in_batches(
+    model: Glow,
+    x: Array,
+    *,
+    batch_size: int = 100,
+    progress: Callable[[int], object] = lambda _: None,
+) -> Code:
+    """Encode more images than fit at once.
+
+    Args:
+        model: not conditional on the label.
+        x: images, (N, H, W, C), as for `Glow.encode`.
+        batch_size: images at a time; the last batch is padded, so that one program does them all.
+        progress: called with the number of images after each batch.
+
+    Returns:
+        The code of all N images.
+    """
+    codes = []
+    for start in range(0, len(x), batch_size):
+        part = jnp.asarray(x[start : start + batch_size])
+        padding = [(0, batch_size - len(part))] + [(0, 0)] * (part.ndim - 1)
+        codes.append(model.encode(jnp.pad(part, padding)))
+        progress(len(part))
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts)[: len(x)], *codes)
+
+
+def _for_entries(factor: Array | float, entry: jax.Array) -> jax.Array:
+    """A number, or one for each image, shaped to be multiplied with (B, h, w, c)."""
+    factor = jnp.asarray(factor, entry.dtype)
+    return factor.reshape(factor.shape + (1,) * (entry.ndim - 1) if factor.ndim else ())
+
+
+def _dot(one: Noise, other: Noise) -> jax.Array:
+    """Inner products over the entries of all levels, (B,)."""
+    by_level = [jnp.sum(a * b, axis=(1, 2, 3)) for a, b in zip(one, other, strict=True)]
+    return jnp.sum(jnp.stack(by_level), axis=0)
