@@ -44,7 +44,12 @@ def execute(path: Path, **environment: str) -> nbformat.NotebookNode:
     notebook = nbformat.read(path, as_version=4)
     where = {"metadata": {"path": str(path.resolve().parent)}}
     client = nbclient.NotebookClient(
-        notebook, timeout=_SECONDS, kernel_name="python3", record_timing=False, resources=where
+        notebook,
+        timeout=_SECONDS,
+        kernel_name="python3",
+        record_timing=False,
+        coalesce_streams=True,
+        resources=where,
     )
     client.execute(env={**os.environ, "TQDM_DISABLE": "1", **environment})
     return notebook
