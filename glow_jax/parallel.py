@@ -221,13 +221,17 @@ class DataParallel:
 
     def replicate(self, tree: _T) -> _T:
         """A copy of every array on every device: adds a leading axis."""
-        return jax.pmap(lambda _, values: values, in_axes=(0, None), devices=self._devices)(
-            np.arange(self.local_count), tree
-        )
+        # The axis has the training step's name, or that would be compiled for both.
+        copy = jax.pmap(lambda _, values: values, _AXIS, in_axes=(0, None), devices=self._devices)
+        return copy(np.arange(self.local_count), tree)
 
     def gather(self, tree: _T) -> _T:
         """One copy, on this process's first device, of what is the same on every device."""
-        return jax.tree.map(lambda leaf: leaf.addressable_shards[0].data[0], tree)
+        return _squeeze(jax.tree.map(lambda leaf: leaf.addressable_shards[0].data, tree))
+
+    def read(self, tree: Any) -> Any:
+        """The same as numbers on the host: no device has to compute anything, or wait."""
+        return jax.tree.map(lambda leaf: np.asarray(leaf.addressable_shards[0].data)[0], tree)
 
     def train_step(self, step: Callable[..., Any]) -> "SharedStep":
         """Run `step(state, *batch) -> (state, metrics)` on batches shared out over the devices.
@@ -295,6 +299,12 @@ class SharedStep:
     def _arguments(self, wishes: np.ndarray, batch: tuple[np.ndarray, ...]) -> list[np.ndarray]:
         everywhere = np.broadcast_to(wishes, (self._parallel.local_count, *wishes.shape))
         return [everywhere, *(self._parallel.share(part) for part in batch)]
+
+
+@jax.jit
+def _squeeze(tree: Any) -> Any:
+    """Without the axis of devices: one program, where an index for each leaf would be hundreds."""
+    return jax.tree.map(lambda leaf: leaf[0], tree)
 
 
 def _on_host(leaf: jax.Array) -> np.ndarray:

@@ -1,22 +1,19 @@
 """What a run leaves behind to be read: metrics.jsonl and TensorBoard."""
 
 import contextlib
+import functools
 import json
 import os
-import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tensorboardX import summary
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import (
-    Event,  # pyright: ignore[reportAttributeAccessIssue] - protobuf makes its classes at import
-    SessionLog,  # pyright: ignore[reportAttributeAccessIssue]
-)
 
 from glow_jax.files import write_whole, writing
+
+if TYPE_CHECKING:
+    from glow_jax.training.board import Board
 
 METRICS = "metrics.jsonl"
 
@@ -47,17 +44,18 @@ class Logs:
         kept = [row for row in read_metrics(folder) if row["epoch"] <= epochs]
         if self._path.exists():
             write_whole(self._path, "".join(json.dumps(row) + "\n" for row in kept))
-        self._board_path = board = folder / "tensorboard"
-        board.mkdir(exist_ok=True)
-        # Numbered, because TensorBoard reads files in the order of their names, which by the clock
-        # alone can repeat or go backwards.
-        prefix = board / f"events.{len(list(board.iterdir())):04d}"
-        # Not the queue and thread of SummaryWriter: on a full disk the thread dies and the queue
-        # waits for it for ever.
-        with writing(board):
-            self._board = EventsWriter(str(prefix))
-            restart = SessionLog(status=SessionLog.START)  # TensorBoard forgets what comes after
-            self._event(session_log=restart, step=kept[-1]["step"] + 1 if kept else 0)
+        self._board_folder = folder / "tensorboard"
+        self._board_folder.mkdir(exist_ok=True)
+        self._first_step = kept[-1]["step"] + 1 if kept else 0
+        self._opened = contextlib.ExitStack()
+
+    @functools.cached_property
+    def _board(self) -> "Board":
+        # tensorboardX imports torch where it is installed, for seconds: not before the first epoch.
+        from glow_jax.training.board import Board
+
+        board = Board(self._board_folder, first_step=self._first_step)
+        return self._opened.enter_context(contextlib.closing(board))
 
     def __enter__(self) -> "Logs":
         """For use in a `with` statement."""
@@ -66,9 +64,8 @@ class Logs:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Flush and close."""
         # Where a full disk has stopped the run, closing fails too, and is not the news.
-        quietly = contextlib.suppress(OSError) if kind else contextlib.nullcontext()
-        with quietly, writing(self._board_path):
-            self._board.close()
+        with contextlib.suppress(OSError) if kind else contextlib.nullcontext():
+            self._opened.close()
 
     def scalars(self, *, epoch: int, step: int, values: Mapping[str, float | None]) -> None:
         """Write one line of metrics, and its numbers to TensorBoard."""
@@ -78,14 +75,9 @@ class Logs:
             os.fsync(file.fileno())  # the checkpoint that follows must not outlive its line
         for name, value in values.items():
             if value is not None:
-                self._event(summary=summary.scalar(name, value), step=step)
-        with writing(self._board_path):
-            self._board.flush()
+                self._board.scalar(name, value, step)
+        self._board.flush()
 
     def picture(self, name: str, pixels: np.ndarray, step: int) -> None:
         """Show a picture, uint8 of shape (H, W, 3), on TensorBoard."""
-        self._event(summary=summary.image(name, pixels, dataformats="HWC"), step=step)
-
-    def _event(self, *, step: int, **content: Any) -> None:
-        with writing(self._board_path):
-            self._board.write_event(Event(wall_time=time.time(), step=step, **content))
+        self._board.picture(name, pixels, step)

@@ -218,7 +218,7 @@ def _run_epochs(
             "validation_bits_per_dim": validated,
             "test_bits_per_dim": tested,
         }
-        at = int(run.parallel.gather(replicated.step))
+        at = int(run.parallel.read(replicated.step))
         if logs is not None:
             with progress.timed("sampling"):
                 pixels = _samples(run.graph, run.parallel.gather(weights))
@@ -250,7 +250,7 @@ def _run_epoch(
 ) -> TrainState:
     """Run an epoch's remaining steps, adding to `progress`; return the state after them."""
     training = run.config.training
-    first, before = int(run.parallel.gather(replicated.step)), progress.steps
+    first, before = int(run.parallel.read(replicated.step)), progress.steps
     end = (epoch + 1) * run.updates_per_epoch
     recent: deque[float] = deque(maxlen=50)
     pending: tuple[Metrics, jax.Array, Batch] | None = None
@@ -258,7 +258,7 @@ def _run_epoch(
 
     def read(metrics: Metrics, wishes: jax.Array, batch: Batch) -> np.ndarray:
         """Look at what a step returned one step late, so that the device never waits for it."""
-        values = jax.tree.map(float, run.parallel.gather(metrics))
+        values = jax.tree.map(float, run.parallel.read(metrics))
         progress.add(values)
         done = progress.steps - before
         if values.skipped_in_a_row >= _SKIPS_THAT_STOP:
@@ -269,7 +269,7 @@ def _run_epoch(
         rate = done * training.images_per_update / (time.perf_counter() - started)
         bar.set_postfix_str(f"{shown}{rate:.0f} images/s", refresh=False)
         bar.update()
-        return np.asarray(run.parallel.gather(wishes))
+        return run.parallel.read(wishes)
 
     name = f"epoch {epoch + 1}/{training.epochs}"
     hidden = not is_main_process()
@@ -309,7 +309,7 @@ def _run_epoch(
 
 def _describe(run: _Run, replicated: TrainState, progress: EpochProgress) -> dict[str, Any]:
     """How an epoch went, apart from its bits/dim."""
-    step, skipped = (int(run.parallel.gather(n)) for n in (replicated.step, replicated.skipped))
+    step, skipped = (int(run.parallel.read(n)) for n in (replicated.step, replicated.skipped))
     schedule = learning_rate(run.config.optimizer, run.updates_per_epoch)
     images = progress.steps * run.config.training.images_per_update
     seconds = {phase: round(value, 3) for phase, value in progress.seconds.items()}
@@ -338,7 +338,7 @@ def _save_and_stop(
     again = "" if is_alone() else ", every process with the flags it was started with"
     raise Stopped(
         f"stopped by {signal.Signals(stop_signal).name} after step "
-        f"{int(run.parallel.gather(replicated.step))}, which is saved; go on with\n"
+        f"{int(run.parallel.read(replicated.step))}, which is saved; go on with\n"
         f"python train.py --output_dir {shlex.quote(str(run.folder))} --resume{again}",
         stop_signal,
     )

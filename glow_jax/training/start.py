@@ -241,7 +241,10 @@ def _initial_model(
     order = np.random.default_rng((seed, 0)).permutation(len(train_split))
     batch = to_batch(train_split, order[:count], classes)
     model_key, _ = jax.random.split(jax.random.key(seed))
-    model = jax.jit(lambda key: Glow(config.model, rngs=nnx.Rngs(key)))(model_key)
+    # Run once: a third of the time to compile, and the same numbers.
+    options = {"xla_backend_optimization_level": 1}
+    build = jax.jit(lambda key: Glow(config.model, rngs=nnx.Rngs(key)), compiler_options=options)
+    model = build(model_key)
     x = jax.jit(prepare)(batch.images, np.uint32(_INITIALISATION), batch.indices)
     y = jnp.asarray(batch.labels) if config.model.y_condition else None
     return initialise_actnorm(model, x, y)

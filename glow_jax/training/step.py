@@ -61,7 +61,7 @@ def new_state(parts: Parts, optimizer: optax.GradientTransformation, config: Con
         params=parts.params,
         buffers=parts.buffers,
         average=parts.params if config.optimizer.ema_decay else None,
-        optimizer_state=optimizer.init(parts.params),
+        optimizer_state=jax.jit(optimizer.init)(parts.params),  # one program, not one a leaf
         skipped=jnp.zeros((), jnp.int32),
         skipped_in_a_row=jnp.zeros((), jnp.int32),
     )

@@ -1,0 +1,53 @@
+"""TensorBoard's event files."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import (
+    Event,  # pyright: ignore[reportAttributeAccessIssue] - protobuf makes its classes at import
+    SessionLog,  # pyright: ignore[reportAttributeAccessIssue]
+)
+
+from glow_jax.files import writing
+
+
+class Board:
+    """Writes scalars and pictures for TensorBoard."""
+
+    def __init__(self, folder: Path, *, first_step: int):
+        """Open an event file in `folder`; TensorBoard forgets what others say of later steps."""
+        self._folder = folder
+        # Numbered, because TensorBoard reads files in the order of their names, which by the clock
+        # alone can repeat or go backwards.
+        prefix = folder / f"events.{len(list(folder.iterdir())):04d}"
+        # Not the queue and thread of SummaryWriter: on a full disk the thread dies and the queue
+        # waits for it for ever.
+        with writing(folder):
+            self._writer = EventsWriter(str(prefix))
+        self._event(session_log=SessionLog(status=SessionLog.START), step=first_step)
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        """Show a number."""
+        self._event(summary=summary.scalar(name, value), step=step)
+
+    def picture(self, name: str, pixels: np.ndarray, step: int) -> None:
+        """Show a picture, uint8 of shape (H, W, 3)."""
+        self._event(summary=summary.image(name, pixels, dataformats="HWC"), step=step)
+
+    def flush(self) -> None:
+        """Write everything to the disk."""
+        with writing(self._folder):
+            self._writer.flush()
+
+    def close(self) -> None:
+        """Write everything to the disk, and end."""
+        with writing(self._folder):
+            self._writer.close()
+
+    def _event(self, *, step: int, **content: Any) -> None:
+        with writing(self._folder):
+            self._writer.write_event(Event(wall_time=time.time(), step=step, **content))
