@@ -1,23 +1,18 @@
-"""The one home of convolutions: how they are computed, and the two modules made of them.
+"""The one home of convolutions: how they are computed, and the two modules made of them."""
 
-XLA's convolutions are slow on CPU, their gradients inside a scan most of all, so there each one is
-a matrix product. On GPU and TPU the accelerator's own convolution is the natural choice. Products
-have gradients of their own, so that there is reverse-mode differentiation alone, no `jax.jvp`.
-"""
-
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-Formulation = Literal["matmul", "convolution"]
+from glow_jax.layers import products
+from glow_jax.layers.products import PRECISION, NetworkWeights
 
-# A likelihood in float32 means float32: no TF32 on GPU, no bfloat16 passes on TPU.
-PRECISION = jax.lax.Precision.HIGHEST
+Formulation = Literal["matmul", "convolution"]
 
 _OVERRIDE: ContextVar[Formulation | None] = ContextVar("convolution_formulation", default=None)
 
@@ -43,7 +38,6 @@ def _current_formulation() -> Formulation:
     return _OVERRIDE.get() or by_backend
 
 
-@jax.custom_vjp
 def conv1x1(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """A linear map of the channels: (B, H, W, I), (I, O) -> (B, H, W, O)."""
     return jnp.matmul(x, kernel, precision=PRECISION)
@@ -51,115 +45,33 @@ def conv1x1(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 def conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """A 3x3 convolution, zero-padded: (B, H, W, I), (3, 3, I, O) -> (B, H, W, O)."""
-    if _current_formulation() == "convolution":
-        return jax.lax.conv_general_dilated(
-            x,
-            kernel,
-            window_strides=(1, 1),
-            padding="SAME",
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            precision=PRECISION,
-        )
-    inputs, outputs = kernel.shape[2:]
-    return _gather_conv3x3(x, kernel) if inputs <= outputs else _scatter_conv3x3(x, kernel)
-
-
-def _shifted(padded: jax.Array) -> Iterator[jax.Array]:
-    """The nine windows of a padded image, row by row: (B, H + 2, W + 2, C) -> 9 x (B, H, W, C)."""
-    height, width = padded.shape[1] - 2, padded.shape[2] - 2
-    for dy in range(3):
-        for dx in range(3):
-            yield padded[:, dy : dy + height, dx : dx + width]
-
-
-def _pad(x: jax.Array, value: float = 0.0) -> jax.Array:
-    return jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=value)
-
-
-def _patches(x: jax.Array) -> jax.Array:
-    """Every position's neighbourhood, zero outside: (B, H, W, C) -> (B, H, W, 9 * C)."""
-    return jnp.concatenate(list(_shifted(_pad(x))), axis=-1)
-
-
-def _add_up(products: jax.Array) -> jax.Array:
-    """What every position gives its neighbours, summed: (B, H, W, 9 * C) -> (B, H, W, C)."""
-    channels = products.shape[-1] // 9
-    windows = enumerate(_shifted(_pad(products)))
-    return sum(
-        (window[..., i * channels : (i + 1) * channels] for i, window in windows),
-        start=jnp.zeros((), products.dtype),
+    if _current_formulation() == "matmul":
+        return products.conv3x3(x, kernel)
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides=(1, 1),
+        padding="SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        precision=PRECISION,
     )
 
 
-@jax.custom_vjp
-def _gather_conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Few inputs: collect every position's neighbourhood, then one product."""
-    return jnp.matmul(_patches(x), kernel.reshape(-1, kernel.shape[3]), precision=PRECISION)
-
-
-@jax.custom_vjp
-def _scatter_conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Few outputs: one product to what every position gives its neighbours, then add those up."""
-    inputs, outputs = kernel.shape[2:]
-    flat = kernel.transpose(2, 0, 1, 3).reshape(inputs, 9 * outputs)
-    return _add_up(jnp.matmul(x, flat, precision=PRECISION))
-
-
-def _keep(function: Callable[..., jax.Array]) -> Callable[..., Any]:
-    return lambda x, kernel: (function(x, kernel), (x, kernel))
-
-
-def _conv1x1_backward(kept: tuple[jax.Array, jax.Array], gradient: jax.Array) -> Any:
-    x, kernel = kept
-    return jnp.matmul(gradient, kernel.T, precision=PRECISION), _outer(x, gradient)
-
-
-def _gather_backward(kept: tuple[jax.Array, jax.Array], gradient: jax.Array) -> Any:
-    """The transpose of a gather is a scatter with the kernel turned around."""
-    x, kernel = kept
-    kernel_gradient = _outer(_patches(x), gradient).reshape(kernel.shape)
-    return _scatter_conv3x3(gradient, _turned(kernel)), kernel_gradient
-
-
-def _scatter_backward(kept: tuple[jax.Array, jax.Array], gradient: jax.Array) -> Any:
-    """The transpose of a scatter is a gather, and both gradients are products with its patches."""
-    x, kernel = kept
-    inputs, outputs = kernel.shape[2:]
-    patches = _patches(gradient)  # (B, H, W, 9 * O), of the turned kernel's positions
-    flat = _turned(kernel).reshape(9 * outputs, inputs)
-    x_gradient = jnp.matmul(patches, flat, precision=PRECISION)
-    turned = _outer(x, patches).reshape(inputs, 3, 3, outputs)
-    return x_gradient, turned[:, ::-1, ::-1].transpose(1, 2, 0, 3)
-
-
-def _turned(kernel: jax.Array) -> jax.Array:
-    """The kernel of the transposed convolution: (3, 3, I, O) -> (3, 3, O, I)."""
-    return kernel[::-1, ::-1].transpose(0, 1, 3, 2)
-
-
-def _outer(x: jax.Array, y: jax.Array) -> jax.Array:
-    """The sum over positions of outer products: (B, H, W, I), (B, H, W, O) -> (I, O)."""
-    x, y = (factor.reshape(-1, factor.shape[-1]) for factor in (x, y))  # (B * H * W, C)
-    # XLA copies the first factor transposed, in one thread: let it be the one of fewer channels.
-    # The barrier keeps XLA from turning the product round again.
-    if x.shape[1] > y.shape[1]:
-        return jax.lax.optimization_barrier(jnp.matmul(y.T, x, precision=PRECISION)).T
-    return jnp.matmul(x.T, y, precision=PRECISION)
-
-
-# JAX's own gradient of a kernel is a product that XLA computes the slow way round, by copying a
-# transposed operand; and of the shifts, nine arrays padded and added.
-conv1x1.defvjp(_keep(conv1x1), _conv1x1_backward)
-_gather_conv3x3.defvjp(_keep(_gather_conv3x3), _gather_backward)
-_scatter_conv3x3.defvjp(_keep(_scatter_conv3x3), _scatter_backward)
+def network(x: jax.Array, weights: NetworkWeights) -> jax.Array:
+    """3x3 convolution and relu, 1x1 convolution and relu, 3x3: (B, H, W, I) -> (B, H, W, O)."""
+    if _current_formulation() == "matmul":
+        return products.network(x, weights)
+    h = jax.nn.relu(conv3x3(x, weights.kernel_in) + weights.bias_in)
+    h = jax.nn.relu(conv1x1(h, weights.kernel_hidden) + weights.bias_hidden)
+    return conv3x3(h, weights.kernel_out)
 
 
 def _edge(kernel: jax.Array, height: int, width: int) -> jax.Array:
     """What padding with ones adds to a zero-padded convolution: (3, 3, I, O) -> (1, H, W, O)."""
-    outside = _pad(jnp.zeros((1, height, width, 1), kernel.dtype), 1.0)  # (1, H + 2, W + 2, 1)
+    outside = products.pad(jnp.zeros((1, height, width, 1), kernel.dtype), 1.0)  # (1, H + 2, W + 2, 1)
     edge_kernel = jnp.sum(kernel, axis=2).reshape(9, -1)  # (9, O)
     return sum(
-        (window * weights for window, weights in zip(_shifted(outside), edge_kernel, strict=True)),
+        (window * weights for window, weights in zip(products.shifted(outside), edge_kernel, strict=True)),
         start=jnp.zeros((), kernel.dtype),
     )
 
@@ -196,8 +108,14 @@ class ZeroConv(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """(B, H, W, I) -> (B, H, W, O)."""
-        kernel = self.kernel[...]
-        y = conv3x3(x, kernel) + self.bias[...]
-        if self.pad_ones:
-            y += _edge(kernel, *x.shape[1:3])
-        return y * jnp.exp(3 * self.logs[...])
+        kernel, bias = (part.astype(x.dtype) for part in self.fold(*x.shape[1:3]))
+        return conv3x3(x, kernel) + bias
+
+    def fold(self, height: int, width: int) -> tuple[jax.Array, jax.Array]:
+        """Kernel and bias of the zero-padded convolution that equals this one.
+
+        (3, 3, I, O), and (O,), or with `pad_ones` (1, H, W, O).
+        """
+        scale = jnp.exp(3 * self.logs[...])
+        kernel, bias = self.kernel[...] * scale, self.bias[...] * scale
+        return kernel, bias + _edge(kernel, height, width) if self.pad_ones else bias

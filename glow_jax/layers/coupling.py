@@ -6,7 +6,8 @@ from flax import nnx
 
 from glow_jax.layers.actnorm import ActNorm
 from glow_jax.layers.bijection import Bijection, sum_dtype, sum_per_image
-from glow_jax.layers.convolution import HiddenConv, ZeroConv
+from glow_jax.layers.convolution import HiddenConv, ZeroConv, network
+from glow_jax.layers.products import NetworkWeights
 
 
 class CouplingNetwork(nnx.Module):
@@ -30,15 +31,15 @@ class CouplingNetwork(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """(B, H, W, I) -> (B, H, W, O)."""
-        if self.dtype is None:
-            return self._apply(x)
-        rounded = jax.tree.map(lambda leaf: leaf.astype(self.dtype), self)
-        return rounded._apply(x.astype(self.dtype)).astype(x.dtype)
-
-    def _apply(self, x: jax.Array) -> jax.Array:
-        h = self.actnorm_in.apply_relu(self.conv_in(x))
-        h = self.actnorm_hidden.apply_relu(self.conv_hidden(h))
-        return self.conv_out(h)
+        kernel_out, bias_out = self.conv_out.fold(*x.shape[1:3])
+        weights = NetworkWeights(
+            *self.actnorm_in.fold(self.conv_in.kernel[...]),
+            *self.actnorm_hidden.fold(self.conv_hidden.kernel[0, 0]),
+            kernel_out,
+        )
+        dtype = x.dtype if self.dtype is None else self.dtype
+        rounded = jax.tree.map(lambda part: part.astype(dtype), (x, weights))
+        return (network(*rounded) + bias_out).astype(x.dtype)
 
     def initialise(self, x: jax.Array) -> jax.Array:
         """Initialise both actnorms from `x`; return what the network then makes of it."""
