@@ -1,13 +1,14 @@
-"""Training, likelihood and sampling against the project's PyTorch reference, in alternating pairs.
+"""Training, likelihood and sampling against the project's PyTorch reference, in turn.
 
     python benchmarks/speed.py                       (the published size, batch 16; needs PyTorch)
-    python benchmarks/speed.py --batch_sizes 1 4 16 64 --pairs 3
+    python benchmarks/speed.py --batch_sizes 1 4 16 64 --rounds 3
 
-Both compute the same Glow in float32 in one process, with the same number of threads, one after
-the other: JAX, PyTorch, JAX, PyTorch. What is compared is the median, and the quotient is the
-median of the pairs' quotients. On a CPU the machine's peak is the faster of both libraries'
-products of two 2048 x 2048 matrices, measured between the pairs. Prints tables in Markdown; writes
-them as JSON, and as a plot where there are several batch sizes.
+All compute the same Glow in float32 in one process, with the same number of threads, in turn: JAX,
+the PyTorch reference of `convert/`, and the same layer by layer, as Glow-PyTorch computes. What is
+compared is the median, and a quotient is the median of the rounds' quotients. On a CPU the
+machine's peak is the faster of both libraries' products of two 2048 x 2048 matrices, measured
+between the rounds. Prints tables in Markdown; writes them as JSON, and as a plot where there are
+several batch sizes.
 """
 
 import os
@@ -25,6 +26,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from flax import nnx
+from layer_by_layer import compute_layer_by_layer
 
 from convert import mapping, torch_glow
 from glow_jax.cli import one_line_errors, parse
@@ -48,7 +50,7 @@ class Arguments:
     batch_sizes: tuple[int, ...] = (16,)
     memory: Memory = "remat"
     """what JAX's gradient keeps"""
-    pairs: int = 5
+    rounds: int = 5
     threads: int = os.cpu_count() or 1
     output: Path = Path("docs/benchmarks/speed")
     """where the JSON and the plot go, without their endings"""
@@ -56,24 +58,22 @@ class Arguments:
 
 @dataclass(frozen=True)
 class Row:
-    """One task at one batch size; rates in images a second."""
+    """One task at one batch size; each side's rates in images a second, round by round."""
 
     task: str
     batch_size: int
-    jax: list[float]
-    torch: list[float]
+    rates: dict[str, list[float]]
     peak_flops: list[float]
     flop_per_image: float
 
-    @property
-    def ratios(self) -> list[float]:
-        """JAX's rate over PyTorch's, pair by pair."""
-        return [one / other for one, other in zip(self.jax, self.torch, strict=True)]
+    def ratios(self, side: str) -> list[float]:
+        """JAX's rate over another side's, round by round."""
+        return [a / b for a, b in zip(self.rates["jax"], self.rates[side], strict=True)]
 
-    def share_of_peak(self, rates: list[float]) -> float:
+    def share_of_peak(self, side: str) -> float:
         """Median share of the machine's peak that the products of the convolutions reach."""
-        shares = [r * self.flop_per_image / p for r, p in zip(rates, self.peak_flops, strict=True)]
-        return float(np.median(shares))
+        pairs = zip(self.rates[side], self.peak_flops, strict=True)
+        return float(np.median([rate * self.flop_per_image / peak for rate, peak in pairs]))
 
 
 def forward_flop(config: ModelConfig) -> float:
@@ -151,11 +151,11 @@ class JaxSide:
 class TorchSide:
     """The same tasks in PyTorch."""
 
-    def __init__(self, config: Config, model: Glow, x: np.ndarray):
+    def __init__(self, config: Config, model: Glow, x: np.ndarray, *, layer_by_layer: bool):
         """Build the same model with the same parameters."""
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         reference = mapping.build_reference(config.model, mapping.from_glow(model))
-        self.model = reference.to(device)
+        self.model = (compute_layer_by_layer(reference) if layer_by_layer else reference).to(device)
         self.x = torch.from_numpy(np.array(x.transpose(0, 3, 1, 2))).to(device)
         self.optimizer = torch.optim.Adamax(
             self.model.parameters(), lr=config.optimizer.lr, weight_decay=WEIGHT_DECAY
@@ -183,6 +183,7 @@ class TorchSide:
         synchronise()
 
 
+SIDES = {"jax": "glow-jax", "torch": "reference", "torch_layers": "layer by layer"}
 TASKS = {"likelihood": 1.0, "sampling": 1.0, "training": 3.0}
 
 
@@ -199,35 +200,40 @@ def measure(arguments: Arguments, batch_size: int) -> list[Row]:
     config = Config(model=model, training=TrainingConfig(seed=1, batch_size=batch_size))
     images = np.random.default_rng(0).integers(0, 256, (batch_size, side, side, 3), np.uint8)
     ours = JaxSide(config, arguments.memory, images)
-    theirs = TorchSide(config, ours.model, np.asarray(ours.x))
+    x = np.asarray(ours.x)
+    sides = {
+        "jax": ours,
+        "torch": TorchSide(config, ours.model, x, layer_by_layer=False),
+        "torch_layers": TorchSide(config, ours.model, x, layer_by_layer=True),
+    }
     rows = []
     for task, factor in TASKS.items():
-        run_ours, run_theirs = getattr(ours, task), getattr(theirs, task)
-        for warm_up in (run_ours, run_theirs):
+        runs = {name: getattr(side, task) for name, side in sides.items()}
+        for warm_up in runs.values():
             warm_up()
-        once = seconds(run_theirs)
-        repeats = max(1, round(2 / once))  # at least two seconds a measurement
-        rates: tuple[list[float], list[float]] = ([], [])
+        once = seconds(runs["torch"])
+        repeats = max(1, round(2 / once))  # some two seconds a measurement
+        rates: dict[str, list[float]] = {name: [] for name in sides}
         peaks = []
-        for _ in range(arguments.pairs):
+        for _ in range(arguments.rounds):
             peaks.append(peak())
-            for run, found in zip((run_ours, run_theirs), rates, strict=True):
+            for name, run in runs.items():
+                run()  # the first call after another library's is slower for all
                 taken = sum(seconds(run) for _ in range(repeats))
-                found.append(batch_size * repeats / taken)
-        rows.append(Row(task, batch_size, *rates, peaks, factor * forward_flop(model)))
+                rates[name].append(batch_size * repeats / taken)
+        rows.append(Row(task, batch_size, rates, peaks, factor * forward_flop(model)))
         show(rows[-1])
     return rows
 
 
 def show(row: Row) -> None:
     """A row of the table in Markdown."""
-    spread = f"{min(row.ratios):.2f} to {max(row.ratios):.2f}"
-    shares = (f"{row.share_of_peak(rates):.0%}" for rates in (row.jax, row.torch))
-    print(
-        f"| {row.task} | {row.batch_size} | {np.median(row.jax):.2f} | {np.median(row.torch):.2f} "
-        f"| **{np.median(row.ratios):.2f}** ({spread}) | {' | '.join(shares)} |",
-        flush=True,
-    )
+    medians = (f"{np.median(rates):.2f}" for rates in row.rates.values())
+    ratios = [row.ratios(side) for side in row.rates if side != "jax"]
+    quotients = (f"**{np.median(r):.2f}** ({min(r):.2f} to {max(r):.2f})" for r in ratios)
+    shares = (f"{row.share_of_peak(side):.0%}" for side in row.rates)
+    cells = (row.task, str(row.batch_size), *medians, *quotients, " ".join(shares))
+    print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def plot(rows: list[Row], path: Path) -> None:
@@ -236,9 +242,9 @@ def plot(rows: list[Row], path: Path) -> None:
     for axis, task in zip(axes, TASKS, strict=True):
         of_task = [row for row in rows if row.task == task]
         sizes = [row.batch_size for row in of_task]
-        for name in ("jax", "torch"):
-            medians = [np.median(getattr(row, name)) for row in of_task]
-            axis.plot(sizes, medians, "o-", label={"jax": "glow-jax", "torch": "PyTorch"}[name])
+        for side, label in SIDES.items():
+            medians = [np.median(row.rates[side]) for row in of_task]
+            axis.plot(sizes, medians, "o-", label=label)
         axis.set(title=task, xlabel="batch size", xscale="log", ylim=(0, None))
         axis.set_xticks(sizes, [str(size) for size in sizes], minor=False)
     axes[0].set_ylabel("images/s")
@@ -263,8 +269,9 @@ def main() -> None:
     keep_compiled_programs()
     torch.set_num_threads(arguments.threads)
     print(f"{machine(arguments.threads)}; memory {arguments.memory}\n")
-    columns = ["task", "batch", "JAX, images/s", "PyTorch, images/s", "JAX / PyTorch (pairs)"]
-    columns += ["JAX, of peak", "PyTorch, of peak"]
+    columns = ["task, images/s", "batch", *SIDES.values()]
+    columns += [f"JAX over {label}" for side, label in SIDES.items() if side != "jax"]
+    columns += ["of peak"]
     print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
     rows = [row for size in arguments.batch_sizes for row in measure(arguments, size)]
     arguments.output.parent.mkdir(parents=True, exist_ok=True)

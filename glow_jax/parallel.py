@@ -183,7 +183,7 @@ class DataParallel:
             for process in range(self.processes)
             for device in jax.local_devices(process)[: self.local_count]
         ]
-        self._on_cpu = there[0].platform == "cpu"
+        self.on_cpu = there[0].platform == "cpu"
 
     @property
     def count(self) -> int:
@@ -193,7 +193,7 @@ class DataParallel:
     def __str__(self) -> str:
         """For example `8 GPU devices`."""
         kind = self._devices[0].platform.upper()
-        virtual = "virtual " if self._on_cpu and self.local_count > 1 else ""
+        virtual = "virtual " if self.on_cpu and self.local_count > 1 else ""
         plural = "s" if self.count > 1 else ""
         processes = f" in {self.processes} processes" if self.processes > 1 else ""
         return f"{self.count} {virtual}{kind} device{plural}{processes}"
@@ -201,7 +201,7 @@ class DataParallel:
     @property
     def remark(self) -> str | None:
         """What a user should know of these devices, if anything."""
-        if self._on_cpu and self.local_count > 1:
+        if self.on_cpu and self.local_count > 1:
             return (
                 f"This machine's CPU counts as {self.local_count} virtual devices: the results are "
                 "the same, and no faster."
@@ -276,7 +276,8 @@ class SharedStep:
 
     def __init__(self, compiled: Any, parallel: DataParallel):
         """Wrap a function that `jax.pmap` returned."""
-        self._compiled = compiled
+        self._shared = compiled
+        self._program: Callable[..., Any] | None = None
         self._parallel = parallel
 
     def __call__(self, state: Any, wishes: np.ndarray, *batch: np.ndarray) -> tuple[Any, Any, Any]:
@@ -290,11 +291,15 @@ class SharedStep:
         Returns:
             The state and the step's metrics, and the largest wish of any process, all replicated.
         """
-        return self._compiled(state, *self._arguments(wishes, batch))
+        if self._program is None:
+            # On a CPU, products are library calls: more of LLVM's optimisation gains no speed.
+            options = {"xla_backend_optimization_level": 1} if self._parallel.on_cpu else None
+            self._program = self.lower(state, wishes, *batch).compile(compiler_options=options)
+        return self._program(state, *self._arguments(wishes, batch))
 
     def lower(self, state: Any, wishes: np.ndarray, *batch: np.ndarray) -> Any:
         """The step's program for such arguments, for inspection."""
-        return self._compiled.lower(state, *self._arguments(wishes, batch))
+        return self._shared.lower(state, *self._arguments(wishes, batch))
 
     def _arguments(self, wishes: np.ndarray, batch: tuple[np.ndarray, ...]) -> list[np.ndarray]:
         everywhere = np.broadcast_to(wishes, (self._parallel.local_count, *wishes.shape))

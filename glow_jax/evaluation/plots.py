@@ -1,28 +1,11 @@
-"""Pictures, as PNG files and in figures."""
+"""Pictures in figures."""
 
-import io
 from collections.abc import Sequence
-from pathlib import Path
 
-import matplotlib.image
 import numpy as np
 from matplotlib.axes import Axes
 
 from glow_jax.evaluation.samples import grid
-from glow_jax.files import write_whole
-
-# Below this many pixels on a side, a picture is enlarged by a whole factor to be looked at.
-_COMFORTABLE_SIDE = 400
-
-
-def save_png(path: Path, pixels: np.ndarray) -> None:
-    """Write pixels, uint8 of shape (H, W, 3), as a PNG; a small picture is enlarged."""
-    factor = max(1, round(_COMFORTABLE_SIDE / max(pixels.shape[:2])))
-    enlarged = pixels.repeat(factor, axis=0).repeat(factor, axis=1)
-    buffer = io.BytesIO()
-    matplotlib.image.imsave(buffer, enlarged, format="png")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, buffer.getvalue())
 
 
 def draw_grid(

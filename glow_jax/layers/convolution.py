@@ -68,10 +68,15 @@ def network(x: jax.Array, weights: NetworkWeights) -> jax.Array:
 
 def _edge(kernel: jax.Array, height: int, width: int) -> jax.Array:
     """What padding with ones adds to a zero-padded convolution: (3, 3, I, O) -> (1, H, W, O)."""
-    outside = products.pad(jnp.zeros((1, height, width, 1), kernel.dtype), 1.0)  # (1, H + 2, W + 2, 1)
+    outside = products.pad(
+        jnp.zeros((1, height, width, 1), kernel.dtype), 1.0
+    )  # (1, H + 2, W + 2, 1)
     edge_kernel = jnp.sum(kernel, axis=2).reshape(9, -1)  # (9, O)
     return sum(
-        (window * weights for window, weights in zip(products.shifted(outside), edge_kernel, strict=True)),
+        (
+            window * weights
+            for window, weights in zip(products.shifted(outside), edge_kernel, strict=True)
+        ),
         start=jnp.zeros((), kernel.dtype),
     )
 

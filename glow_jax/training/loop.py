@@ -23,7 +23,7 @@ from glow_jax.data.dataset import Batch, Dataset, Readable, hold_out, training_b
 from glow_jax.errors import GlowError, Stopped
 from glow_jax.evaluation.diagnosis import first_nonfinite_layer
 from glow_jax.evaluation.likelihood import make_likelihood
-from glow_jax.evaluation.plots import save_png
+from glow_jax.evaluation.png import save_png
 from glow_jax.evaluation.samples import grid, labels_in_turn, sample_pixels
 from glow_jax.lock import locked
 from glow_jax.model import Parts, put_together

@@ -240,11 +240,15 @@ def _initial_model(
     seed, count = training.seed, training.n_init_batches * training.batch_size
     order = np.random.default_rng((seed, 0)).permutation(len(train_split))
     batch = to_batch(train_split, order[:count], classes)
-    model_key, _ = jax.random.split(jax.random.key(seed))
+
+    def build(seed: jax.Array) -> Glow:
+        model_key, _ = jax.random.split(jax.random.key(seed))
+        return Glow(config.model, rngs=nnx.Rngs(model_key))
+
     # Run once: a third of the time to compile, and the same numbers.
     options = {"xla_backend_optimization_level": 1}
-    build = jax.jit(lambda key: Glow(config.model, rngs=nnx.Rngs(key)), compiler_options=options)
-    model = build(model_key)
-    x = jax.jit(prepare)(batch.images, np.uint32(_INITIALISATION), batch.indices)
+    model = jax.jit(build, compiler_options=options)(np.uint32(seed))
+    of_batch = batch.images, np.uint32(_INITIALISATION), batch.indices
+    x = jax.jit(prepare, compiler_options=options)(*of_batch)
     y = jnp.asarray(batch.labels) if config.model.y_condition else None
-    return initialise_actnorm(model, x, y)
+    return jax.jit(initialise_actnorm, compiler_options=options)(model, x, y)

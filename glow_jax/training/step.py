@@ -61,7 +61,10 @@ def new_state(parts: Parts, optimizer: optax.GradientTransformation, config: Con
         params=parts.params,
         buffers=parts.buffers,
         average=parts.params if config.optimizer.ema_decay else None,
-        optimizer_state=jax.jit(optimizer.init)(parts.params),  # one program, not one a leaf
+        # One program, not one a leaf; zeros need no optimisation.
+        optimizer_state=jax.jit(
+            optimizer.init, compiler_options={"xla_backend_optimization_level": 0}
+        )(parts.params),
         skipped=jnp.zeros((), jnp.int32),
         skipped_in_a_row=jnp.zeros((), jnp.int32),
     )
@@ -168,7 +171,7 @@ def make_train_step(
             average = update_average(average, params, config.optimizer.ema_decay, state.step)
 
         def keep_if_finite(new: Any, old: Any) -> Any:
-            return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
+            return jax.tree.map(lambda a, b: jax.lax.select(finite, a, b), new, old)
 
         skipped_in_a_row = jnp.where(finite, 0, state.skipped_in_a_row + 1)
         state = TrainState(

@@ -1,0 +1,37 @@
+"""What the benchmarks compare is the same model."""
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.layer_by_layer import compute_layer_by_layer
+from convert import torch_glow
+
+
+@pytest.mark.parametrize("pad_ones", [False, True])
+@pytest.mark.parametrize("flow_coupling", ["affine", "additive"])
+def test_layer_by_layer_is_the_reference(flow_coupling, pad_ones: bool):
+    torch.manual_seed(0)
+    model = torch_glow.Glow(
+        image_shape=(8, 8, 1),
+        K=2,
+        L=2,
+        hidden_channels=5,
+        flow_coupling=flow_coupling,
+        pad_ones=pad_ones,
+    ).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    x = torch.rand(3, 1, 8, 8, dtype=torch.float64) - 0.5
+
+    def results() -> list[np.ndarray]:
+        code = model.encode(x)
+        decoded = model.decode_noise(code.noise)
+        (gradient,) = torch.autograd.grad(code.log_prob.sum(), model.steps(0)[0].actnorm.logs)
+        return [part.detach().numpy() for part in (*code.latents, code.log_prob, decoded, gradient)]
+
+    expected = results()
+    compute_layer_by_layer(model)
+    for found, wanted in zip(results(), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-10)
