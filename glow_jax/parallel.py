@@ -16,6 +16,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from glow_jax.compilation import FAST_TO_COMPILE
 from glow_jax.errors import GlowError
 
 _AXIS = "devices"
@@ -183,7 +184,7 @@ class DataParallel:
             for process in range(self.processes)
             for device in jax.local_devices(process)[: self.local_count]
         ]
-        self.on_cpu = there[0].platform == "cpu"
+        self._on_cpu = there[0].platform == "cpu"
 
     @property
     def count(self) -> int:
@@ -193,15 +194,23 @@ class DataParallel:
     def __str__(self) -> str:
         """For example `8 GPU devices`."""
         kind = self._devices[0].platform.upper()
-        virtual = "virtual " if self.on_cpu and self.local_count > 1 else ""
+        virtual = "virtual " if self._on_cpu and self.local_count > 1 else ""
         plural = "s" if self.count > 1 else ""
         processes = f" in {self.processes} processes" if self.processes > 1 else ""
         return f"{self.count} {virtual}{kind} device{plural}{processes}"
 
     @property
+    def compiles_ahead(self) -> bool:
+        """Whether `SharedStep` compiles by itself, in order to choose the compiler's options.
+
+        Not in several processes: what pmap compiles ahead takes arrays of all of them together.
+        """
+        return self._on_cpu and self.processes == 1
+
+    @property
     def remark(self) -> str | None:
         """What a user should know of these devices, if anything."""
-        if self.on_cpu and self.local_count > 1:
+        if self._on_cpu and self.local_count > 1:
             return (
                 f"This machine's CPU counts as {self.local_count} virtual devices: the results are "
                 "the same, and no faster."
@@ -277,7 +286,7 @@ class SharedStep:
     def __init__(self, compiled: Any, parallel: DataParallel):
         """Wrap a function that `jax.pmap` returned."""
         self._shared = compiled
-        self._program: Callable[..., Any] | None = None
+        self._programs: dict[tuple[tuple[int, ...], ...], Any] = {}
         self._parallel = parallel
 
     def __call__(self, state: Any, wishes: np.ndarray, *batch: np.ndarray) -> tuple[Any, Any, Any]:
@@ -291,15 +300,20 @@ class SharedStep:
         Returns:
             The state and the step's metrics, and the largest wish of any process, all replicated.
         """
-        if self._program is None:
-            # On a CPU, products are library calls: more of LLVM's optimisation gains no speed.
-            options = {"xla_backend_optimization_level": 1} if self._parallel.on_cpu else None
-            self._program = self.lower(state, wishes, *batch).compile(compiler_options=options)
-        return self._program(state, *self._arguments(wishes, batch))
+        arguments = self._arguments(wishes, batch)
+        if not self._parallel.compiles_ahead:
+            return self._shared(state, *arguments)
+        shapes = tuple(leaf.shape for leaf in arguments)
+        if shapes not in self._programs:
+            self._programs[shapes] = self.compile(state, wishes, *batch)
+        return self._programs[shapes](state, *arguments)
 
-    def lower(self, state: Any, wishes: np.ndarray, *batch: np.ndarray) -> Any:
-        """The step's program for such arguments, for inspection."""
-        return self._shared.lower(state, *self._arguments(wishes, batch))
+    def compile(self, state: Any, wishes: np.ndarray, *batch: np.ndarray) -> Any:
+        """The compiled program for such arguments: what a call runs."""
+        options = FAST_TO_COMPILE if self._parallel.compiles_ahead else None
+        return self._shared.lower(state, *self._arguments(wishes, batch)).compile(
+            compiler_options=options
+        )
 
     def _arguments(self, wishes: np.ndarray, batch: tuple[np.ndarray, ...]) -> list[np.ndarray]:
         everywhere = np.broadcast_to(wishes, (self._parallel.local_count, *wishes.shape))

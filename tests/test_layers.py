@@ -26,7 +26,8 @@ from glow_jax.layers import (
     Squeeze,
     ZeroLinear,
 )
-from glow_jax.layers.convolution import HiddenConv, ZeroConv, conv3x3, formulation
+from glow_jax.layers.convolution import HiddenConv, ZeroConv, conv3x3, formulation, network
+from glow_jax.layers.products import NetworkWeights
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -357,7 +358,7 @@ def test_zero_layers_start_at_zero_and_scale_by_exp_3_logs() -> None:
 
 # Convolutions.
 
-CONVOLUTIONS = {"few_to_many": (2, 7), "many_to_few": (7, 2), "one": (1, 1)}
+CONVOLUTIONS = {"more_outputs": (2, 7), "fewer_outputs": (7, 2), "one": (1, 1)}
 
 
 def correlate(x: np.ndarray, kernel: np.ndarray, fill: int = 0) -> np.ndarray:
@@ -399,6 +400,47 @@ def test_both_formulations_agree_with_each_other_and_with_scipy(channels: Any) -
     moved = correlate(np.asarray(direction, np.float64), np.asarray(kernel, np.float64))
     np.testing.assert_allclose(
         np.sum(np.asarray(by_product[1]) * direction), np.sum(moved * weights), rtol=1e-4, atol=1e-3
+    )
+
+
+def as_type(weights: NetworkWeights, dtype: jnp.dtype) -> NetworkWeights:
+    return jax.tree.map(lambda part: part.astype(dtype), weights)
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 4), (3, 1, 6)], ids=["oblong", "one_row"])
+@pytest.mark.parametrize("channels", [(2, 7, 4), (5, 3, 6)], ids=["wide", "narrow"])
+@pytest.mark.parametrize(("dtype", "apart"), [("float32", 1e-5), ("float64", 1e-12)])
+def test_both_formulations_of_a_network_agree_with_scipy(
+    channels: tuple[int, int, int], shape: tuple[int, int, int], dtype: str, apart: float, x64: None
+) -> None:
+    inputs, hidden, outputs = channels
+    x, v = (images(dtype, (*shape, n), seed=n) for n in (inputs, outputs))
+    weights = NetworkWeights(
+        images(dtype, (3, 3, inputs, hidden), 2),
+        images(dtype, (hidden,), 3),
+        images(dtype, (hidden, hidden), 4),
+        images(dtype, (hidden,), 5),
+        images(dtype, (3, 3, hidden, outputs), 6),
+    )
+
+    def evaluate(name: Any) -> Any:
+        def run(x: jax.Array, weights: NetworkWeights) -> Any:
+            y = network(as_type, x, weights)
+            return jnp.sum(y * v), y
+
+        with formulation(name):
+            return jax.jit(jax.value_and_grad(run, argnums=(0, 1), has_aux=True))(x, weights)
+
+    by_product, by_convolution = evaluate("matmul"), evaluate("convolution")
+    pairs = zip(jax.tree.leaves(by_product), jax.tree.leaves(by_convolution), strict=True)
+    for one, other in pairs:
+        assert one.dtype == dtype
+        np.testing.assert_allclose(one, other, rtol=0, atol=apart * float(jnp.abs(other).max()))
+    kernel_in, bias_in, kernel, bias, kernel_out = (np.asarray(w, np.float64) for w in weights)
+    h = np.maximum(correlate(np.asarray(x, np.float64), kernel_in) + bias_in, 0)
+    expected = correlate(np.maximum(h @ kernel + bias, 0), kernel_out)
+    np.testing.assert_allclose(
+        by_product[0][1], expected, rtol=0, atol=apart * np.abs(expected).max()
     )
 
 

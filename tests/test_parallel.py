@@ -144,8 +144,23 @@ def compiled(config: Config, count: int):
     step = make_train_step(parts.graph, optimizer, config, prepare=prepare, mean=mean_over_devices)
     parallel = DataParallel(count)
     state: TrainState = parallel.replicate(new_state(parts, optimizer, config))
-    lowered = parallel.train_step(step).lower(state, NO_WISHES, *images_of(config)[0])
-    return lowered.compile(), parts.params
+    program = parallel.train_step(step).compile(state, NO_WISHES, *images_of(config)[0])
+    return program, parts.params
+
+
+def test_a_step_gives_its_states_memory_away_and_takes_batches_of_other_sizes() -> None:
+    config = config_of()
+    parts, prepare = start(config, np.float32)
+    optimizer = make_optimizer(config.optimizer, updates_per_epoch=1)
+    step = make_train_step(parts.graph, optimizer, config, prepare=prepare, mean=mean_over_devices)
+    parallel = DataParallel(2)
+    shared, batch = parallel.train_step(step), images_of(config)[0]
+    state: TrainState = parallel.replicate(new_state(parts, optimizer, config))
+    for size in (len(batch[0]), len(batch[0]) // 2, len(batch[0])):
+        before = jax.tree.leaves(state.params)
+        state, _, _ = shared(state, NO_WISHES, *(part[:size] for part in batch))
+        assert all(leaf.is_deleted() for leaf in before)
+    assert parallel.read(state.step) == 3
 
 
 WIDTH = {"f32": 4, "s32": 4, "u32": 4, "pred": 1}

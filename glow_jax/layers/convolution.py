@@ -3,14 +3,20 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from glow_jax.layers import products
-from glow_jax.layers.products import PRECISION, NetworkWeights
+from glow_jax.layers.products import (
+    PRECISION,
+    Fold,
+    conv3x3_by_products,
+    network_by_products,
+    pad,
+    shifted,
+)
 
 Formulation = Literal["matmul", "convolution"]
 
@@ -46,7 +52,7 @@ def conv1x1(x: jax.Array, kernel: jax.Array) -> jax.Array:
 def conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """A 3x3 convolution, zero-padded: (B, H, W, I), (3, 3, I, O) -> (B, H, W, O)."""
     if _current_formulation() == "matmul":
-        return products.conv3x3(x, kernel)
+        return conv3x3_by_products(x, kernel)
     return jax.lax.conv_general_dilated(
         x,
         kernel,
@@ -57,10 +63,17 @@ def conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
     )
 
 
-def network(x: jax.Array, weights: NetworkWeights) -> jax.Array:
-    """3x3 convolution and relu, 1x1 convolution and relu, 3x3: (B, H, W, I) -> (B, H, W, O)."""
+def network(fold: Fold, x: jax.Array, parameters: Any) -> jax.Array:
+    """3x3 convolution and relu, 1x1 convolution and relu, 3x3: (B, H, W, I) -> (B, H, W, O).
+
+    Args:
+        fold: makes `NetworkWeights` of `parameters`, in the type of `x`.
+        x: the input.
+        parameters: an array tree.
+    """
     if _current_formulation() == "matmul":
-        return products.network(x, weights)
+        return network_by_products(fold, x, parameters)
+    weights = fold(parameters, x.dtype)
     h = jax.nn.relu(conv3x3(x, weights.kernel_in) + weights.bias_in)
     h = jax.nn.relu(conv1x1(h, weights.kernel_hidden) + weights.bias_hidden)
     return conv3x3(h, weights.kernel_out)
@@ -68,15 +81,11 @@ def network(x: jax.Array, weights: NetworkWeights) -> jax.Array:
 
 def _edge(kernel: jax.Array, height: int, width: int) -> jax.Array:
     """What padding with ones adds to a zero-padded convolution: (3, 3, I, O) -> (1, H, W, O)."""
-    outside = products.pad(
-        jnp.zeros((1, height, width, 1), kernel.dtype), 1.0
-    )  # (1, H + 2, W + 2, 1)
+    inside = jnp.zeros((1, height, width, 1), kernel.dtype)
+    windows = shifted(pad(inside, 1.0))  # 9 x (1, H, W, 1)
     edge_kernel = jnp.sum(kernel, axis=2).reshape(9, -1)  # (9, O)
     return sum(
-        (
-            window * weights
-            for window, weights in zip(products.shifted(outside), edge_kernel, strict=True)
-        ),
+        (window * weights for window, weights in zip(windows, edge_kernel, strict=True)),
         start=jnp.zeros((), kernel.dtype),
     )
 
@@ -113,14 +122,15 @@ class ZeroConv(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """(B, H, W, I) -> (B, H, W, O)."""
-        kernel, bias = (part.astype(x.dtype) for part in self.fold(*x.shape[1:3]))
-        return conv3x3(x, kernel) + bias
+        return conv3x3(x, self.scaled_kernel().astype(x.dtype)) + self.scaled_bias(x)
 
-    def fold(self, height: int, width: int) -> tuple[jax.Array, jax.Array]:
-        """Kernel and bias of the zero-padded convolution that equals this one.
+    def scaled_kernel(self) -> jax.Array:
+        """Kernel of the convolution, the scale multiplied in: (3, 3, I, O)."""
+        return self.kernel[...] * jnp.exp(3 * self.logs[...])
 
-        (3, 3, I, O), and (O,), or with `pad_ones` (1, H, W, O).
-        """
-        scale = jnp.exp(3 * self.logs[...])
-        kernel, bias = self.kernel[...] * scale, self.bias[...] * scale
-        return kernel, bias + _edge(kernel, height, width) if self.pad_ones else bias
+    def scaled_bias(self, x: jax.Array) -> jax.Array:
+        """What a zero-padded convolution by `scaled_kernel` lacks: (O,), or (1, H, W, O)."""
+        bias = self.bias[...] * jnp.exp(3 * self.logs[...])
+        if self.pad_ones:
+            bias += _edge(self.scaled_kernel(), *x.shape[1:3])
+        return bias.astype(x.dtype)

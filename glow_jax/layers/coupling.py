@@ -31,21 +31,24 @@ class CouplingNetwork(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """(B, H, W, I) -> (B, H, W, O)."""
-        kernel_out, bias_out = self.conv_out.fold(*x.shape[1:3])
-        weights = NetworkWeights(
-            *self.actnorm_in.fold(self.conv_in.kernel[...]),
-            *self.actnorm_hidden.fold(self.conv_hidden.kernel[0, 0]),
-            kernel_out,
-        )
-        dtype = x.dtype if self.dtype is None else self.dtype
-        rounded = jax.tree.map(lambda part: part.astype(dtype), (x, weights))
-        return (network(*rounded) + bias_out).astype(x.dtype)
+        dtype = x.dtype if self.dtype is None else jnp.dtype(self.dtype)
+        y = network(_fold, x.astype(dtype), self)
+        return y.astype(x.dtype) + self.conv_out.scaled_bias(x)
 
-    def initialise(self, x: jax.Array) -> jax.Array:
-        """Initialise both actnorms from `x`; return what the network then makes of it."""
+    def initialise(self, x: jax.Array) -> None:
+        """Initialise both actnorms from `x`, (B, H, W, I)."""
         h = jax.nn.relu(self.actnorm_in.initialise(self.conv_in(x)))
-        h = jax.nn.relu(self.actnorm_hidden.initialise(self.conv_hidden(h)))
-        return self.conv_out(h)
+        self.actnorm_hidden.initialise(self.conv_hidden(h))
+
+
+def _fold(network: CouplingNetwork, dtype: jnp.dtype) -> NetworkWeights:
+    """The network's weights in `dtype`, actnorms and scales multiplied into the kernels."""
+    weights = NetworkWeights(
+        *network.actnorm_in.fold(network.conv_in.kernel[...]),
+        *network.actnorm_hidden.fold(network.conv_hidden.kernel[0, 0]),
+        network.conv_out.scaled_kernel(),
+    )
+    return jax.tree.map(lambda part: part.astype(dtype), weights)
 
 
 class _Coupling(Bijection):

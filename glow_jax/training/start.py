@@ -23,6 +23,7 @@ from glow_jax.checkpoint import (
     whole_steps,
     write_config,
 )
+from glow_jax.compilation import run_once
 from glow_jax.config import Config
 from glow_jax.data.dataset import Dataset, Readable, to_batch
 from glow_jax.errors import GlowError
@@ -245,10 +246,7 @@ def _initial_model(
         model_key, _ = jax.random.split(jax.random.key(seed))
         return Glow(config.model, rngs=nnx.Rngs(model_key))
 
-    # Run once: a third of the time to compile, and the same numbers.
-    options = {"xla_backend_optimization_level": 1}
-    model = jax.jit(build, compiler_options=options)(np.uint32(seed))
-    of_batch = batch.images, np.uint32(_INITIALISATION), batch.indices
-    x = jax.jit(prepare, compiler_options=options)(*of_batch)
+    model = run_once(build, np.uint32(seed))
+    x = run_once(prepare, batch.images, np.uint32(_INITIALISATION), batch.indices)
     y = jnp.asarray(batch.labels) if config.model.y_condition else None
-    return jax.jit(initialise_actnorm, compiler_options=options)(model, x, y)
+    return run_once(initialise_actnorm, model, x, y)

@@ -61,10 +61,7 @@ def new_state(parts: Parts, optimizer: optax.GradientTransformation, config: Con
         params=parts.params,
         buffers=parts.buffers,
         average=parts.params if config.optimizer.ema_decay else None,
-        # One program, not one a leaf; zeros need no optimisation.
-        optimizer_state=jax.jit(
-            optimizer.init, compiler_options={"xla_backend_optimization_level": 0}
-        )(parts.params),
+        optimizer_state=jax.jit(optimizer.init)(parts.params),  # one program, not one a leaf
         skipped=jnp.zeros((), jnp.int32),
         skipped_in_a_row=jnp.zeros((), jnp.int32),
     )
