@@ -69,6 +69,11 @@ class Arguments:
                 f"dequantizations is {self.dequantizations}; with --ood, each image is measured "
                 "with one draw of noise: leave it out."
             )
+        if self.ood and self.dataset:
+            raise GlowError(
+                f"--ood compares with the images that the run was trained on, not with those of "
+                f"--dataset {self.dataset}: give it as --ood, too, or leave it out."
+            )
         if not self.ood and (self.scores or self.background):
             raise GlowError("--scores and --background say how to compare: give --ood, too.")
 

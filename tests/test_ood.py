@@ -12,12 +12,15 @@ import pytest
 from matplotlib import image as matplotlib_image
 from ood_runs import GREY, error_of, run_script, save_run, untrained
 from photographs import write_cifar10, write_svhn
+from PIL import Image
 
 import eval as eval_script
 from glow_jax.config import ModelConfig
 from glow_jax.ood.metrics import detection
+from glow_jax.ood.plots import save_histogram
 from glow_jax.ood.records import records_of
 from glow_jax.ood.report import as_markdown, as_text
+from glow_jax.ood.scores import score_table
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -89,6 +92,50 @@ def test_the_command_leaves_everything(
     run_script(eval_script.main, monkeypatch, run)
     alone = json.loads((run / "results.json").read_text())
     assert alone["bits_per_dim"] == pytest.approx(kept[0].mean(), abs=1e-6)
+
+
+def test_all_pictures_of_a_folder_are_taken_as_the_model_takes_them(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 8, 8), dtype=np.uint8)
+    (tmp_path / "pictures").mkdir()
+    for number, picture in enumerate(pixels):
+        Image.fromarray(picture).save(tmp_path / "pictures" / f"{number:02d}.png")
+    folder = f"folder:{tmp_path / 'pictures'}"
+    options = ["--scores", "likelihood", "--dataroot", tmp_path]
+    run_script(eval_script.main, monkeypatch, run, "--ood", folder, *options)
+    (path,) = (run / "ood").glob("folder*.json")
+    np.savez(tmp_path / "same.npz", images=pixels)
+    run_script(eval_script.main, monkeypatch, run, "--ood", tmp_path / "same.npz", *options)
+    results = [json.loads(path.read_text()), results_of(run, "same")]
+    assert [one["out_of_distribution"]["images"] for one in results] == [20, 20]
+    assert results[0]["scores"] == results[1]["scores"]
+
+
+def test_the_first_picture_has_the_form_of_the_published_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+    keep = lambda self, *_, **__: drawn.append(self)  # noqa: E731
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", keep)
+    random = np.random.default_rng(0)
+    inside, outside = random.normal(-3, 0.2, 5000), random.normal(-9, 0.1, 5)
+    label = next(iter(score_table(2).values())).unit
+    save_histogram(tmp_path / "a.png", inside, outside, names=("in", "out"), label=label)
+    (axes,) = drawn[0].axes
+    assert "negative bits/dim" in axes.get_xlabel()
+    assert axes.get_ylabel() == "density"
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["in", "out"]
+    for bars in axes.containers:  # a set of five far away is not lost
+        area = sum(bar.get_height() * bar.get_width() for bar in bars)
+        assert area > 0.39  # of five scores, the quantiles leave out two
+
+
+def test_another_data_set_is_not_taken_for_the_training_images(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--ood", "noise.npz", "--dataset", "mnist")
+    assert "give it as --ood" in error_of(eval_script.main, monkeypatch, capsys, run, *arguments)
 
 
 def test_a_second_command_measures_only_what_is_missing(

@@ -24,6 +24,7 @@ from convert.from_torch import convert
 from convert.proof import log_det
 from glow_jax import Glow, ModelConfig, bits_per_dim, initialise_actnorm
 from glow_jax.config import Config, OptimizerConfig
+from glow_jax.layers.convolution import formulation
 from glow_jax.model import put_together, take_apart
 from glow_jax.training.optimizer import WEIGHT_DECAY, make_optimizer
 from glow_jax.training.step import loss_function
@@ -229,6 +230,11 @@ def check_float32(config: ModelConfig) -> None:
 @pytest.mark.parametrize("name", FLOAT32)
 def test_the_same_numbers_in_float32(name: str) -> None:
     check_float32(COVERING[name])
+
+
+def test_the_same_numbers_by_convolutions() -> None:
+    with formulation("convolution"):
+        check_float32(COVERING["lu-affine-top-conditional-3"])
 
 
 @pytest.mark.slow

@@ -24,11 +24,13 @@ _SUFFIXES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", "
 _UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
-_PLAIN = Entry("", (0, 0, 3), 0)
-
-
-def load_folder(config: DataConfig) -> Dataset:
+def load_folder(config: DataConfig, *, channels: int = 3, hold_out: bool = True) -> Dataset:
     """Load the pictures of `folder:PATH`; what `load_pictures` says holds.
+
+    Args:
+        config: as for `load_pictures`.
+        channels: 3 for colours, 1 for grey.
+        hold_out: as for `load_pictures`.
 
     Raises:
         GlowError: there is no such folder, it has no pictures, or one is too small.
@@ -36,10 +38,14 @@ def load_folder(config: DataConfig) -> Dataset:
     folder = Path(config.dataset.removeprefix("folder:")).expanduser()
     if not folder.is_dir():
         raise GlowError(f"There is no folder {folder}.")
-    return load_pictures(config, folder, _PLAIN, config.dataset)
+    return load_pictures(
+        config, folder, Entry("", (0, 0, channels), 0), config.dataset, hold_out=hold_out
+    )
 
 
-def load_pictures(config: DataConfig, folder: Path, entry: Entry, name: str) -> Dataset:
+def load_pictures(
+    config: DataConfig, folder: Path, entry: Entry, name: str, *, hold_out: bool = True
+) -> Dataset:
     """Load the pictures of a folder, resized and centre-cropped to `image_size`.
 
     Where the folder has subfolders `train` and `test`, they are the splits; otherwise a tenth is
@@ -51,6 +57,7 @@ def load_pictures(config: DataConfig, folder: Path, entry: Entry, name: str) -> 
         folder: where the pictures are.
         entry: what is known of the data set.
         name: what messages call it.
+        hold_out: where False, and there are no such subfolders, all pictures are in both splits.
 
     Raises:
         GlowError: there are no pictures, or one is too small.
@@ -58,13 +65,15 @@ def load_pictures(config: DataConfig, folder: Path, entry: Entry, name: str) -> 
     size, crop = sizes(entry, config.image_size, name)
     split = (folder / "train").is_dir() and (folder / "test").is_dir()
     roots = {"train": folder / "train", "test": folder / "test"} if split else {"train": folder}
+    if not split and not hold_out:
+        roots["test"] = folder
     found = {part: _find(root) for part, root in roots.items()}
     for part, paths in found.items():
         if not paths:
             raise GlowError(f"Folder {roots[part]} has no pictures ({', '.join(_SUFFIXES)}).")
     origin = _fingerprint([path for paths in found.values() for path in paths])
     place = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
-    decoded = f"{folder.resolve().name}-{place}-{size}"
+    decoded = f"{folder.resolve().name}-{place}-{size}{'-grey' if entry.mode == 'L' else ''}"
     bad = _unreadable(found, size, Path(config.dataroot) / "decoded" / decoded, origin)
     names = _class_names(roots["train"], found["train"])
     splits: dict[str, Pictures] = {}

@@ -54,7 +54,7 @@ def _jxl_version() -> str | None:
     return f"pillow-jxl-plugin {importlib.metadata.version('pillow-jxl-plugin')}"
 
 
-# Level 9 with zlib's default strategy, as libpng and OpenCV have it, and so the figures on record;
+# Level 9 with zlib's default strategy, as OpenCV has it, and so the figures on record;
 # Pillow's optimize=True is level 9, too, but with the strategy Z_FILTERED.
 CODECS = {
     codec.name: codec

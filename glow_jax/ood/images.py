@@ -13,6 +13,7 @@ from glow_jax.data import Dataset, Split, load_dataset
 from glow_jax.data.arrays import npz_images
 from glow_jax.data.catalogue import find
 from glow_jax.data.dataset import Readable, hold_out
+from glow_jax.data.folder import load_folder
 from glow_jax.data.picture import fit
 from glow_jax.errors import GlowError
 
@@ -55,8 +56,9 @@ def load_images(config: Config, name: str, *, dataroot: str, download: bool) -> 
 
     Args:
         config: of the model's run.
-        name: as for `load_dataset`; of an `.npz` file without `test_images`, all images are taken.
-            Where the run's own data set frames smaller pictures in black, so does this one.
+        name: as for `load_dataset`; of an `.npz` file without `test_images`, or a folder without
+            `train` and `test`, all images are taken. Where the run's own data set frames smaller
+            pictures in black, so does this one.
         dataroot: folder where data sets live.
         download: whether to prepare the data set if it is missing.
 
@@ -69,6 +71,9 @@ def load_images(config: Config, name: str, *, dataroot: str, download: bool) -> 
     if name.endswith(".npz"):
         pixels = npz_images(data)
         name, split = Path(name).stem, Split(pixels, np.empty((len(pixels), 0), np.int32))
+    elif name.startswith("folder:"):
+        pictures = replace(data, image_size=side)
+        split = load_folder(pictures, channels=shape[2], hold_out=False).test
     else:
         entry = find(name)
         embedded = entry is not None and not entry.builder  # and so of one size

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from glow_jax.files import write_whole
 
 _BINS = 100
-# Beyond these quantiles of both sets together, bars are too low to be seen.
+# Beyond these quantiles of either set, bars are too low to be seen.
 _SHOWN = (0.0005, 0.9995)
 
 
@@ -29,11 +29,11 @@ def save_histogram(
         label: of the axis.
     """
     sets = [scores[np.isfinite(scores)] for scores in (inside, outside)]
-    together = np.concatenate(sets)
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     axes = figure.subplots()
-    if len(together):
-        edges = np.histogram_bin_edges(together, _BINS, tuple(np.quantile(together, _SHOWN)))
+    ends = [np.quantile(scores, _SHOWN) for scores in sets if len(scores)]
+    if ends:
+        edges = np.histogram_bin_edges(np.ravel(ends), _BINS)
         for scores, name in zip(sets, names, strict=True):
             if len(scores):
                 heights = np.full(len(scores), 1 / len(scores) / (edges[1] - edges[0]))

@@ -46,13 +46,18 @@ def _sections(
     }
     if not_finite:
         counts = ", ".join(f"{title}: {count}" for title, count in not_finite.items())
-        sections.append(f"Scores that are no finite number, counted as the lowest: {counts}.")
+        sections.append(
+            f"Scores that are no finite number (infinity is ranked first, others last): {counts}."
+        )
     if "typicality_test" in results:
         test = results["typicality_test"]
         source = test["thresholds_from"]
+        in_sample = source["split"] == "training"
+        caution = " (which the model has seen, so that more than 1 % of others may be rejected)"
         sections += [
             "Typicality test of batches (Nalisnick et al. 2019, arXiv 1906.02994), thresholds of "
-            f"1 % from {source['images']:,} {source['split']} images:",
+            f"1 % from {source['images']:,} {source['split']} images"
+            f"{caution if in_sample else ''}:",
             table(_typicality_rows(test["batches"])),
         ]
     if "on_record" in results:

@@ -89,8 +89,8 @@ class Measured:
 
     @property
     def mean_bits_per_dim(self) -> float:
-        """Mean over images, where bits/dim were measured."""
-        return float(self.columns["bits_per_dim"].mean())
+        """Mean over images whose bits/dim, which were measured, are finite."""
+        return float(_finite(self.columns["bits_per_dim"]).mean())
 
     def score(self, score: Score, training_mean: float | None) -> np.ndarray:
         """The images' scores, (N,)."""
@@ -141,11 +141,14 @@ def compare(
         },
     }
     if reference is not None and mean is not None:
-        bits = (images.columns["bits_per_dim"] for images in (reference[1], inside, outside))
+        known, *tested = (
+            images.columns["bits_per_dim"] for images in (reference[1], inside, outside)
+        )
+        tests = batch_tests(mean, _finite(known), *tested, seed=seed)
         results["training"] = reference[0].summary()
         results["typicality_test"] = {
             "thresholds_from": reference[1].summary(),
-            "batches": [dataclasses.asdict(test) for test in batch_tests(mean, *bits, seed=seed)],
+            "batches": [dataclasses.asdict(test) for test in tests],
         }
     on_record = records_of(inside.images.name, outside.images.name)
     if on_record:
@@ -175,8 +178,12 @@ def _here(score: str, results: Mapping[str, Any]) -> float | None:
 
 
 def _finite_mean(values: np.ndarray) -> float | None:
-    finite = values[np.isfinite(values)]
+    finite = _finite(values)
     return float(finite.mean()) if len(finite) else None
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    return values[np.isfinite(values)]
 
 
 def _plain(value: float) -> float | None:
