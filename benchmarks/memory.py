@@ -8,9 +8,11 @@ what autograd saves for the backward pass, counted by hooks while one image is e
 tables in Markdown; writes them as JSON, and the depths as a plot.
 """
 
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 from flax import nnx
+from machine import machine
 
 from glow_jax.cli import one_line_errors, parse
 from glow_jax.config import Config, ModelConfig, TrainingConfig
@@ -84,18 +87,22 @@ def training_bytes(config: Config, batch_size: int) -> float:
 
 def largest(needs: Callable[[int], float]) -> tuple[int, float]:
     """The largest batch within the limit, and its bytes; (0, bytes of one image) if none fits."""
-    one = needs(1)
-    if one > LIMIT:
-        return 0, one
-    slope = max(1.0, (needs(4) - one) / 3)
-    batch = max(1, int((LIMIT - one) / slope) + 1)
-    while batch > 1 and needs(batch) > LIMIT:
-        batch -= max(1, batch // 50)
-    return batch, needs(batch)
+    if needs(1) > LIMIT:
+        return 0, needs(1)
+    fits, too_large = 1, 2
+    while needs(too_large) <= LIMIT:
+        fits, too_large = too_large, 2 * too_large
+    while too_large - fits > 1:
+        middle = (fits + too_large) // 2
+        fits, too_large = (middle, too_large) if needs(middle) <= LIMIT else (fits, middle)
+    return fits, needs(fits)
 
 
-def torch_bytes(config: ModelConfig) -> tuple[float, float]:
-    """What PyTorch holds whatever the batch (weights, gradients, Adamax), and for each image."""
+def torch_bytes(config: ModelConfig) -> Callable[[int], float]:
+    """What PyTorch holds for a batch: weights, gradients, Adamax, and what autograd saves.
+
+    Temporaries of the backward pass are not counted.
+    """
     import torch
 
     from convert import torch_glow
@@ -106,20 +113,26 @@ def torch_bytes(config: ModelConfig) -> tuple[float, float]:
         L=config.L,
         hidden_channels=config.hidden_channels,
     )
-    kept: dict[int, int] = {}
-
-    def keep(tensor: Any) -> Any:
-        storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    height, width, channels = config.image_shape
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss = torch_glow.loss(model, torch.rand(1, channels, height, width) - 0.5)
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    total = sum(size for place, size in kept.items() if place not in weights)
-    del loss
-    return 16.0 * sum(p.numel() for p in model.parameters()), float(total)
+    height, width, channels = config.image_shape
+
+    def saved(batch: int) -> int:
+        kept: dict[int, int] = {}
+
+        def keep(tensor: Any) -> Any:
+            storage = tensor.untyped_storage()
+            kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = torch_glow.loss(model, torch.rand(batch, channels, height, width) - 0.5)
+        total = sum(size for place, size in kept.items() if place not in weights)
+        del loss
+        return total
+
+    one, two = saved(1), saved(2)  # folded kernels do not grow with the batch
+    constant = 16.0 * sum(p.numel() for p in model.parameters()) + 2 * one - two
+    return lambda batch: constant + (two - one) * batch
 
 
 def over_depth(arguments: Arguments) -> None:
@@ -135,7 +148,8 @@ def over_depth(arguments: Arguments) -> None:
         rows.append({"K": K} | {mode: list(values) for mode, values in found.items()})
         cells = (f"{memory / MIB:.1f} | {seconds:.1f}" for memory, seconds in found.values())
         print(f"| {K} | {' | '.join(cells)} |", flush=True)
-    write_json(arguments.output / "memory.json", {"batch_size": arguments.batch_size, "rows": rows})
+    results = {"machine": machine(), "batch_size": arguments.batch_size, "rows": rows}
+    write_json(arguments.output / "memory.json", results)
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
     for mode in MODES:
         for axis, index, unit in ((axes[0], 0, MIB), (axes[1], 1, 1)):
@@ -156,15 +170,13 @@ def at_256(arguments: Arguments) -> None:
     rows = {}
     for mode in MODES:
         config = Config(model=model, training=TrainingConfig(memory=mode))
-        batch, needed = largest(lambda size, config=config: training_bytes(config, size))
+        batch, needed = largest(functools.cache(partial(training_bytes, config)))
         rows[mode] = {"batch": batch, "bytes": needed}
         print(f"| {mode} | {batch} | {needed / 2**30:.1f} |", flush=True)
-    constant, each = torch_bytes(model)
-    batch = int(max(0, LIMIT - constant) // each)
-    needed = constant + max(1, batch) * each
+    batch, needed = largest(torch_bytes(model))
     rows["torch"] = {"batch": batch, "bytes": needed}
     print(f"| PyTorch reference | {batch} | {needed / 2**30:.1f} |")
-    write_json(arguments.output / "largest_batch.json", rows)
+    write_json(arguments.output / "largest_batch.json", {"machine": machine(), "rows": rows})
 
 
 @one_line_errors

@@ -5,14 +5,11 @@
 
 All compute the same Glow in float32 in one process, with the same number of threads, in turn: JAX,
 the PyTorch reference of `convert/`, and the same layer by layer, as Glow-PyTorch computes. What is
-compared is the median, and a quotient is the median of the rounds' quotients. On a CPU the
-machine's peak is the faster of both libraries' products of two 2048 x 2048 matrices, measured
-between the rounds. Prints tables in Markdown; writes them as JSON, and as a plot where there are
-several batch sizes.
+compared is the median, and a quotient is the median of the rounds' quotients. The machine's peak is
+the faster of both libraries' products of two 2048 x 2048 matrices, measured between the rounds.
+Prints tables in Markdown; writes them as JSON, and as a plot where there are several batch sizes.
 """
 
-import os
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -27,6 +24,7 @@ import numpy as np
 import torch
 from flax import nnx
 from layer_by_layer import compute_layer_by_layer
+from machine import machine, threads
 
 from convert import mapping, torch_glow
 from glow_jax.cli import one_line_errors, parse
@@ -35,6 +33,7 @@ from glow_jax.config import Config, ModelConfig, TrainingConfig
 from glow_jax.files import write_json
 from glow_jax.flow import Memory
 from glow_jax.model import Glow, computing, initialise_actnorm, take_apart
+from glow_jax.parallel import DataParallel, mean_over_devices
 from glow_jax.training.optimizer import WEIGHT_DECAY, make_optimizer
 from glow_jax.training.step import make_train_step, new_state, prepare_images
 
@@ -51,7 +50,6 @@ class Arguments:
     memory: Memory = "remat"
     """what JAX's gradient keeps"""
     rounds: int = 5
-    threads: int = os.cpu_count() or 1
     output: Path = Path("docs/benchmarks/speed")
     """where the JSON and the plot go, without their endings"""
 
@@ -74,6 +72,9 @@ class Row:
         """Median share of the machine's peak that the products of the convolutions reach."""
         pairs = zip(self.rates[side], self.peak_flops, strict=True)
         return float(np.median([rate * self.flop_per_image / peak for rate, peak in pairs]))
+
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def forward_flop(config: ModelConfig) -> float:
@@ -103,15 +104,20 @@ def synchronise() -> None:
 
 
 def peak() -> float:
-    """Floating-point operations a second of the faster matrix product."""
+    """Floating-point operations a second of the faster float32 matrix product."""
     size = 2048
-    left, right = torch.randn(size, size), torch.randn(size, size)
-    one, other = jnp.asarray(left.numpy()), jnp.asarray(right.numpy())
-    product = jax.jit(jnp.matmul)
-    product(one, other).block_until_ready()
-    times = [seconds(lambda: torch.mm(left, right)) for _ in range(3)]
-    times += [seconds(lambda: product(one, other).block_until_ready()) for _ in range(3)]
-    return 2 * size**3 / min(times)
+    left, right = (torch.randn(size, size, device=DEVICE) for _ in range(2))
+    one, other = (jnp.asarray(part.cpu().numpy()) for part in (left, right))
+    product = jax.jit(partial(jnp.matmul, precision="highest"))
+
+    def in_torch() -> None:
+        torch.mm(left, right)
+        synchronise()
+
+    runs = (in_torch, lambda: product(one, other).block_until_ready())
+    for run in runs:
+        run()
+    return 2 * size**3 / min(seconds(run) for run in runs for _ in range(3))
 
 
 class JaxSide:
@@ -125,18 +131,18 @@ class JaxSide:
         model = jax.jit(lambda key: Glow(config.model, rngs=nnx.Rngs(key)))(jax.random.key(0))
         self.model = computing(initialise_actnorm(model, self.x), memory=memory)
         self.optimizer = make_optimizer(config.optimizer, 1)
-        parts = take_apart(self.model)
-        step = make_train_step(parts.graph, self.optimizer, config, prepare=prepare)
-        self._step = jax.jit(step, donate_argnums=0)
-        copy = jax.tree.map(jnp.copy, (parts.params, parts.buffers))
-        self.state = new_state(
-            parts._replace(params=copy[0], buffers=copy[1]), self.optimizer, config
+        parts, parallel = take_apart(self.model), DataParallel(1)
+        step = make_train_step(
+            parts.graph, self.optimizer, config, prepare=prepare, mean=mean_over_devices
         )
+        self._step = parallel.train_step(step)
+        self.state = parallel.replicate(new_state(parts, self.optimizer, config))
 
     def training(self) -> None:
         """One step."""
         labels = np.empty((len(self.images), 0), np.float32)
-        self.state, metrics = self._step(self.state, self.images, labels, self.indices)
+        batch = (self.images, labels, self.indices)
+        self.state, metrics, _ = self._step(self.state, np.zeros(1, np.int32), *batch)
         jax.block_until_ready((self.state, metrics))
 
     def likelihood(self) -> None:
@@ -153,15 +159,14 @@ class TorchSide:
 
     def __init__(self, config: Config, model: Glow, x: np.ndarray, *, layer_by_layer: bool):
         """Build the same model with the same parameters."""
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         reference = mapping.build_reference(config.model, mapping.from_glow(model))
-        self.model = (compute_layer_by_layer(reference) if layer_by_layer else reference).to(device)
-        self.x = torch.from_numpy(np.array(x.transpose(0, 3, 1, 2))).to(device)
+        self.model = (compute_layer_by_layer(reference) if layer_by_layer else reference).to(DEVICE)
+        self.x = torch.from_numpy(np.array(x.transpose(0, 3, 1, 2))).to(DEVICE)
         self.optimizer = torch.optim.Adamax(
             self.model.parameters(), lr=config.optimizer.lr, weight_decay=WEIGHT_DECAY
         )
         shapes = config.model.latent_shapes
-        self.noise = [torch.randn(len(x), c, h, w, device=device) for h, w, c in shapes]
+        self.noise = [torch.randn(len(x), c, h, w, device=DEVICE) for h, w, c in shapes]
 
     def training(self) -> None:
         """One step."""
@@ -215,9 +220,9 @@ def measure(arguments: Arguments, batch_size: int) -> list[Row]:
         repeats = max(1, round(2 / once))  # some two seconds a measurement
         rates: dict[str, list[float]] = {name: [] for name in sides}
         peaks = []
-        for _ in range(arguments.rounds):
+        for number in range(arguments.rounds):
             peaks.append(peak())
-            for name, run in runs.items():
+            for name, run in list(runs.items())[:: 1 if number % 2 == 0 else -1]:
                 run()  # the first call after another library's is slower for all
                 taken = sum(seconds(run) for _ in range(repeats))
                 rates[name].append(batch_size * repeats / taken)
@@ -252,23 +257,14 @@ def plot(rows: list[Row], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def machine(threads: int) -> str:
-    """What was measured on."""
-    device = jax.devices()[0]
-    kind = platform.machine() if device.platform == "cpu" else device.device_kind
-    return (
-        f"{kind}, {threads} threads, jax {jax.__version__}, torch {torch.__version__}, "
-        f"Python {platform.python_version()}"
-    )
-
-
 @one_line_errors
 def main() -> None:
     """Measure, print, write."""
     arguments = parse(Arguments)
     keep_compiled_programs()
-    torch.set_num_threads(arguments.threads)
-    print(f"{machine(arguments.threads)}; memory {arguments.memory}\n")
+    torch.set_num_threads(threads())
+    torch.backends.cudnn.allow_tf32 = False  # nor does JAX round to TF32 here
+    print(f"{machine()}; memory {arguments.memory}\n")
     columns = ["task, images/s", "batch", *SIDES.values()]
     columns += [f"JAX over {label}" for side, label in SIDES.items() if side != "jax"]
     columns += ["of peak"]
@@ -276,7 +272,7 @@ def main() -> None:
     rows = [row for size in arguments.batch_sizes for row in measure(arguments, size)]
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     about = {**asdict(arguments), "output": str(arguments.output)}
-    results = {"machine": machine(arguments.threads), "arguments": about}
+    results = {"machine": machine(), "arguments": about}
     write_json(
         arguments.output.with_suffix(".json"), results | {"rows": [asdict(row) for row in rows]}
     )

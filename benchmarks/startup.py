@@ -20,6 +20,7 @@ from pathlib import Path
 import jax
 import numpy as np
 from flax import nnx
+from machine import machine
 
 from glow_jax.cli import one_line_errors, parse
 from glow_jax.config import ModelConfig
@@ -72,7 +73,7 @@ def initialisation(arguments: Arguments) -> float:
 def start(arguments: Arguments, folder: Path, name: str, cache: Path) -> tuple[float, float]:
     """Seconds from the start of train.py to the end of its first step, and those of a warm one."""
     flags = (
-        f"{SCRIPT} --dataset {folder / 'noise.npz'} --no_augment --validation 0 --epochs 1 --seed 1"
+        f"{SCRIPT} --dataset {folder / 'noise.npz'} --validation 0 --epochs 1 --seed 1"
         f" --K {arguments.K} --L {arguments.L} --hidden_channels {arguments.hidden_channels}"
         f" --batch_size {arguments.batch_size} --eval_batch_size {arguments.batch_size}"
         f" --n_init_batches {arguments.n_init_batches} --memory {arguments.memory}"
@@ -126,7 +127,7 @@ def main() -> None:
         cells = " | ".join(f"{value:.1f}" for value in rows[run].values())
         print(f"| {run} | {cells} |", flush=True)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    write_json(arguments.output, rows)
+    write_json(arguments.output, {"machine": machine(), "rows": rows})
 
 
 if __name__ == "__main__":
