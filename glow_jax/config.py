@@ -201,7 +201,7 @@ class TrainingConfig:
     seed: int = 0
     """seed of everything random; 0 = choose one and print it"""
     memory: Literal["fast", "remat", "reversible"] = "remat"
-    """what a gradient keeps: everything, each step's input, or each level's output"""
+    """what a gradient keeps: what it is fastest with, each step's input, or each level's output"""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """type in which the coupling networks compute"""
     saved_model: str = ""

@@ -91,9 +91,9 @@ class Level(Bijection):
     compile time does not grow with K.
 
     Attributes:
-        memory: what a gradient keeps of the forward pass. "fast": all of it. "remat": each step's
-            input, from which the step is computed again. "reversible": the level's output alone,
-            from which each step's input is computed by inversion, last step first.
+        memory: what a gradient keeps of the forward pass. "fast": what it is fastest with. "remat":
+            each step's input, from which the step is computed again. "reversible": the level's
+            output alone, from which each step's input is computed by inversion, last step first.
     """
 
     def __init__(

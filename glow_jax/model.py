@@ -41,6 +41,8 @@ class Glow(nnx.Module):
 
     Images are (B, H, W, C), float32 or float64, about [-0.5, 0.5). Labels `y` are one-hot or
     multi-hot, (B, classes), for models with `y_condition`, and None for others.
+
+    Differentiate in reverse (`jax.grad`, `jax.jacrev`): the coupling networks have no `jax.jvp`.
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):

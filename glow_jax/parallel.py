@@ -230,7 +230,7 @@ class DataParallel:
 
     def replicate(self, tree: _T) -> _T:
         """A copy of every array on every device: adds a leading axis."""
-        # The axis has the training step's name, or that would be compiled for both.
+        # The axis is called as in the training step, which would be compiled anew for another.
         copy = jax.pmap(lambda _, values: values, _AXIS, in_axes=(0, None), devices=self._devices)
         return copy(np.arange(self.local_count), tree)
 
