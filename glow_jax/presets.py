@@ -124,7 +124,7 @@ PRESETS: dict[str, Config] = {
         optimizer=OptimizerConfig(
             optimizer="adam", lr=1e-3, warmup=0, ema_decay=0.999, max_grad_norm=50
         ),
-        training=TrainingConfig(batch_size=32, epochs=6, eval_batch_size=500, memory="fast"),
+        training=TrainingConfig(batch_size=32, epochs=7, eval_batch_size=500, memory="fast"),
     ),
     **{name: row.config(name) for name, row in PUBLISHED.items()},
 }
