@@ -9,6 +9,7 @@ tables in Markdown; writes them as JSON, and the depths as a plot.
 """
 
 import functools
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -89,12 +90,13 @@ def largest(needs: Callable[[int], float]) -> tuple[int, float]:
     """The largest batch within the limit, and its bytes; (0, bytes of one image) if none fits."""
     if needs(1) > LIMIT:
         return 0, needs(1)
-    fits, too_large = 1, 2
-    while needs(too_large) <= LIMIT:
-        fits, too_large = too_large, 2 * too_large
+    fits, too_large, slope = 1, math.inf, needs(2) - needs(1)
     while too_large - fits > 1:
-        middle = (fits + too_large) // 2
-        fits, too_large = (middle, too_large) if needs(middle) <= LIMIT else (fits, middle)
+        # Memory is nearly linear in the batch: few programs have to be compiled.
+        guess = fits + max(1, int((LIMIT - needs(fits)) / max(slope, 1)))
+        guess = int(min(guess, too_large - 1))
+        slope = (needs(guess) - needs(fits)) / (guess - fits)
+        fits, too_large = (guess, too_large) if needs(guess) <= LIMIT else (fits, guess)
     return fits, needs(fits)
 
 
