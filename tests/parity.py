@@ -1,7 +1,5 @@
 """The table of parity figures: every comparison is held to a bound, and its worst kept."""
 
-import numpy as np
-
 
 class Figures:
     """The largest difference that each comparison met, beside its bound.
@@ -16,7 +14,7 @@ class Figures:
     def check(self, name: str, difference: float, bound: float, detail: str = "") -> None:
         """Assert that a difference is within its bound, and keep the one nearest to it."""
         assert difference <= bound, f"{name} {detail}: {difference} > {bound}"
-        before = self.worst.get(name, (0.0, np.inf))
+        before = self.worst.get(name, (0.0, bound))
         self.worst[name] = max(before, (difference, bound), key=lambda entry: entry[0] / entry[1])
 
     def print(self) -> None:
