@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from benchmarks.layer_by_layer import compute_layer_by_layer
-from convert import torch_glow
+torch = pytest.importorskip("torch")
+
+from benchmarks.layer_by_layer import compute_layer_by_layer  # noqa: E402
+from convert import torch_glow  # noqa: E402
 
 
 @pytest.mark.parametrize("pad_ones", [False, True])
