@@ -3,6 +3,7 @@
 import os
 import platform
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import jax
@@ -17,7 +18,8 @@ def machine() -> str:
     """Processor or accelerator, threads, and versions."""
     device = jax.devices()[0]
     kind = _processor() if device.platform == "cpu" else device.device_kind
-    packages = ", ".join(f"{name} {version(name)}" for name in ("jax", "torch", "numpy"))
+    found = (name for name in ("jax", "torch", "numpy") if find_spec(name))
+    packages = ", ".join(f"{name} {version(name)}" for name in found)
     return f"{kind}, {threads()} threads; {packages}, Python {platform.python_version()}"
 
 

@@ -121,12 +121,10 @@ def test_reversible_memory_does_not_grow_with_depth() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.xfail(strict=True, reason="a 22nd, since fast itself went from 839 to 397 MiB")
 def test_reversible_memory_at_the_published_size() -> None:
-    # A 25th of what a gradient took that kept both hidden layers, 839 MiB; fast now keeps one, and
-    # takes half of that, so that of today's fast it is a 22nd.
-    reversible = temporary_memory("reversible", K=32, hidden_channels=512)
-    assert reversible <= 839 * 2**20 / 25
-    assert reversible <= temporary_memory("fast", K=32, hidden_channels=512) / 20
+    fast = temporary_memory("fast", K=32, hidden_channels=512)
+    assert temporary_memory("reversible", K=32, hidden_channels=512) <= fast / 25
 
 
 def test_bfloat16_networks_leave_likelihoods_in_float32() -> None:
