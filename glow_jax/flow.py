@@ -23,8 +23,8 @@ from glow_jax.layers import (
 from glow_jax.layers.bijection import sum_dtype
 
 Memory = Literal["fast", "remat", "reversible"]
-# Positions that the reversible gradient takes at a time: enough for fast matrix products.
-_POSITIONS = 1024
+# Positions that reversible steps take at a time: enough for fast matrix products.
+_POSITIONS = 512
 
 
 class Step(Bijection):
@@ -169,15 +169,20 @@ def _run_steps(steps: Step, x: jax.Array, *, remat: bool) -> tuple[jax.Array, ja
 def _reversible_steps(
     graph: nnx.GraphDef, params: nnx.State, buffers: nnx.State, x: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """`_run_steps` with a gradient that needs the output alone (Gomez et al. 2017, 1707.04585)."""
-    return _run_steps(nnx.merge(graph, params, buffers), x, remat=False)
+    """`_run_steps` with a gradient that needs the output alone (Gomez et al. 2017, 1707.04585).
+
+    A part of the images after the other: what is held of them is what memory is needed for.
+    """
+    return _reversible_forward(graph, params, buffers, x)[0]
 
 
 def _reversible_forward(
     graph: nnx.GraphDef, params: nnx.State, buffers: nnx.State, x: jax.Array
-) -> Any:
-    y, total = _run_steps(nnx.merge(graph, params, buffers), x, remat=False)
-    return (y, total), (params, buffers, y)
+) -> tuple[tuple[jax.Array, jax.Array], Any]:
+    run = partial(_run_steps, nnx.merge(graph, params, buffers), remat=False)
+    y, total = jax.lax.map(run, _split_batch(x, _parts(x)))
+    y = y.reshape(x.shape)
+    return (y, total.reshape(x.shape[0])), (params, buffers, y)
 
 
 def _reversible_backward(graph: nnx.GraphDef, kept: Any, gradients: Any) -> Any:
@@ -187,10 +192,11 @@ def _reversible_backward(graph: nnx.GraphDef, kept: Any, gradients: Any) -> Any:
     parts = _parts(y)
     total_gradient = _split_batch(total_gradient, parts)
 
-    def back(carry: Any, step: tuple[nnx.State, nnx.State, Step]) -> Any:
-        # A part of the images after the other: what is held of them is what memory is needed for.
+    def back(carry: Any, step: tuple[nnx.State, nnx.State]) -> Any:
+        permutation = nnx.merge(graph, *step).permutation.prepare_inverse()
+
         def back_part(total: nnx.State, part: Any) -> Any:
-            gradient, *part = _step_backward(graph, *step, *part)
+            gradient, *part = _step_backward(graph, *step, permutation, *part)
             return jax.tree.map(jnp.add, total, gradient), part
 
         zeros = jax.tree.map(jnp.zeros_like, step[0])
@@ -198,8 +204,7 @@ def _reversible_backward(graph: nnx.GraphDef, kept: Any, gradients: Any) -> Any:
         return tuple(carry), gradient
 
     carry = tuple(_split_batch(leaf, parts) for leaf in (y, y_gradient))
-    steps = (params, buffers, _prepare_inverses(nnx.merge(graph, params, buffers)))
-    (_, x_gradient), gradient = jax.lax.scan(back, carry, steps, reverse=True)
+    (_, x_gradient), gradient = jax.lax.scan(back, carry, (params, buffers), reverse=True)
     return gradient, None, x_gradient.reshape(y.shape)
 
 
@@ -207,30 +212,38 @@ def _step_backward(
     graph: nnx.GraphDef,
     params: nnx.State,
     buffers: nnx.State,
-    inverse: Step,
+    permutation: Bijection,
     y: jax.Array,
     y_gradient: jax.Array,
     total_gradient: jax.Array,
 ) -> tuple[nnx.State, jax.Array, jax.Array]:
     """From a step's output: the gradient of its parameters, its input, and the input's gradient."""
-    by_layer = []
-    # Layer by layer, so that a coupling's gradient is taken at the very input by which it was
-    # inverted, and XLA computes the network for both only once.
-    for name in ("coupling", "permutation", "actnorm"):
+    step = nnx.merge(graph, params, buffers)
 
-        def forward(params: nnx.State, x: jax.Array, name: str = name) -> Any:
-            return getattr(nnx.merge(graph, params, buffers), name).forward(x)
+    def layer(name: str, params: nnx.State) -> Any:
+        return getattr(nnx.merge(graph, params, buffers), name)
 
-        x = getattr(inverse, name).inverse(y)
-        _, pull_back = jax.vjp(forward, params, x)
-        gradient, y_gradient = pull_back((y_gradient, total_gradient))
-        by_layer.append(gradient)
-        y = x
-    return jax.tree.map(lambda *parts: sum(parts), *by_layer), y, y_gradient
+    # The coupling in pieces, as its network has to be computed only once for both directions.
+    x1, y2 = jnp.split(y, 2, axis=-1)
+    x1_gradient, y2_gradient = jnp.split(y_gradient, 2, axis=-1)
+    out, through_network = jax.vjp(lambda p, x: layer("coupling", p).network(x), params, x1)
+    x2 = step.coupling.move_back(out, y2)
+    _, through_move = jax.vjp(step.coupling.move, out, x2)
+    out_gradient, x2_gradient = through_move((y2_gradient, total_gradient))
+    params_gradient, from_network = through_network(out_gradient)
+    x = jnp.concatenate([x1, x2], axis=-1)
+    x_gradient = jnp.concatenate([x1_gradient + from_network, x2_gradient], axis=-1)
+
+    for name, inverse in {"permutation": permutation, "actnorm": step.actnorm}.items():
+        x = inverse.inverse(x)
+        _, through = jax.vjp(lambda p, x, name=name: layer(name, p).forward(x), params, x)
+        gradient, x_gradient = through((x_gradient, total_gradient))
+        params_gradient = jax.tree.map(jnp.add, params_gradient, gradient)
+    return params_gradient, x, x_gradient
 
 
 def _parts(x: jax.Array) -> int:
-    """In how many equal parts a batch, (B, H, W, C), is taken: of 1024 positions or one image."""
+    """In how many equal parts a batch, (B, H, W, C), is taken: of 512 positions or one image."""
     batch, height, width, _ = x.shape
     fewest = -(-batch * height * width // _POSITIONS)
     return next(parts for parts in range(min(fewest, batch), batch + 1) if batch % parts == 0)

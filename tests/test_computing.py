@@ -121,7 +121,6 @@ def test_reversible_memory_does_not_grow_with_depth() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="a 22nd, since fast itself went from 839 to 397 MiB")
 def test_reversible_memory_at_the_published_size() -> None:
     fast = temporary_memory("fast", K=32, hidden_channels=512)
     assert temporary_memory("reversible", K=32, hidden_channels=512) <= fast / 25

@@ -51,10 +51,34 @@ def _fold(network: CouplingNetwork, dtype: jnp.dtype) -> NetworkWeights:
     return jax.tree.map(lambda part: part.astype(dtype), weights)
 
 
-class _Coupling(Bijection):
-    """What both couplings share: the halves, and the network's initialisation."""
+class Coupling(Bijection):
+    """What both couplings share: the first half of the channels moves the second.
+
+    Forward:   y1 = x1;  y2 = move(network(x1), x2)
+    log|det|:  that of the move
+    Inverse:   x1 = y1;  x2 = move_back(network(y1), y2)
+    """
 
     network: CouplingNetwork
+
+    def move(self, out: jax.Array, x2: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """By the network's output, (B, H, W, O): (B, H, W, C/2) -> (B, H, W, C/2), (B,)."""
+        raise NotImplementedError
+
+    def move_back(self, out: jax.Array, y2: jax.Array) -> jax.Array:
+        """The inverse of `move`: (B, H, W, C/2) -> (B, H, W, C/2)."""
+        raise NotImplementedError
+
+    def forward(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """(B, H, W, C) -> (B, H, W, C), (B,)."""
+        x1, x2 = jnp.split(x, 2, axis=-1)
+        y2, logdet = self.move(self.network(x1), x2)
+        return jnp.concatenate([x1, y2], axis=-1), logdet
+
+    def inverse(self, y: jax.Array) -> jax.Array:
+        """(B, H, W, C) -> (B, H, W, C)."""
+        y1, y2 = jnp.split(y, 2, axis=-1)
+        return jnp.concatenate([y1, self.move_back(self.network(y1), y2)], axis=-1)
 
     def initialise(self, x: jax.Array) -> jax.Array:
         """Initialise the network's actnorms from `x`, (B, H, W, C); return the layer's output."""
@@ -62,7 +86,7 @@ class _Coupling(Bijection):
         return self.forward(x)[0]
 
 
-class AdditiveCoupling(_Coupling):
+class AdditiveCoupling(Coupling):
     """The first half of the channels shifts the second.
 
     Forward:   y1 = x1;  y2 = x2 + network(x1)
@@ -77,19 +101,16 @@ class AdditiveCoupling(_Coupling):
             half, half, hidden_channels=hidden_channels, pad_ones=pad_ones, rngs=rngs
         )
 
-    def forward(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """(B, H, W, C) -> (B, H, W, C), (B,)."""
-        x1, x2 = jnp.split(x, 2, axis=-1)
-        y = jnp.concatenate([x1, x2 + self.network(x1)], axis=-1)
-        return y, jnp.zeros(x.shape[0], sum_dtype(x.dtype))
+    def move(self, out: jax.Array, x2: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Shift: (B, H, W, C/2), (B, H, W, C/2) -> (B, H, W, C/2), (B,)."""
+        return x2 + out, jnp.zeros(x2.shape[0], sum_dtype(x2.dtype))
 
-    def inverse(self, y: jax.Array) -> jax.Array:
-        """(B, H, W, C) -> (B, H, W, C)."""
-        y1, y2 = jnp.split(y, 2, axis=-1)
-        return jnp.concatenate([y1, y2 - self.network(y1)], axis=-1)
+    def move_back(self, out: jax.Array, y2: jax.Array) -> jax.Array:
+        """Shift back: (B, H, W, C/2), (B, H, W, C/2) -> (B, H, W, C/2)."""
+        return y2 - out
 
 
-class AffineCoupling(_Coupling):
+class AffineCoupling(Coupling):
     """The first half of the channels shifts and scales the second.
 
     Forward:   y1 = x1;  y2 = (x2 + shift) * sigmoid(s + 2)
@@ -105,19 +126,16 @@ class AffineCoupling(_Coupling):
             channels // 2, channels, hidden_channels=hidden_channels, pad_ones=pad_ones, rngs=rngs
         )
 
-    def _shift_and_log_scale(self, x1: jax.Array) -> tuple[jax.Array, jax.Array]:
-        out = self.network(x1)  # (B, H, W, C)
-        return out[..., 0::2], jax.nn.log_sigmoid(out[..., 1::2] + 2)
+    def move(self, out: jax.Array, x2: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Shift and scale: (B, H, W, C), (B, H, W, C/2) -> (B, H, W, C/2), (B,)."""
+        shift, log_scale = _shift_and_log_scale(out)
+        return (x2 + shift) * jnp.exp(log_scale), sum_per_image(log_scale)
 
-    def forward(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """(B, H, W, C) -> (B, H, W, C), (B,)."""
-        x1, x2 = jnp.split(x, 2, axis=-1)
-        shift, log_scale = self._shift_and_log_scale(x1)
-        y = jnp.concatenate([x1, (x2 + shift) * jnp.exp(log_scale)], axis=-1)
-        return y, sum_per_image(log_scale)
+    def move_back(self, out: jax.Array, y2: jax.Array) -> jax.Array:
+        """Scale and shift back: (B, H, W, C), (B, H, W, C/2) -> (B, H, W, C/2)."""
+        shift, log_scale = _shift_and_log_scale(out)
+        return y2 * jnp.exp(-log_scale) - shift
 
-    def inverse(self, y: jax.Array) -> jax.Array:
-        """(B, H, W, C) -> (B, H, W, C)."""
-        y1, y2 = jnp.split(y, 2, axis=-1)
-        shift, log_scale = self._shift_and_log_scale(y1)
-        return jnp.concatenate([y1, y2 * jnp.exp(-log_scale) - shift], axis=-1)
+
+def _shift_and_log_scale(out: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return out[..., 0::2], jax.nn.log_sigmoid(out[..., 1::2] + 2)
