@@ -29,7 +29,8 @@ _T = TypeVar("_T")
 
 def mean_over_devices(tree: _T) -> _T:
     """The mean of each device's tree, inside a function that `DataParallel` runs."""
-    return jax.lax.pmean(tree, _AXIS)
+    # Of one device it is a copy of every gradient, which XLA does not see.
+    return tree if jax.lax.axis_size(_AXIS) == 1 else jax.lax.pmean(tree, _AXIS)
 
 
 def make_virtual_devices(count: int) -> None:

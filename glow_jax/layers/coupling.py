@@ -128,14 +128,15 @@ class AffineCoupling(Coupling):
 
     def move(self, out: jax.Array, x2: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Shift and scale: (B, H, W, C), (B, H, W, C/2) -> (B, H, W, C/2), (B,)."""
-        shift, log_scale = _shift_and_log_scale(out)
+        shift, s = _shift_and_s(out)
+        log_scale = jax.nn.log_sigmoid(s + 2)
         return (x2 + shift) * jnp.exp(log_scale), sum_per_image(log_scale)
 
     def move_back(self, out: jax.Array, y2: jax.Array) -> jax.Array:
         """Scale and shift back: (B, H, W, C), (B, H, W, C/2) -> (B, H, W, C/2)."""
-        shift, log_scale = _shift_and_log_scale(out)
-        return y2 * jnp.exp(-log_scale) - shift
+        shift, s = _shift_and_s(out)
+        return y2 * (1 + jnp.exp(-(s + 2))) - shift
 
 
-def _shift_and_log_scale(out: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return out[..., 0::2], jax.nn.log_sigmoid(out[..., 1::2] + 2)
+def _shift_and_s(out: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return out[..., 0::2], out[..., 1::2]
