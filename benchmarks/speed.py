@@ -3,39 +3,26 @@
     python benchmarks/speed.py                       (the published size, batch 16; needs PyTorch)
     python benchmarks/speed.py --batch_sizes 1 4 16 64 --rounds 3
 
-All compute the same Glow in float32 in one process, with the same number of threads, in turn: JAX,
-the PyTorch reference of `convert/`, and the same layer by layer, as Glow-PyTorch computes. What is
-compared is the median, and a quotient is the median of the rounds' quotients. The machine's peak is
-the faster of both libraries' products of two 2048 x 2048 matrices, measured between the rounds.
-Prints tables in Markdown; writes them as JSON, and as a plot where there are several batch sizes.
+All compute the same Glow in float32 with the same number of threads, in turn: JAX in one process,
+and in another the PyTorch reference of `convert/`, and the same layer by layer, as Glow-PyTorch
+computes. One of them runs at a time, the other process waits. What is compared is the median, and
+a quotient is the median of the rounds' quotients. The machine's peak is the faster of both
+libraries' products of two 2048 x 2048 matrices, measured between the rounds. Prints tables in
+Markdown; writes them as JSON, and as a plot where there are several batch sizes.
 """
 
-import time
-from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-import jax
-import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
-from flax import nnx
-from layer_by_layer import compute_layer_by_layer
-from machine import machine, threads
+from workers import Worker
 
-from convert import mapping, torch_glow
 from glow_jax.cli import one_line_errors, parse
-from glow_jax.compilation import keep_compiled_programs
 from glow_jax.config import Config, ModelConfig, TrainingConfig
 from glow_jax.files import write_json
 from glow_jax.flow import Memory
-from glow_jax.model import Glow, computing, initialise_actnorm, take_apart
-from glow_jax.parallel import DataParallel, mean_over_devices
-from glow_jax.training.optimizer import WEIGHT_DECAY, make_optimizer
-from glow_jax.training.step import make_train_step, new_state, prepare_images
 
 
 @dataclass(frozen=True)
@@ -74,9 +61,6 @@ class Row:
         return float(np.median([rate * self.flop_per_image / peak for rate, peak in pairs]))
 
 
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def forward_flop(config: ModelConfig) -> float:
     """Floating-point operations of the products in an image's forward pass."""
     height, width, channels = config.image_shape
@@ -90,145 +74,56 @@ def forward_flop(config: ModelConfig) -> float:
     return total
 
 
-def seconds(run: Callable[[], Any]) -> float:
-    """How long a call takes, including what the device still has to do."""
-    started = time.perf_counter()
-    run()
-    return time.perf_counter() - started
-
-
-def synchronise() -> None:
-    """Wait for PyTorch's device."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
-def peak() -> float:
-    """Floating-point operations a second of the faster float32 matrix product."""
-    size = 2048
-    left, right = (torch.randn(size, size, device=DEVICE) for _ in range(2))
-    one, other = (jnp.asarray(part.cpu().numpy()) for part in (left, right))
-    product = jax.jit(partial(jnp.matmul, precision="highest"))
-
-    def in_torch() -> None:
-        torch.mm(left, right)
-        synchronise()
-
-    runs = (in_torch, lambda: product(one, other).block_until_ready())
-    for run in runs:
-        run()
-    return 2 * size**3 / min(seconds(run) for run in runs for _ in range(3))
-
-
-class JaxSide:
-    """The tasks in JAX."""
-
-    def __init__(self, config: Config, memory: Memory, images: np.ndarray):
-        """Build the model, initialised from the images, and compile nothing yet."""
-        self.images, self.indices = images, np.arange(len(images), dtype=np.uint32)
-        prepare = partial(prepare_images, config=config, flips=False, shifts=False)
-        self.x = prepare(images, 0, self.indices)
-        model = jax.jit(lambda key: Glow(config.model, rngs=nnx.Rngs(key)))(jax.random.key(0))
-        self.model = computing(initialise_actnorm(model, self.x), memory=memory)
-        self.optimizer = make_optimizer(config.optimizer, 1)
-        parts, parallel = take_apart(self.model), DataParallel(1)
-        step = make_train_step(
-            parts.graph, self.optimizer, config, prepare=prepare, mean=mean_over_devices
-        )
-        self._step = parallel.train_step(step)
-        self.state = parallel.replicate(new_state(parts, self.optimizer, config))
-
-    def training(self) -> None:
-        """One step."""
-        labels = np.empty((len(self.images), 0), np.float32)
-        batch = (self.images, labels, self.indices)
-        self.state, metrics, _ = self._step(self.state, np.zeros(1, np.int32), *batch)
-        jax.block_until_ready((self.state, metrics))
-
-    def likelihood(self) -> None:
-        """Log-likelihood of the batch."""
-        self.model.log_prob(self.x).block_until_ready()
-
-    def sampling(self) -> None:
-        """As many samples as the batch has images."""
-        self.model.sample(jax.random.key(0), len(self.images)).block_until_ready()
-
-
-class TorchSide:
-    """The same tasks in PyTorch."""
-
-    def __init__(self, config: Config, model: Glow, x: np.ndarray, *, layer_by_layer: bool):
-        """Build the same model with the same parameters."""
-        reference = mapping.build_reference(config.model, mapping.from_glow(model))
-        self.model = (compute_layer_by_layer(reference) if layer_by_layer else reference).to(DEVICE)
-        self.x = torch.from_numpy(np.array(x.transpose(0, 3, 1, 2))).to(DEVICE)
-        self.optimizer = torch.optim.Adamax(
-            self.model.parameters(), lr=config.optimizer.lr, weight_decay=WEIGHT_DECAY
-        )
-        shapes = config.model.latent_shapes
-        self.noise = [torch.randn(len(x), c, h, w, device=DEVICE) for h, w, c in shapes]
-
-    def training(self) -> None:
-        """One step."""
-        self.optimizer.zero_grad()
-        torch_glow.loss(self.model, self.x).backward()
-        self.optimizer.step()
-        synchronise()
-
-    @torch.no_grad()
-    def likelihood(self) -> None:
-        """Log-likelihood of the batch."""
-        self.model.encode(self.x)
-        synchronise()
-
-    @torch.no_grad()
-    def sampling(self) -> None:
-        """As many samples as the batch has images."""
-        self.model.decode_noise(self.noise)
-        synchronise()
-
-
 SIDES = {"jax": "glow-jax", "torch": "reference", "torch_layers": "layer by layer"}
 TASKS = {"likelihood": 1.0, "sampling": 1.0, "training": 3.0}
+SECONDS = 2.0  # of a measurement, roughly
 
 
-def measure(arguments: Arguments, batch_size: int) -> list[Row]:
-    """Every task at one batch size."""
-    side = arguments.image_size
-    model = ModelConfig(
+def model_of(arguments: Arguments) -> ModelConfig:
+    """The architecture."""
+    size = arguments.image_size
+    return ModelConfig(
         K=arguments.K,
         L=arguments.L,
         hidden_channels=arguments.hidden_channels,
-        image_shape=(side, side, 3),
+        image_shape=(size, size, 3),
         y_classes=0,
     )
-    config = Config(model=model, training=TrainingConfig(seed=1, batch_size=batch_size))
-    images = np.random.default_rng(0).integers(0, 256, (batch_size, side, side, 3), np.uint8)
-    ours = JaxSide(config, arguments.memory, images)
-    x = np.asarray(ours.x)
-    sides = {
-        "jax": ours,
-        "torch": TorchSide(config, ours.model, x, layer_by_layer=False),
-        "torch_layers": TorchSide(config, ours.model, x, layer_by_layer=True),
-    }
+
+
+def start(arguments: Arguments, batch_size: int, stack: ExitStack) -> dict[str, Worker]:
+    """The process that computes each side, all with the same model."""
+    config = Config(
+        model=model_of(arguments), training=TrainingConfig(seed=1, batch_size=batch_size)
+    )
+    in_jax = stack.enter_context(Worker("speed_jax", config, arguments.memory))
+    in_torch = stack.enter_context(Worker("speed_torch", config, *in_jax.ask("model_and_input")))
+    return {"jax": in_jax, "torch": in_torch, "torch_layers": in_torch}
+
+
+def measure(arguments: Arguments, batch_size: int) -> tuple[str, list[Row]]:
+    """The machine, and every task at one batch size."""
     rows = []
-    for task, factor in TASKS.items():
-        runs = {name: getattr(side, task) for name, side in sides.items()}
-        for warm_up in runs.values():
-            warm_up()
-        once = seconds(runs["torch"])
-        repeats = max(1, round(2 / once))  # some two seconds a measurement
-        rates: dict[str, list[float]] = {name: [] for name in sides}
-        peaks = []
-        for number in range(arguments.rounds):
-            peaks.append(peak())
-            for name, run in list(runs.items())[:: 1 if number % 2 == 0 else -1]:
-                run()  # the first call after another library's is slower for all
-                taken = sum(seconds(run) for _ in range(repeats))
-                rates[name].append(batch_size * repeats / taken)
-        rows.append(Row(task, batch_size, rates, peaks, factor * forward_flop(model)))
-        show(rows[-1])
-    return rows
+    with ExitStack() as stack:
+        workers = start(arguments, batch_size, stack)
+        for task, flop in TASKS.items():
+            rates: dict[str, list[float]] = {name: [] for name in workers}
+            repeats = {}
+            for name, worker in workers.items():
+                worker.ask("run", name, task, 1)
+                taken = worker.ask("run", name, task, 1)
+                repeats[name] = max(1, round(SECONDS / taken))
+            peaks = []
+            for number in range(arguments.rounds):
+                peaks.append(max(workers[name].ask("peak") for name in ("jax", "torch")))
+                for name, worker in list(workers.items())[:: 1 if number % 2 == 0 else -1]:
+                    worker.ask("run", name, task, 1)  # the caches are another's
+                    taken = worker.ask("run", name, task, repeats[name])
+                    rates[name].append(batch_size * repeats[name] / taken)
+            flop *= forward_flop(model_of(arguments))
+            rows.append(Row(task, batch_size, rates, peaks, flop))
+            show(rows[-1])
+        return workers["jax"].ask("machine"), rows
 
 
 def show(row: Row) -> None:
@@ -261,21 +156,19 @@ def plot(rows: list[Row], path: Path) -> None:
 def main() -> None:
     """Measure, print, write."""
     arguments = parse(Arguments)
-    keep_compiled_programs()
-    torch.set_num_threads(threads())
-    torch.backends.cudnn.allow_tf32 = False  # nor does JAX round to TF32 here
-    print(f"{machine()}; memory {arguments.memory}\n")
     columns = ["task, images/s", "batch", *SIDES.values()]
     columns += [f"JAX over {label}" for side, label in SIDES.items() if side != "jax"]
     columns += ["of peak"]
     print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
-    rows = [row for size in arguments.batch_sizes for row in measure(arguments, size)]
+    machine, rows = "", []
+    for batch_size in arguments.batch_sizes:
+        machine, more = measure(arguments, batch_size)
+        rows += more
+    print(f"\n{machine}; memory {arguments.memory}")
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     about = {**asdict(arguments), "output": str(arguments.output)}
-    results = {"machine": machine(), "arguments": about}
-    write_json(
-        arguments.output.with_suffix(".json"), results | {"rows": [asdict(row) for row in rows]}
-    )
+    results = {"machine": machine, "arguments": about, "rows": [asdict(row) for row in rows]}
+    write_json(arguments.output.with_suffix(".json"), results)
     if len(arguments.batch_sizes) > 1:
         plot(rows, arguments.output.with_suffix(".png"))
 
