@@ -305,8 +305,8 @@ NAN = """
 import jax.numpy as jnp
 from glow_jax.training import loop
 real = loop.prepare_images
-def prepare(images, draw, *args, **kwargs):
-    return jnp.where(draw == 30, jnp.nan, real(images, draw, *args, **kwargs))
+def prepare(images, seed, draw, *args, **kwargs):
+    return jnp.where(draw == 30, jnp.nan, real(images, seed, draw, *args, **kwargs))
 loop.prepare_images = prepare
 import runpy
 runpy.run_path("train.py", run_name="__main__")

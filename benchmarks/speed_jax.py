@@ -38,7 +38,7 @@ class Side:
         self.images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
         self.indices = np.arange(self.batch_size, dtype=np.uint32)
         prepare = partial(prepare_images, config=config, flips=False, shifts=False)
-        self.x = prepare(self.images, 0, self.indices)
+        self.x = prepare(self.images, config.training.seed, 0, self.indices)
         model = jax.jit(lambda key: Glow(config.model, rngs=nnx.Rngs(key)))(jax.random.key(0))
         self.model = computing(initialise_actnorm(model, self.x), memory=memory)
         optimizer = make_optimizer(config.optimizer, 1)

@@ -2,6 +2,8 @@
 
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -170,6 +172,30 @@ def test_compiled_programs_are_kept_in_the_users_own_folder(
     folder = tmp_path / "cache" / "glow_jax"
     assert chosen_folder() == str(folder)
     assert folder.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.slow
+def test_a_second_start_compiles_nothing_that_the_first_did(tmp_path: Path) -> None:
+    # However short its compilation, every program is kept.
+    variables = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    variables["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+
+    def start(name: str) -> dict[str, int]:
+        """Names of kept programs after a run of one epoch, and when they were written."""
+        script = Path(__file__).parents[1] / "train.py"
+        flags = "--preset digits --K 1 --L 1 --hidden_channels 4 --epochs 1 --warmup 1"
+        subprocess.run(
+            [sys.executable, script, *flags.split(), "--output_dir", tmp_path / name],
+            env=os.environ | variables,
+            check=True,
+            capture_output=True,
+        )
+        kept = (tmp_path / "cache" / "glow_jax").glob("*-cache")
+        return {path.name: path.stat().st_mtime_ns for path in kept}
+
+    first = start("one")
+    assert len(first) > 5
+    assert start("two") == first
 
 
 def test_a_folder_that_others_can_write_is_not_trusted(

@@ -202,8 +202,8 @@ def test_a_batch_that_is_not_finite_is_skipped_and_counted(
 ) -> None:
     real = loop.prepare_images
 
-    def prepare(images, draw, *args, **kwargs):
-        return jnp.where(draw == 6, jnp.nan, real(images, draw, *args, **kwargs))
+    def prepare(images, seed, draw, *args, **kwargs):
+        return jnp.where(draw == 6, jnp.nan, real(images, seed, draw, *args, **kwargs))
 
     monkeypatch.setattr(loop, "prepare_images", prepare)
     folder = tmp_path / "run"

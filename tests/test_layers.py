@@ -280,6 +280,30 @@ def test_conv1x1_lu_masks_its_stored_factors() -> None:
     )
 
 
+@pytest.mark.parametrize("condition", [1e1, 1e3, 1e4])
+@pytest.mark.parametrize("kind", [Conv1x1, Conv1x1LU])
+def test_a_badly_conditioned_conv1x1_inverts_as_exactly_as_by_solving(
+    kind: type, condition: float
+) -> None:
+    channels = 48
+    rng = np.random.default_rng(0)
+    left, right = (np.linalg.qr(rng.standard_normal((channels, channels)))[0] for _ in range(2))
+    matrix = jnp.asarray((left * np.geomspace(1, 1 / condition, channels)) @ right, jnp.float32)
+    layer = kind(channels, key=jax.random.key(0))
+    if isinstance(layer, Conv1x1LU):
+        permutation, lower, upper = jax.scipy.linalg.lu(matrix)
+        diagonal = jnp.diagonal(upper)
+        layer.permutation[...], layer.lower[...], layer.upper[...] = permutation, lower, upper
+        layer.sign[...], layer.log_s[...] = jnp.sign(diagonal), jnp.log(jnp.abs(diagonal))
+    else:
+        layer.weight[...] = matrix
+    x = images(jnp.float32, (4, 8, 8, channels))
+    y, _ = layer.forward(x)
+    solved = jnp.linalg.solve(matrix, y.reshape(-1, channels).T).T.reshape(x.shape)
+    error = float(jnp.abs(layer.inverse(y) - x).max())
+    assert error < 2 * float(jnp.abs(solved - x).max())
+
+
 def test_permutations() -> None:
     x = jnp.arange(4.0).reshape(1, 1, 1, 4)
     np.testing.assert_array_equal(Reverse().forward(x)[0].ravel(), [3, 2, 1, 0])

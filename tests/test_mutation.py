@@ -63,7 +63,7 @@ def test_mutation_comes_on_top_of_the_rest_and_changes_nothing_at_rate_0() -> No
 
     def prepared(**data) -> np.ndarray:
         config = Config(model=ModelConfig(K=1, L=1), data=DataConfig(**data))
-        x = prepare_images(images, 0, np.arange(9), config, flips=False, shifts=True)
+        x = prepare_images(images, 1, 0, np.arange(9), config, flips=False, shifts=True)
         return np.asarray(x)
 
     as_ever, mutated = prepared(), prepared(mutation_rate=0.2)
@@ -80,7 +80,7 @@ def test_each_image_and_each_step_has_noise_of_its_own() -> None:
     config = Config(model=ModelConfig(K=1, L=1), data=DataConfig(mutation_rate=0.3, augment=False))
 
     def mutated(draw: int) -> np.ndarray:
-        x = prepare_images(images, draw, np.arange(2), config, flips=False, shifts=False)
+        x = prepare_images(images, 1, draw, np.arange(2), config, flips=False, shifts=False)
         return np.asarray(to_pixels(x)) != 77
 
     first, second = mutated(0), mutated(1)

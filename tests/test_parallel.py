@@ -62,8 +62,8 @@ def images_of(config: Config, steps: int = STEPS) -> list[tuple[np.ndarray, ...]
 def start(config: Config, dtype: type) -> tuple[Parts, Callable[..., jax.Array]]:
     """A model initialised as training does it, and its preprocessing, in float32 or float64."""
 
-    def prepare(images, draw, indices):
-        x = prepare_images(images, draw, indices, config, flips=True, shifts=True)
+    def prepare(images, seed, draw, indices):
+        x = prepare_images(images, seed, draw, indices, config, flips=True, shifts=True)
         return x.astype(dtype)
 
     images, _, indices = images_of(config_of(), steps=1)[0]
@@ -73,7 +73,9 @@ def start(config: Config, dtype: type) -> tuple[Parts, Callable[..., jax.Array]]
         lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf,
         (params, rest),
     )
-    model = initialise_actnorm(nnx.merge(graph, params, rest), prepare(images, 99, indices), None)
+    model = initialise_actnorm(
+        nnx.merge(graph, params, rest), prepare(images, 1, 99, indices), None
+    )
     return take_apart(model), prepare
 
 
@@ -192,7 +194,7 @@ def test_the_work_is_shared_equally() -> None:
     parts, prepare = start(config, np.float32)
 
     def gradient(params, images, labels, indices):
-        x = prepare(images, 0, indices)
+        x = prepare(images, 1, 0, indices)
 
         def loss(params):
             return loss_function(

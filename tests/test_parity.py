@@ -268,7 +268,16 @@ def labels_or_nothing(y: Any, batch: int) -> Any:
 
 @pytest.mark.parametrize("name", [*TRAINED, "reverse-additive-conditional-3", "pad-ones-mixed"])
 def test_the_same_gradients(name: str) -> None:
-    config = as_config(COVERING[name])
+    check_gradients(COVERING[name])
+
+
+def test_the_same_gradients_by_convolutions() -> None:
+    with formulation("convolution"):
+        check_gradients(COVERING["lu-affine-top-conditional-3"])
+
+
+def check_gradients(model_config: ModelConfig) -> None:
+    config = as_config(model_config)
     model, reference = make_pair(config.model, torch.float32)
     x, y, _ = make_images(config.model, 4, np.float32)
     graph, params, buffers = take_apart(model)

@@ -32,7 +32,7 @@ def train(memory: Memory, *, change: float = 0.0) -> tuple[np.ndarray, Glow, Glo
     """Bits/dim of 300 steps on photographs, (300,), and the model after 200 and after 300."""
     images = squares(STEPS * BATCH, 32).reshape(STEPS, BATCH, 32, 32, 3)
     model = jax.jit(lambda key: Glow(CONFIG.model, rngs=nnx.Rngs(key)))(jax.random.key(0))
-    model = initialise_actnorm(model, PREPARE(images[0], 0, INDICES))
+    model = initialise_actnorm(model, PREPARE(images[0], 1, 0, INDICES))
     parts = take_apart(computing(model, memory=memory))
     parts = parts._replace(params=jax.tree.map(lambda leaf: leaf + change, parts.params))
     optimizer = make_optimizer(CONFIG.optimizer, STEPS // 3)
@@ -56,7 +56,7 @@ def trained() -> tuple[np.ndarray, Glow, Glow]:
 @pytest.fixture(scope="module")
 def x() -> jax.Array:
     """Images that it has not seen."""
-    return PREPARE(squares(BATCH, 32, seed=1), 0, INDICES)
+    return PREPARE(squares(BATCH, 32, seed=1), 1, 0, INDICES)
 
 
 def bits(model: Glow, x: jax.Array) -> float:

@@ -484,6 +484,17 @@ def test_a_refused_resume_leaves_the_run_as_it_was(
     assert (trained / "hparams.json").read_bytes() == before
 
 
+def test_resume_refuses_reversible_in_bfloat16(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (trained / "hparams.json").read_bytes()
+    arguments = ["--output_dir", trained, "--resume", "--epochs", 9]
+    arguments += ["--memory", "reversible", "--dtype", "bfloat16"]
+    message = error_of(train_script.main, monkeypatch, capsys, *arguments)
+    assert "dtype is bfloat16; it must be float32 where memory is reversible" in message
+    assert (trained / "hparams.json").read_bytes() == before
+
+
 def test_a_refused_start_leaves_no_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

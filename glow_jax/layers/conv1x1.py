@@ -26,18 +26,31 @@ def _random_rotation(key: jax.Array, channels: int) -> jax.Array:
 
 
 class _Inverse(Bijection):
-    """The inverse of a linear map of the channels, from its matrix."""
+    """The inverse of a linear map of the channels, from its matrix and the inverse of that.
 
-    def __init__(self, weight: jax.Array):
-        self.weight = Buffer(weight)  # (C in, C out)
+    Inverse:   x[b, h, w] = V y[b, h, w] + V (y[b, h, w] - W V y[b, h, w]),  V = W^-1
+
+    The second term takes out what rounding of V does. Without, a badly conditioned map comes back
+    ten times less exactly than by solving for x, which is slower.
+    """
+
+    def __init__(self, weight: jax.Array, inverse: jax.Array):
+        self.weight = Buffer(weight)  # (C out, C in)
+        self.inverse_weight = Buffer(inverse)  # (C in, C out)
 
     def inverse(self, y: jax.Array) -> jax.Array:
         """(B, H, W, C) -> (B, H, W, C)."""
-        return conv1x1(y, self.weight[...].T)
+        weight, inverse = self.weight[...].T, self.inverse_weight[...].T
+        x = conv1x1(y, inverse)
+        return x + conv1x1(y - conv1x1(x, weight), inverse)
 
 
 class _Linear(Bijection):
     """What both 1x1 convolutions share: their inverse."""
+
+    def _weight(self) -> jax.Array:
+        """W, (C out, C in)."""
+        raise NotImplementedError
 
     def _inverse_weight(self) -> jax.Array:
         """W^-1, (C in, C out)."""
@@ -45,7 +58,7 @@ class _Linear(Bijection):
 
     def prepare_inverse(self) -> Bijection:
         """Invert the matrix, which costs more beside products than before them."""
-        return _Inverse(self._inverse_weight())
+        return _Inverse(self._weight(), self._inverse_weight())
 
     def inverse(self, y: jax.Array) -> jax.Array:
         """(B, H, W, C) -> (B, H, W, C)."""
@@ -66,8 +79,11 @@ class Conv1x1(_Linear):
 
     def forward(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """(B, H, W, C) -> (B, H, W, C), (B,)."""
-        weight = self.weight[...]
+        weight = self._weight()
         return conv1x1(x, weight.T), constant_logdet(jnp.linalg.slogdet(weight)[1], x)
+
+    def _weight(self) -> jax.Array:
+        return self.weight[...]
 
     def _inverse_weight(self) -> jax.Array:
         return jnp.linalg.inv(self.weight[...])
@@ -104,10 +120,11 @@ class Conv1x1LU(_Linear):
 
     def forward(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """(B, H, W, C) -> (B, H, W, C), (B,)."""
-        permutation, lower, upper = self._factors()
-        weight = jnp.linalg.multi_dot([permutation, lower, upper], precision=PRECISION)
         log_s = jnp.sum(self.log_s[...], dtype=sum_dtype(x.dtype))
-        return conv1x1(x, weight.T), constant_logdet(log_s, x)
+        return conv1x1(x, self._weight().T), constant_logdet(log_s, x)
+
+    def _weight(self) -> jax.Array:
+        return jnp.linalg.multi_dot(self._factors(), precision=PRECISION)
 
     def _inverse_weight(self) -> jax.Array:
         permutation, lower, upper = self._factors()

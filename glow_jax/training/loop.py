@@ -348,7 +348,7 @@ def _give_up(run: _Run, replicated: TrainState, batch: Batch, step: int) -> NoRe
     """Say where the numbers stop being finite."""
     state = run.parallel.gather(replicated)
     model = put_together(run.graph, state.params, state.buffers)
-    x = run.prepare(batch.images, step, batch.indices)
+    x = run.prepare(batch.images, state.seed, step, batch.indices)
     y = jnp.asarray(batch.labels) if run.config.model.y_condition else None
     layer = first_nonfinite_layer(model, x, y)
     where = (

@@ -185,7 +185,7 @@ def starting_state(
         optimizer: its optimizer.
         train_split: what the actnorms of a new model are initialised from.
         classes: the number of classes in the data set.
-        prepare: pixels to the model's input, (images, draw, indices) -> x.
+        prepare: pixels to the model's input, (images, seed, draw, indices) -> x.
         updates_per_epoch: turns a step into an epoch.
 
     Raises:
@@ -247,6 +247,7 @@ def _initial_model(
         return Glow(config.model, rngs=nnx.Rngs(model_key))
 
     model = run_once(build, np.uint32(seed))
-    x = run_once(prepare, batch.images, np.uint32(_INITIALISATION), batch.indices)
+    numbers = np.uint32(seed), np.uint32(_INITIALISATION)
+    x = run_once(prepare, batch.images, *numbers, batch.indices)
     y = jnp.asarray(batch.labels) if config.model.y_condition else None
     return run_once(initialise_actnorm, model, x, y)

@@ -21,6 +21,7 @@ class TrainState(NamedTuple):
 
     Attributes:
         step: batches seen, (); what a batch's order and noise are functions of.
+        seed: the run's, (), constant; not in the program, which serves the next run as well.
         params: trained arrays.
         buffers: untrained state, constant.
         average: moving average of `params`, or None.
@@ -30,6 +31,7 @@ class TrainState(NamedTuple):
     """
 
     step: jax.Array
+    seed: jax.Array
     params: nnx.State
     buffers: nnx.State
     average: nnx.State | None
@@ -58,6 +60,7 @@ def new_state(parts: Parts, optimizer: optax.GradientTransformation, config: Con
     """The state before the first step."""
     return TrainState(
         step=jnp.zeros((), jnp.int32),
+        seed=jnp.asarray(config.training.seed, jnp.uint32),
         params=parts.params,
         buffers=parts.buffers,
         average=parts.params if config.optimizer.ema_decay else None,
@@ -98,6 +101,7 @@ def loss_function(model: Glow, x: Array, y: Array, config: Config) -> tuple[jax.
 
 def prepare_images(
     images: Array,
+    seed: Array | int,
     draw: Array | int,
     indices: Array,
     config: Config,
@@ -109,7 +113,7 @@ def prepare_images(
 
     What happens to an image is a function of the run's seed, the draw and the image's index.
     """
-    keys = example_keys(config.training.seed, draw, indices)
+    keys = example_keys(seed, draw, indices)
     if config.data.augment:
         augment_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
         images = augment(jnp.asarray(images), augment_keys, flips=flips, shifts=shifts)
@@ -136,7 +140,7 @@ def make_train_step(
         graph: the model's structure.
         optimizer: as `make_optimizer` returns it.
         config: the run.
-        prepare: `prepare_images`, all but its first three arguments given.
+        prepare: `prepare_images`, all but its first four arguments given.
         mean: averages a tree over devices that each see an equal share of the batch.
 
     Returns:
@@ -149,7 +153,7 @@ def make_train_step(
         state: TrainState, images: jax.Array, labels: jax.Array, indices: jax.Array
     ) -> tuple[TrainState, Metrics]:
         def of_batch(images: Array, labels: Array, indices: Array) -> Any:
-            x = prepare(images, state.step, indices)
+            x = prepare(images, state.seed, state.step, indices)
 
             def loss_of(params: nnx.State) -> tuple[jax.Array, jax.Array]:
                 return loss_function(put_together(graph, params, state.buffers), x, labels, config)
@@ -173,6 +177,7 @@ def make_train_step(
         skipped_in_a_row = jnp.where(finite, 0, state.skipped_in_a_row + 1)
         state = TrainState(
             step=state.step + 1,
+            seed=state.seed,
             params=keep_if_finite(params, state.params),
             buffers=state.buffers,
             average=keep_if_finite(average, state.average),
