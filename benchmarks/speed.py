@@ -5,7 +5,9 @@
 
 All compute the same Glow in float32 with the same number of threads, in turn: JAX in one process,
 and in another the PyTorch reference of `convert/`, and the same layer by layer, as Glow-PyTorch
-computes. One of them runs at a time, the other process waits. What is compared is the median, and
+computes. One of them runs at a time, the other process waits. JAX's figures include what PyTorch's
+leave out: dequantising the batch, the gradient's norm and the check that it is finite, drawing a
+sample's noise. What is compared is the median, and
 a quotient is the median of the rounds' quotients. The machine's peak is the faster of both
 libraries' products of two 2048 x 2048 matrices, measured between the rounds. Prints tables in
 Markdown; writes them as JSON, and as a plot where there are several batch sizes.

@@ -1,5 +1,6 @@
 """The tasks of the speed benchmark in JAX."""
 
+import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -32,6 +33,8 @@ class Side:
 
     def __init__(self, config: Config, memory: Memory):
         """Build the model, initialised from random images, and compile nothing more yet."""
+        # On a GPU, leave memory to the other process; read when the first computation starts.
+        os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
         keep_compiled_programs()
         self.batch_size = config.training.batch_size
         shape = (self.batch_size, *config.model.image_shape)

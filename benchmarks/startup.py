@@ -73,7 +73,7 @@ def initialisation(arguments: Arguments) -> float:
 def start(arguments: Arguments, folder: Path, name: str, cache: Path) -> tuple[float, float]:
     """Seconds from the start of train.py to the end of its first step, and those of a warm one."""
     flags = (
-        f"{SCRIPT} --dataset {folder / 'noise.npz'} --validation 0 --epochs 1 --seed 1"
+        f"{SCRIPT} --dataset {folder / 'noise.npz'} --validation 0 --epochs 1"
         f" --K {arguments.K} --L {arguments.L} --hidden_channels {arguments.hidden_channels}"
         f" --batch_size {arguments.batch_size} --eval_batch_size {arguments.batch_size}"
         f" --n_init_batches {arguments.n_init_batches} --memory {arguments.memory}"

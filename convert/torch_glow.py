@@ -239,8 +239,8 @@ class Step(nn.Module):
         """Returns the input (B, C, h, w) that gives the output y."""
         kept, moved = y.chunk(2, dim=1)
         if self.affine:
-            shift, log_scale = self._shift_and_log_scale(kept)
-            moved = moved * torch.exp(-log_scale) - shift
+            h = self.block(kept)
+            moved = moved * (1 + torch.exp(-h[:, 1::2] - 2)) - h[:, 0::2]
         else:
             moved = moved - self.block(kept)
         kernel = self.invconv.inverse() * torch.exp(-self.actnorm.logs).view(-1, 1)

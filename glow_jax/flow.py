@@ -23,7 +23,7 @@ from glow_jax.layers import (
 from glow_jax.layers.bijection import sum_dtype
 
 Memory = Literal["fast", "remat", "reversible"]
-# Positions that reversible steps take at a time: enough for fast matrix products.
+# Positions that a reversible gradient takes at a time: enough for a CPU's fast matrix products.
 _POSITIONS = 512
 
 
@@ -171,28 +171,31 @@ def _reversible_steps(
 ) -> tuple[jax.Array, jax.Array]:
     """`_run_steps` with a gradient that needs the output alone (Gomez et al. 2017, 1707.04585).
 
-    A part of the images after the other: what is held of them is what memory is needed for.
+    Where a gradient is taken, a part of the images goes after the other, in both directions: what
+    a step computes of them, above all its wide hidden layers, is all that memory is needed for.
     """
-    return _reversible_forward(graph, params, buffers, x)[0]
+    return _run_steps(nnx.merge(graph, params, buffers), x, remat=False)
 
 
 def _reversible_forward(
     graph: nnx.GraphDef, params: nnx.State, buffers: nnx.State, x: jax.Array
 ) -> tuple[tuple[jax.Array, jax.Array], Any]:
     run = partial(_run_steps, nnx.merge(graph, params, buffers), remat=False)
-    y, total = jax.lax.map(run, _split_batch(x, _parts(x)))
-    y = y.reshape(x.shape)
-    return (y, total.reshape(x.shape[0])), (params, buffers, y)
+    parts = jax.lax.map(run, _into_parts(x, _part_size(x)))
+    y, total = (_out_of_parts(part, len(x)) for part in parts)
+    return (y, total), (params, buffers, y)
 
 
 def _reversible_backward(graph: nnx.GraphDef, kept: Any, gradients: Any) -> Any:
     """The scan reversed: each step's input from its output, and the gradients with it."""
     params, buffers, y = kept
-    y_gradient, total_gradient = gradients
-    parts = _parts(y)
-    total_gradient = _split_batch(total_gradient, parts)
+    # Padding passes through the inverse as images of zeros, and has no gradient.
+    y_parts, y_gradient, total_gradient = (
+        _into_parts(leaf, _part_size(y)) for leaf in (y, *gradients)
+    )
 
     def back(carry: Any, step: tuple[nnx.State, nnx.State]) -> Any:
+        # Here, though it costs more than before the scan: K inverses would grow with the depth.
         permutation = nnx.merge(graph, *step).permutation.prepare_inverse()
 
         def back_part(total: nnx.State, part: Any) -> Any:
@@ -203,9 +206,9 @@ def _reversible_backward(graph: nnx.GraphDef, kept: Any, gradients: Any) -> Any:
         gradient, carry = jax.lax.scan(back_part, zeros, (*carry, total_gradient))
         return tuple(carry), gradient
 
-    carry = tuple(_split_batch(leaf, parts) for leaf in (y, y_gradient))
+    carry = (y_parts, y_gradient)
     (_, x_gradient), gradient = jax.lax.scan(back, carry, (params, buffers), reverse=True)
-    return gradient, None, x_gradient.reshape(y.shape)
+    return gradient, None, _out_of_parts(x_gradient, len(y))
 
 
 def _step_backward(
@@ -242,16 +245,22 @@ def _step_backward(
     return params_gradient, x, x_gradient
 
 
-def _parts(x: jax.Array) -> int:
-    """In how many equal parts a batch, (B, H, W, C), is taken: of 512 positions or one image."""
+def _part_size(x: jax.Array) -> int:
+    """How many images a part of a batch, (B, H, W, C), has: of 512 positions or one image."""
     batch, height, width, _ = x.shape
-    fewest = -(-batch * height * width // _POSITIONS)
-    return next(parts for parts in range(min(fewest, batch), batch + 1) if batch % parts == 0)
+    parts = -(-batch // max(1, _POSITIONS // (height * width)))
+    return -(-batch // max(1, parts)) or 1
 
 
-def _split_batch(x: jax.Array, parts: int) -> jax.Array:
-    """(B, ...) -> (parts, B / parts, ...)."""
-    return x.reshape(parts, x.shape[0] // parts, *x.shape[1:])
+def _into_parts(x: jax.Array, size: int) -> jax.Array:
+    """(B, ...) -> (parts, size, ...), the last one padded with zeros."""
+    padding = [(0, -len(x) % size), *[(0, 0)] * (x.ndim - 1)]
+    return jnp.pad(x, padding).reshape(-1, size, *x.shape[1:])
+
+
+def _out_of_parts(parts: jax.Array, batch: int) -> jax.Array:
+    """(parts, size, ...) -> (B, ...)."""
+    return parts.reshape(-1, *parts.shape[2:])[:batch]
 
 
 _reversible_steps.defvjp(_reversible_forward, _reversible_backward)

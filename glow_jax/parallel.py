@@ -29,7 +29,7 @@ _T = TypeVar("_T")
 
 def mean_over_devices(tree: _T) -> _T:
     """The mean of each device's tree, inside a function that `DataParallel` runs."""
-    # Of one device it is a copy of every gradient, which XLA does not see.
+    # Over one device XLA keeps the all-reduce, which copies every gradient.
     return tree if jax.lax.axis_size(_AXIS) == 1 else jax.lax.pmean(tree, _AXIS)
 
 

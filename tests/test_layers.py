@@ -280,7 +280,7 @@ def test_conv1x1_lu_masks_its_stored_factors() -> None:
     )
 
 
-@pytest.mark.parametrize("condition", [1e1, 1e3, 1e4])
+@pytest.mark.parametrize("condition", [1e2, 1e3, 1e4])
 @pytest.mark.parametrize("kind", [Conv1x1, Conv1x1LU])
 def test_a_badly_conditioned_conv1x1_inverts_as_exactly_as_by_solving(
     kind: type, condition: float
@@ -299,7 +299,7 @@ def test_a_badly_conditioned_conv1x1_inverts_as_exactly_as_by_solving(
         layer.weight[...] = matrix
     x = images(jnp.float32, (4, 8, 8, channels))
     y, _ = layer.forward(x)
-    solved = jnp.linalg.solve(matrix, y.reshape(-1, channels).T).T.reshape(x.shape)
+    solved = jnp.linalg.solve(layer._weight(), y.reshape(-1, channels).T).T.reshape(x.shape)
     error = float(jnp.abs(layer.inverse(y) - x).max())
     assert error < 2 * float(jnp.abs(solved - x).max())
 

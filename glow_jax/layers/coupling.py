@@ -57,6 +57,8 @@ class Coupling(Bijection):
     Forward:   y1 = x1;  y2 = move(network(x1), x2)
     log|det|:  that of the move
     Inverse:   x1 = y1;  x2 = move_back(network(y1), y2)
+
+    All parameters are the network's: `move` and `move_back` have none.
     """
 
     network: CouplingNetwork

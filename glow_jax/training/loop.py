@@ -65,7 +65,7 @@ class _Run:
         folder: where its files go.
         parallel: the devices.
         graph: the model's structure.
-        prepare: pixels to the model's input, (images, draw, indices) -> x.
+        prepare: pixels to the model's input, (images, seed, draw, indices) -> x.
         updates_per_epoch: steps in an epoch.
         step: the compiled training step.
         checkpoints: saves the state.

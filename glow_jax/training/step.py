@@ -21,7 +21,7 @@ class TrainState(NamedTuple):
 
     Attributes:
         step: batches seen, (); what a batch's order and noise are functions of.
-        seed: the run's, (), constant; not in the program, which serves the next run as well.
+        seed: the run's, (), constant; here, so that one compiled step serves every seed.
         params: trained arrays.
         buffers: untrained state, constant.
         average: moving average of `params`, or None.
