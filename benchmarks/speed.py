@@ -7,10 +7,10 @@ All compute the same Glow in float32 with the same number of threads, in turn: J
 and in another the PyTorch reference of `convert/`, and the same layer by layer, as Glow-PyTorch
 computes. One of them runs at a time, the other process waits. JAX's figures include what PyTorch's
 leave out: dequantising the batch, the gradient's norm and the check that it is finite, drawing a
-sample's noise. What is compared is the median, and
-a quotient is the median of the rounds' quotients. The machine's peak is the faster of both
-libraries' products of two 2048 x 2048 matrices, measured between the rounds. Prints tables in
-Markdown; writes them as JSON, and as a plot where there are several batch sizes.
+sample's noise. What is compared is the median, and a quotient is the median of the rounds'
+quotients. The machine's peak is the faster of both libraries' products of two 2048 x 2048 matrices,
+measured between the rounds. Prints tables in Markdown; writes them as JSON, and as a plot where
+there are several batch sizes.
 """
 
 from contextlib import ExitStack
@@ -108,7 +108,7 @@ def measure(arguments: Arguments, batch_size: int) -> tuple[str, list[Row]]:
     rows = []
     with ExitStack() as stack:
         workers = start(arguments, batch_size, stack)
-        for task, flop in TASKS.items():
+        for task, factor in TASKS.items():
             rates: dict[str, list[float]] = {name: [] for name in workers}
             repeats = {}
             for name, worker in workers.items():
@@ -122,7 +122,7 @@ def measure(arguments: Arguments, batch_size: int) -> tuple[str, list[Row]]:
                     worker.ask("run", name, task, 1)  # the caches are another's
                     taken = worker.ask("run", name, task, repeats[name])
                     rates[name].append(batch_size * repeats[name] / taken)
-            flop *= forward_flop(model_of(arguments))
+            flop = factor * forward_flop(model_of(arguments))
             rows.append(Row(task, batch_size, rates, peaks, flop))
             show(rows[-1])
         return workers["jax"].ask("machine"), rows

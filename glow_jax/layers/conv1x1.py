@@ -86,7 +86,7 @@ class Conv1x1(_Linear):
         return self.weight[...]
 
     def _inverse_weight(self) -> jax.Array:
-        return jnp.linalg.inv(self.weight[...])
+        return jnp.linalg.inv(self._weight())
 
 
 class Conv1x1LU(_Linear):
