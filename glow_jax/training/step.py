@@ -40,6 +40,10 @@ class TrainState(NamedTuple):
     skipped_in_a_row: jax.Array
 
 
+# Of a state, what an update changes: its params, average and optimizer_state.
+_Updated = tuple[Any, nnx.State | None, Any]
+
+
 class Metrics(NamedTuple):
     """What a step reports, each ().
 
@@ -165,29 +169,43 @@ def make_train_step(
         norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
 
-        updates, optimizer_state = optimizer.update(gradient, state.optimizer_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        average = state.average
-        if average is not None:
-            average = update_average(average, params, config.optimizer.ema_decay, state.step)
+        def update(old: _Updated, gradient: nnx.State) -> _Updated:
+            params, average, optimizer_state = old
+            updates, optimizer_state = optimizer.update(gradient, optimizer_state, params)
+            params = optax.apply_updates(params, updates)
+            if average is not None:
+                average = update_average(average, params, config.optimizer.ema_decay, state.step)
+            return params, average, optimizer_state
 
-        def keep_if_finite(new: Any, old: Any) -> Any:
-            return jax.tree.map(lambda a, b: jax.lax.select(finite, a, b), new, old)
-
+        old = (state.params, state.average, state.optimizer_state)
+        params, average, optimizer_state = _update_if(finite, update, old, gradient)
         skipped_in_a_row = jnp.where(finite, 0, state.skipped_in_a_row + 1)
         state = TrainState(
             step=state.step + 1,
             seed=state.seed,
-            params=keep_if_finite(params, state.params),
+            params=params,
             buffers=state.buffers,
-            average=keep_if_finite(average, state.average),
-            optimizer_state=keep_if_finite(optimizer_state, state.optimizer_state),
+            average=average,
+            optimizer_state=optimizer_state,
             skipped=state.skipped + (1 - finite.astype(jnp.int32)),
             skipped_in_a_row=skipped_in_a_row,
         )
         return state, Metrics(loss, bits, norm, skipped_in_a_row)
 
     return train_step
+
+
+def _update_if(
+    finite: jax.Array, update: Callable[..., _Updated], old: _Updated, gradient: nnx.State
+) -> _Updated:
+    """`update(old, gradient)` where `finite`, else `old`; in the memory of `old` if donated.
+
+    XLA copies all parameters and moments for a choice between the old and the new ones, and for a
+    branch those that have axes of 1, which it puts in another order there.
+    """
+    operands = jax.tree.map(jnp.squeeze, (old, gradient))
+    new = jax.lax.cond(finite, update, lambda old, _: old, *operands)
+    return jax.tree.map(lambda leaf, like: leaf.reshape(like.shape), new, old)
 
 
 def _mean_of_batches(function: Callable[..., Any], images: tuple[Array, ...], count: int) -> Any:
