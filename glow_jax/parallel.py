@@ -16,7 +16,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from glow_jax.compilation import FAST_TO_COMPILE
+from glow_jax.compilation import fast_to_compile
 from glow_jax.errors import GlowError
 
 _AXIS = "devices"
@@ -311,7 +311,7 @@ class SharedStep:
 
     def compile(self, state: Any, wishes: np.ndarray, *batch: np.ndarray) -> Any:
         """The compiled program for such arguments: what a call runs."""
-        options = FAST_TO_COMPILE if self._parallel.compiles_ahead else None
+        options = fast_to_compile() if self._parallel.compiles_ahead else None
         return self._shared.lower(state, *self._arguments(wishes, batch)).compile(
             compiler_options=options
         )
