@@ -24,6 +24,7 @@ from flax import nnx
 from machine import machine
 
 from glow_jax.cli import one_line_errors, parse
+from glow_jax.compilation import fast_to_compile
 from glow_jax.config import Config, ModelConfig, TrainingConfig
 from glow_jax.files import write_json
 from glow_jax.flow import Memory
@@ -80,7 +81,8 @@ def training_bytes(config: Config, batch_size: int) -> float:
     step = make_train_step(parts.graph, optimizer, config, prepare=lambda images, *_: images)
     shapes = [(batch_size, *config.model.image_shape), (batch_size, 0), (batch_size,)]
     batch = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
-    compiled = jax.jit(step, donate_argnums=0).lower(state, *batch).compile()
+    lowered = jax.jit(step, donate_argnums=0).lower(state, *batch)
+    compiled = lowered.compile(compiler_options=fast_to_compile())  # as train.py does
     analysis = compiled.memory_analysis()
     assert analysis is not None, "this backend does not analyse memory"
     return analysis.temp_size_in_bytes + analysis.argument_size_in_bytes

@@ -311,10 +311,8 @@ class SharedStep:
 
     def compile(self, state: Any, wishes: np.ndarray, *batch: np.ndarray) -> Any:
         """The compiled program for such arguments: what a call runs."""
-        options = fast_to_compile() if self._parallel.compiles_ahead else None
-        return self._shared.lower(state, *self._arguments(wishes, batch)).compile(
-            compiler_options=options
-        )
+        lowered = self._shared.lower(state, *self._arguments(wishes, batch))
+        return lowered.compile(compiler_options=fast_to_compile())
 
     def _arguments(self, wishes: np.ndarray, batch: tuple[np.ndarray, ...]) -> list[np.ndarray]:
         everywhere = np.broadcast_to(wishes, (self._parallel.local_count, *wishes.shape))

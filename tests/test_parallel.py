@@ -119,6 +119,20 @@ def test_training_does_not_depend_on_the_number_of_devices(count: int, one_devic
     assert_same(one_device, run(config_of(), count))
 
 
+def test_a_step_compiled_for_devices_is_the_function_itself(one_device) -> None:
+    config = config_of()
+    parts, prepare = start(config, np.float32)
+    optimizer = make_optimizer(config.optimizer, updates_per_epoch=1)
+    step = jax.jit(make_train_step(parts.graph, optimizer, config, prepare=prepare))
+    state = new_state(parts, optimizer, config)
+    losses = []
+    for batch in images_of(config):
+        state, metrics = step(state, *batch)
+        losses.append(metrics.loss)
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state.params)]
+    assert_same(one_device, (np.array(losses), leaves))
+
+
 @pytest.mark.parametrize("count", [2, 8])
 def test_in_float64_devices_agree_to_the_last_digits(count: int, x64: None) -> None:
     one, several = (run(config_of(), n, np.float64) for n in (1, count))
