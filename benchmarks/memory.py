@@ -82,7 +82,7 @@ def training_bytes(config: Config, batch_size: int) -> float:
     shapes = [(batch_size, *config.model.image_shape), (batch_size, 0), (batch_size,)]
     batch = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
     lowered = jax.jit(step, donate_argnums=0).lower(state, *batch)
-    compiled = lowered.compile(compiler_options=fast_to_compile())  # as train.py does
+    compiled = lowered.compile(compiler_options=fast_to_compile())  # train.py's options
     analysis = compiled.memory_analysis()
     assert analysis is not None, "this backend does not analyse memory"
     return analysis.temp_size_in_bytes + analysis.argument_size_in_bytes

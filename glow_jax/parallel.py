@@ -310,7 +310,7 @@ class SharedStep:
         return self._programs[shapes](state, *arguments)
 
     def compile(self, state: Any, wishes: np.ndarray, *batch: np.ndarray) -> Any:
-        """The compiled program for such arguments: what a call runs."""
+        """The compiled program for such arguments: what a call runs if it compiles ahead."""
         lowered = self._shared.lower(state, *self._arguments(wishes, batch))
         return lowered.compile(compiler_options=fast_to_compile())
 

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ import pytest
 from flax import nnx
 
 from glow_jax.cli import parse_training
-from glow_jax.compilation import keep_compiled_programs
+from glow_jax.compilation import fast_to_compile, keep_compiled_programs
 from glow_jax.config import ModelConfig
 from glow_jax.errors import GlowError
 from glow_jax.flow import Memory
@@ -155,6 +156,35 @@ def test_bfloat16_and_reversible_are_refused_together() -> None:
         computing(model, memory="reversible", dtype="bfloat16")
     with pytest.raises(GlowError, match="dtype is bfloat16; it must be float32 where memory is"):
         parse_training(["--memory", "reversible", "--dtype", "bfloat16"])
+
+
+LEVEL = {"xla_backend_optimization_level": 1}
+UNKNOWN = "INVALID_ARGUMENT: No such compile option: 'xla_cpu_use_fusion_emitters'"
+
+
+@pytest.mark.parametrize(
+    ("backend", "error", "expected"),
+    [
+        ("gpu", None, {}),
+        ("cpu", None, LEVEL | {"xla_cpu_use_fusion_emitters": False}),
+        ("cpu", jax.errors.JaxRuntimeError(UNKNOWN), LEVEL),
+    ],
+)
+def test_the_compiler_gets_no_option_that_it_does_not_know(
+    backend: str, error: Exception | None, expected: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    monkeypatch.setattr(jax, "jit", MagicMock(side_effect=error))
+    assert fast_to_compile.__wrapped__() == expected
+
+
+def test_other_errors_of_the_compiler_are_not_taken_for_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    error = jax.errors.JaxRuntimeError("INTERNAL: out of memory")
+    monkeypatch.setattr(jax, "jit", MagicMock(side_effect=error))
+    with pytest.raises(jax.errors.JaxRuntimeError, match="out of memory"):
+        fast_to_compile.__wrapped__()
 
 
 @pytest.fixture

@@ -40,8 +40,8 @@ class TrainState(NamedTuple):
     skipped_in_a_row: jax.Array
 
 
-# Of a state, what an update changes: its params, average and optimizer_state.
-_Updated = tuple[Any, nnx.State | None, Any]
+# What an update changes of a state: its params, average and optimizer_state.
+_Changing = tuple[Any, nnx.State | None, Any]
 
 
 class Metrics(NamedTuple):
@@ -142,7 +142,7 @@ def make_train_step(
 
     Args:
         graph: the model's structure.
-        optimizer: as `make_optimizer` returns it.
+        optimizer: as `make_optimizer` returns it; what it does may not depend on axes of 1.
         config: the run.
         prepare: `prepare_images`, all but its first four arguments given.
         mean: averages a tree over devices that each see an equal share of the batch.
@@ -169,16 +169,16 @@ def make_train_step(
         norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
 
-        def update(old: _Updated, gradient: nnx.State) -> _Updated:
-            params, average, optimizer_state = old
+        def update(changing: _Changing, gradient: nnx.State) -> _Changing:
+            params, average, optimizer_state = changing
             updates, optimizer_state = optimizer.update(gradient, optimizer_state, params)
             params = optax.apply_updates(params, updates)
             if average is not None:
                 average = update_average(average, params, config.optimizer.ema_decay, state.step)
             return params, average, optimizer_state
 
-        old = (state.params, state.average, state.optimizer_state)
-        params, average, optimizer_state = _update_if(finite, update, old, gradient)
+        changing = (state.params, state.average, state.optimizer_state)
+        params, average, optimizer_state = _update_if(finite, update, changing, gradient)
         skipped_in_a_row = jnp.where(finite, 0, state.skipped_in_a_row + 1)
         state = TrainState(
             step=state.step + 1,
@@ -196,16 +196,20 @@ def make_train_step(
 
 
 def _update_if(
-    finite: jax.Array, update: Callable[..., _Updated], old: _Updated, gradient: nnx.State
-) -> _Updated:
-    """`update(old, gradient)` where `finite`, else `old`; in the memory of `old` if donated.
-
-    XLA copies all parameters and moments for a choice between the old and the new ones, and for a
-    branch those that have axes of 1, which it puts in another order there.
-    """
-    operands = jax.tree.map(jnp.squeeze, (old, gradient))
-    new = jax.lax.cond(finite, update, lambda old, _: old, *operands)
-    return jax.tree.map(lambda leaf, like: leaf.reshape(like.shape), new, old)
+    finite: jax.Array,
+    update: Callable[[_Changing, nnx.State], _Changing],
+    changing: _Changing,
+    gradient: nnx.State,
+) -> _Changing:
+    """`update(changing, gradient)` where `finite`, else `changing`."""
+    if jax.default_backend() != "cpu":  # a GPU would wait for the host at every branch
+        new = update(changing, gradient)
+        return jax.tree.map(lambda a, b: jax.lax.select(finite, a, b), new, changing)
+    # A CPU copies all of it first for a choice between arrays, and changes it in place in a branch;
+    # but there XLA lays out what has axes of 1 in another way, which takes copies again.
+    operands = jax.tree.map(jnp.squeeze, (changing, gradient))
+    new = jax.lax.cond(finite, update, lambda unchanged, _: unchanged, *operands)
+    return jax.tree.map(lambda leaf, like: leaf.reshape(like.shape), new, changing)
 
 
 def _mean_of_batches(function: Callable[..., Any], images: tuple[Array, ...], count: int) -> Any:
