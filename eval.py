@@ -12,18 +12,18 @@ from typing import Annotated, Literal
 import tyro
 from tqdm import tqdm
 
-from glow_jax.checkpoint import load_run
-from glow_jax.cli import one_line_errors, parse
-from glow_jax.compilation import keep_compiled_programs
+from glow_jax.cli.flags import one_line_errors, parse
 from glow_jax.config import Config
 from glow_jax.data import Dataset, load_dataset
+from glow_jax.devices.compilation import keep_compiled_programs
+from glow_jax.devices.parallel import DataParallel
 from glow_jax.errors import GlowError
 from glow_jax.evaluation.likelihood import make_likelihood, make_reconstruction
 from glow_jax.files import write_json
 from glow_jax.model import computing, take_apart
 from glow_jax.ood.command import compare_with
 from glow_jax.ood.measure import make_flow
-from glow_jax.parallel import DataParallel
+from glow_jax.runs.checkpoint import load_run
 
 
 @dataclass(frozen=True)

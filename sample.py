@@ -12,13 +12,13 @@ import jax
 import numpy as np
 import tyro
 
-from glow_jax.checkpoint import load_run
-from glow_jax.cli import one_line_errors, parse
-from glow_jax.compilation import keep_compiled_programs
+from glow_jax.cli.flags import one_line_errors, parse
+from glow_jax.devices.compilation import keep_compiled_programs
 from glow_jax.errors import GlowError
 from glow_jax.evaluation.png import save_png
 from glow_jax.evaluation.samples import grid, labels_in_turn, sample_pixels
 from glow_jax.model import Glow
+from glow_jax.runs.checkpoint import load_run
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import jax
 
-from glow_jax.cli import one_line_errors, parse_training
-from glow_jax.compilation import keep_compiled_programs
+from glow_jax.cli.flags import one_line_errors, parse_training
 from glow_jax.data import load_dataset
-from glow_jax.parallel import (
+from glow_jax.devices.compilation import keep_compiled_programs
+from glow_jax.devices.parallel import (
     is_main_process,
     join_processes,
     main_process_first,

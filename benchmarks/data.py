@@ -22,7 +22,7 @@ import numpy as np
 from flax import nnx
 from PIL import Image
 
-from glow_jax.cli import one_line_errors, parse
+from glow_jax.cli.flags import one_line_errors, parse
 from glow_jax.config import Config, DataConfig, ModelConfig, TrainingConfig
 from glow_jax.data import load_dataset
 from glow_jax.data.dataset import Batch, Dataset, training_batches

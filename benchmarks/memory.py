@@ -23,9 +23,9 @@ import matplotlib.pyplot as plt
 from flax import nnx
 from machine import machine
 
-from glow_jax.cli import one_line_errors, parse
-from glow_jax.compilation import fast_to_compile
+from glow_jax.cli.flags import one_line_errors, parse
 from glow_jax.config import Config, ModelConfig, TrainingConfig
+from glow_jax.devices.compilation import fast_to_compile
 from glow_jax.files import write_json
 from glow_jax.flow import Memory
 from glow_jax.model import Glow, Parts, computing, put_together, take_apart
@@ -109,7 +109,7 @@ def torch_bytes(config: ModelConfig) -> Callable[[int], float]:
     """
     import torch
 
-    from convert import torch_glow
+    from glow_jax.bridge import torch_glow
 
     model = torch_glow.Glow(
         image_shape=config.image_shape,

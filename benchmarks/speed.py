@@ -21,7 +21,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from workers import Worker
 
-from glow_jax.cli import one_line_errors, parse
+from glow_jax.cli.flags import one_line_errors, parse
 from glow_jax.config import Config, ModelConfig, TrainingConfig
 from glow_jax.files import write_json
 from glow_jax.flow import Memory

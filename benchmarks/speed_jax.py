@@ -12,11 +12,11 @@ import machine
 import numpy as np
 from flax import nnx
 
-from glow_jax.compilation import keep_compiled_programs
 from glow_jax.config import Config
+from glow_jax.devices.compilation import keep_compiled_programs
+from glow_jax.devices.parallel import DataParallel, mean_over_devices
 from glow_jax.flow import Memory
 from glow_jax.model import Glow, computing, initialise_actnorm, take_apart
-from glow_jax.parallel import DataParallel, mean_over_devices
 from glow_jax.training.optimizer import make_optimizer
 from glow_jax.training.step import make_train_step, new_state, prepare_images
 

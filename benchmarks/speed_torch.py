@@ -12,7 +12,7 @@ from flax import nnx
 from layer_by_layer import compute_layer_by_layer
 from machine import threads
 
-from convert import mapping, torch_glow
+from glow_jax.bridge import mapping, torch_glow
 from glow_jax.config import Config
 from glow_jax.model import Glow
 from glow_jax.training.optimizer import WEIGHT_DECAY

@@ -22,7 +22,7 @@ import numpy as np
 from flax import nnx
 from machine import machine
 
-from glow_jax.cli import one_line_errors, parse
+from glow_jax.cli.flags import one_line_errors, parse
 from glow_jax.config import ModelConfig
 from glow_jax.errors import GlowError
 from glow_jax.files import write_json

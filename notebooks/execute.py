@@ -14,7 +14,7 @@ import nbclient
 import nbformat
 import tyro
 
-from glow_jax.cli import one_line_errors, parse
+from glow_jax.cli.flags import one_line_errors, parse
 from glow_jax.files import write_whole
 
 _SECONDS = 600

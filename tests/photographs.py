@@ -66,7 +66,7 @@ def main(name: str, dataroot: str) -> None:
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.download import checksums
 
-    from glow_jax.data.prepare import main as prepare
+    from glow_jax.data.sources.tfds_child import main as prepare
 
     manual = Path(dataroot) / "downloads" / "manual"
     builder = tfds.builder(name, data_dir=dataroot, file_format="array_record")

@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from benchmarks.layer_by_layer import compute_layer_by_layer  # noqa: E402
-from convert import torch_glow  # noqa: E402
+from glow_jax.bridge import torch_glow  # noqa: E402
 
 
 @pytest.mark.parametrize("pad_ones", [False, True])

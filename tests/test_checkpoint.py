@@ -11,7 +11,9 @@ import pytest
 from flax import nnx
 
 import glow_jax
-from glow_jax.checkpoint import (
+from glow_jax.config import Config, ModelConfig
+from glow_jax.model import take_apart
+from glow_jax.runs.checkpoint import (
     CheckpointWriter,
     load,
     load_optimizer_state,
@@ -20,8 +22,6 @@ from glow_jax.checkpoint import (
     whole_steps,
     write_config,
 )
-from glow_jax.config import Config, ModelConfig
-from glow_jax.model import take_apart
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

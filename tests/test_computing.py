@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from glow_jax.cli import parse_training
-from glow_jax.compilation import fast_to_compile, keep_compiled_programs
+from glow_jax.cli.flags import parse_training
 from glow_jax.config import ModelConfig
+from glow_jax.devices.compilation import fast_to_compile, keep_compiled_programs
 from glow_jax.errors import GlowError
 from glow_jax.flow import Memory
 from glow_jax.model import Glow, computing, initialise_actnorm, put_together, take_apart

@@ -19,11 +19,11 @@ pytest.importorskip("torch")
 
 import torch
 
-from convert import from_torch, mapping, optimizer, proof, to_torch
-from convert.from_torch import convert
 from glow_jax import GlowError, ModelConfig
-from glow_jax.checkpoint import load, load_run
+from glow_jax.bridge import from_torch, mapping, optimizer, proof, to_torch
+from glow_jax.bridge.from_torch import convert
 from glow_jax.config import Config, OptimizerConfig
+from glow_jax.runs.checkpoint import load, load_run
 
 DATA = Path(__file__).parent / "data" / "additive_lu_grey"
 TINY = ModelConfig(K=2, L=2, hidden_channels=4, image_shape=(4, 8, 3))

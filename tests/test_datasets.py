@@ -12,14 +12,14 @@ import pytest
 from PIL import Image
 
 import glow_jax.data as data
+from glow_jax.catalogue import CATALOGUE, find, sizes
 from glow_jax.config import DataConfig
-from glow_jax.data import memory
+from glow_jax.data import cache
 from glow_jax.data.augmentation import augment
-from glow_jax.data.catalogue import CATALOGUE, find, sizes
+from glow_jax.data.batch_order import InOrder, Shuffled
 from glow_jax.data.crops import random_crops
 from glow_jax.data.dataset import Split, batches_in_order, hold_out, training_batches
-from glow_jax.data.picture import fit
-from glow_jax.data.plan import InOrder, Shuffled
+from glow_jax.data.pictures import fit
 from glow_jax.data.streaming import Streamed
 from glow_jax.errors import GlowError
 
@@ -232,22 +232,22 @@ def test_streamed_in_order():
 def test_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     split = make_split(600)
     config = DataConfig(dataroot=str(tmp_path))
-    first = memory.load_splits(config, {"train": split}, "cut", "origin")["train"]
+    first = cache.load_splits(config, {"train": split}, "cut", "origin")["train"]
     np.testing.assert_array_equal(first[np.arange(600)].images, split.images)
 
     def fail(*_: object) -> None:
         raise AssertionError("decoded again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(memory, "_decode", fail)
-        again = memory.load_splits(config, {"train": split}, "cut", "origin")["train"]
+        patch.setattr(cache, "_decode", fail)
+        again = cache.load_splits(config, {"train": split}, "cut", "origin")["train"]
         np.testing.assert_array_equal(again[np.arange(600)].images, split.images)
         with pytest.raises(AssertionError, match="decoded again"):
-            memory.load_splits(config, {"train": split}, "cut", "other origin")
+            cache.load_splits(config, {"train": split}, "cut", "other origin")
     # Half a file is decoded anew, and whole afterwards.
     kept = tmp_path / "decoded" / "cut" / "train" / "images.npy"
     kept.write_bytes(kept.read_bytes()[:1000])
-    memory.load_splits(config, {"train": split}, "cut", "origin")
+    cache.load_splits(config, {"train": split}, "cut", "origin")
     np.testing.assert_array_equal(np.load(kept), split.images)
     assert [path.name for path in kept.parent.parent.iterdir()] == ["train"]
 
@@ -260,7 +260,7 @@ def test_a_full_disk_does_not_stop_what_is_in_memory(
 
     monkeypatch.setattr(np, "save", full)
     with pytest.warns(UserWarning, match="cannot be kept .*No space left"):
-        loaded = memory.load_splits(
+        loaded = cache.load_splits(
             DataConfig(dataroot=str(tmp_path)), {"train": make_split()}, "cut", "origin"
         )
     assert isinstance(loaded["train"], Split)
@@ -269,7 +269,7 @@ def test_a_full_disk_does_not_stop_what_is_in_memory(
 
 def test_what_exceeds_the_limit_is_streamed(tmp_path: Path):
     config = DataConfig(dataroot=str(tmp_path), memory_limit=25 * 8 * 8 * 3 / 1e9)
-    loaded = memory.load_splits(
+    loaded = cache.load_splits(
         config, {"train": make_split(50), "test": make_split(20)}, "cut", "origin"
     )
     assert isinstance(loaded["test"], Split)
@@ -311,7 +311,7 @@ def test_without_shifts_and_flips_nothing_changes():
 def test_the_package_imports_no_data_library():
     libraries = ("tensorflow", "tensorflow_datasets", "grain", "sklearn")
     program = (
-        "import sys, glow_jax, glow_jax.data, glow_jax.presets; "
+        "import sys, glow_jax, glow_jax.data, glow_jax.config.presets; "
         f"print([name for name in {libraries} if name in sys.modules])"
     )
     done = subprocess.run(

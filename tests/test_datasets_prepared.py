@@ -22,9 +22,10 @@ import requests
 from photographs import squares, write_cifar10, write_svhn
 
 from glow_jax.config import DataConfig
-from glow_jax.data import Streamed, load_dataset, preparation, tfds_source
+from glow_jax.data import Streamed, load_dataset
 from glow_jax.data.dataset import Dataset, Split, batches_in_order
-from glow_jax.data.prepare import prepare
+from glow_jax.data.sources import tfds, tfds_prepare
+from glow_jax.data.sources.tfds_child import prepare
 from glow_jax.errors import GlowError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -45,8 +46,8 @@ def dataroot(tmp_path: Path) -> Path:
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     """No host answers, and TensorFlow is there."""
-    monkeypatch.setattr(preparation, "_answers", lambda address: False)
-    monkeypatch.setattr(preparation.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(tfds_prepare, "_answers", lambda address: False)
+    monkeypatch.setattr(tfds_prepare.importlib.util, "find_spec", lambda name: object())
 
 
 def load(name: str, dataroot: Path, **values: object) -> Dataset:
@@ -128,8 +129,8 @@ def test_without_a_network(tmp_path: Path):
 def test_without_a_network_train_says_so_within_seconds(tmp_path: Path):
     program = (
         f"import sys; sys.argv[1:] = ['--dataroot', {str(tmp_path)!r}]\n"
-        "from glow_jax.data import preparation\n"
-        "preparation._answers = lambda address: False\n"
+        "from glow_jax.data.sources import tfds_prepare\n"
+        "tfds_prepare._answers = lambda address: False\n"
         "import train\ntrain.main()"
     )
     done = subprocess.run(
@@ -140,8 +141,8 @@ def test_without_a_network_train_says_so_within_seconds(tmp_path: Path):
 
 
 def test_without_tensorflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(preparation, "_answers", lambda address: True)
-    monkeypatch.setattr(preparation.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(tfds_prepare, "_answers", lambda address: True)
+    monkeypatch.setattr(tfds_prepare.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(GlowError, match=r"takes TensorFlow: pip install -e '\.\[tfds\]'"):
         load("cifar10", tmp_path)
 
@@ -168,10 +169,10 @@ def test_data_sets_without_pictures(tmp_path: Path):
 def test_archives_put_there_by_hand_need_no_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline: None
 ):
-    monkeypatch.setattr(preparation, "_run", lambda *_: pytest.exit("not reached"))
+    monkeypatch.setattr(tfds_prepare, "_run", lambda *_: pytest.exit("not reached"))
     write_cifar10(tmp_path / "downloads" / "manual")
     ran = []
-    monkeypatch.setattr(preparation, "_run", lambda *arguments: ran.append(arguments[1:]))
+    monkeypatch.setattr(tfds_prepare, "_run", lambda *arguments: ran.append(arguments[1:]))
     with pytest.raises(Exception):  # noqa: B017, PT011  (nothing was prepared)
         load("cifar10", tmp_path)
     assert ran == [("cifar10", str(tmp_path))]
@@ -188,9 +189,9 @@ def test_reachability_is_asked_of_the_host_itself():
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), NotFound) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}/archive.tar.gz"
-        assert preparation.unreachable_host([address]) == ""
+        assert tfds_prepare.unreachable_host([address]) == ""
         server.shutdown()
-    assert preparation.unreachable_host([address]) == "127.0.0.1"
+    assert tfds_prepare.unreachable_host([address]) == "127.0.0.1"
 
 
 # Faults while preparing
@@ -272,10 +273,10 @@ def test_what_the_other_process_says(
     monkeypatch: pytest.MonkeyPatch, returncode: int, stdout: str, sentence: str
 ):
     done = subprocess.CompletedProcess([], returncode, stdout)
-    monkeypatch.setattr(preparation.subprocess, "run", lambda *_, **__: done)
+    monkeypatch.setattr(tfds_prepare.subprocess, "run", lambda *_, **__: done)
     builder = SimpleNamespace(name="flowers", builder_config=None)
     with pytest.raises(GlowError, match=sentence):
-        preparation._run(builder, "flowers", "data")
+        tfds_prepare._run(builder, "flowers", "data")
 
 
 def test_damaged_images_are_an_error(dataroot: Path):
@@ -297,7 +298,7 @@ def test_damaged_files_are_set_aside_and_prepared_anew(
     def prepare_again(*_: object) -> None:
         shutil.copytree(REPOSITORY / "tests" / "prepared" / "cifar10" / "3.0.2", place)
 
-    monkeypatch.setattr(tfds_source, "prepare_apart", prepare_again)
+    monkeypatch.setattr(tfds, "prepare_apart", prepare_again)
     with pytest.warns(UserWarning, match=r"3\.0\.2 is damaged .*: moved to damaged\.3\.0\.2"):
         assert len(load("cifar10", dataroot).train) == 40
 

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
-from glow_jax.data.catalogue import CATALOGUE, sizes
+from glow_jax.catalogue import CATALOGUE, sizes
+from glow_jax.config.presets import PRESETS, PUBLISHED
 from glow_jax.model import Glow, take_apart
-from glow_jax.presets import PRESETS, PUBLISHED
 from glow_jax.training.optimizer import make_optimizer
 from glow_jax.training.step import make_train_step, new_state, prepare_images
 

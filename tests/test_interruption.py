@@ -18,11 +18,11 @@ import orbax.checkpoint as ocp
 import pytest
 
 import train as train_script
-from glow_jax.checkpoint import CheckpointWriter, load_optimizer_state, load_run, whole_steps
 from glow_jax.evaluation import likelihood
-from glow_jax.lock import locked
 from glow_jax.model import take_apart
-from glow_jax.training import interruption, logs, loop
+from glow_jax.runs.checkpoint import CheckpointWriter, load_optimizer_state, load_run, whole_steps
+from glow_jax.runs.lock import locked
+from glow_jax.training import logs, loop, signals
 from glow_jax.training.optimizer import make_optimizer
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -165,7 +165,7 @@ def test_checkpoints_every_so_many_steps(
 def test_checkpoints_every_so_many_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     minutes = itertools.count()  # a look at the clock a minute
     clock = SimpleNamespace(monotonic=lambda: 60.0 * next(minutes))
-    monkeypatch.setattr(interruption, "time", clock)
+    monkeypatch.setattr(signals, "time", clock)
     saved = []
     real = CheckpointWriter.save
 
@@ -268,7 +268,7 @@ def test_metrics_that_cannot_be_written_are_one_sentence(
 HOLD = """
 import sys, time
 from pathlib import Path
-from glow_jax.lock import locked
+from glow_jax.runs.lock import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)

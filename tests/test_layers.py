@@ -13,6 +13,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from glow_jax.flow import Level, Step
+from glow_jax.kernels.products import NetworkWeights
 from glow_jax.layers import (
     ActNorm,
     AdditiveCoupling,
@@ -27,7 +28,6 @@ from glow_jax.layers import (
     ZeroLinear,
 )
 from glow_jax.layers.convolution import HiddenConv, ZeroConv, conv3x3, formulation, network
-from glow_jax.layers.products import NetworkWeights
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

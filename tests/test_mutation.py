@@ -13,12 +13,12 @@ import scipy.stats
 
 import glow_jax
 import train as train_script
-from glow_jax.checkpoint import load_run
 from glow_jax.config import Config, DataConfig, ModelConfig
 from glow_jax.data import Split, load_dataset
 from glow_jax.data.augmentation import mutate
-from glow_jax.dequantize import example_keys, to_pixels
 from glow_jax.errors import GlowError
+from glow_jax.pixels import example_keys, to_pixels
+from glow_jax.runs.checkpoint import load_run
 from glow_jax.training.step import prepare_images
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

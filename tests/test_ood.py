@@ -217,7 +217,7 @@ def published(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     pytest.importorskip("torch")
     import torch
 
-    from convert import from_torch, mapping
+    from glow_jax.bridge import from_torch, mapping
 
     torch.manual_seed(0)
     config = ModelConfig(K=1, L=3, hidden_channels=4, image_shape=(32, 32, 3))

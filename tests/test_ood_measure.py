@@ -15,15 +15,15 @@ from PIL import Image
 from glow_jax.config import Config, DataConfig, ModelConfig
 from glow_jax.data import Dataset, Split, load_dataset
 from glow_jax.data.dataset import Batch
+from glow_jax.devices.parallel import DataParallel
 from glow_jax.errors import GlowError
 from glow_jax.evaluation.likelihood import make_likelihood
 from glow_jax.model import take_apart
 from glow_jax.ood import store
+from glow_jax.ood.comparison import Job
 from glow_jax.ood.images import Images, load_images, reference_images
 from glow_jax.ood.measure import codec_meter, gradient_meter, likelihood_meter, make_flow
 from glow_jax.ood.store import measure_all, read_columns
-from glow_jax.ood.suite import Job
-from glow_jax.parallel import DataParallel
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -11,14 +11,14 @@ from ood_runs import GREY, untrained
 from PIL import Image
 
 from glow_jax.data.dataset import Batch
-from glow_jax.dequantize import dequantize, example_keys
+from glow_jax.devices.parallel import DataParallel
 from glow_jax.errors import GlowError
 from glow_jax.ood import complexity, scores
 from glow_jax.ood.complexity import CODECS, code_length, encode
 from glow_jax.ood.measure import gradient_meter, likelihood_meter, make_flow
 from glow_jax.ood.metrics import detection
 from glow_jax.ood.scores import choose_scores, score_table
-from glow_jax.parallel import DataParallel
+from glow_jax.pixels import dequantize, example_keys
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -19,10 +19,10 @@ pytest.importorskip("torch")
 import torch
 from parity import Figures
 
-from convert import mapping, torch_glow
-from convert.from_torch import convert
-from convert.proof import log_det
 from glow_jax import Glow, ModelConfig, bits_per_dim, initialise_actnorm
+from glow_jax.bridge import mapping, torch_glow
+from glow_jax.bridge.from_torch import convert
+from glow_jax.bridge.proof import log_det
 from glow_jax.config import Config, OptimizerConfig
 from glow_jax.layers.convolution import formulation
 from glow_jax.model import put_together, take_apart

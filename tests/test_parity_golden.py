@@ -15,10 +15,10 @@ pytest.importorskip("torch")
 
 from parity import Figures
 
-from convert import mapping
-from convert.from_torch import convert
-from convert.proof import log_det
 from glow_jax import Glow, bits_per_dim, initialise_actnorm
+from glow_jax.bridge import mapping
+from glow_jax.bridge.from_torch import convert
+from glow_jax.bridge.proof import log_det
 from glow_jax.config import Config, OptimizerConfig
 from glow_jax.model import put_together, take_apart
 from glow_jax.training.optimizer import make_optimizer

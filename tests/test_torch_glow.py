@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 
 import torch
 
-from convert.torch_glow import (
+from glow_jax.bridge.torch_glow import (
     ActNorm,
     Glow,
     Permutation,

@@ -11,9 +11,9 @@ from photographs import squares
 from test_computing import difference, gradient
 
 from glow_jax.config import Config, ModelConfig, OptimizerConfig, TrainingConfig
-from glow_jax.dequantize import bits_per_dim
 from glow_jax.flow import Memory
 from glow_jax.model import Glow, computing, initialise_actnorm, put_together, take_apart
+from glow_jax.pixels import bits_per_dim
 from glow_jax.training.optimizer import make_optimizer
 from glow_jax.training.step import make_train_step, new_state, prepare_images
 

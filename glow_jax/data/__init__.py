@@ -3,14 +3,14 @@
 import difflib
 from collections.abc import Callable
 
+from glow_jax.catalogue import ALIASES, CATALOGUE, find
 from glow_jax.config import DataConfig
-from glow_jax.data.arrays import from_arrays, load_npz
-from glow_jax.data.catalogue import ALIASES, CATALOGUE, find
 from glow_jax.data.dataset import Batch, Dataset, Pictures, Split
-from glow_jax.data.digits import load_digits
-from glow_jax.data.folder import load_folder
+from glow_jax.data.sources.arrays import from_arrays, load_npz
+from glow_jax.data.sources.digits import load_digits
+from glow_jax.data.sources.folder import load_folder
+from glow_jax.data.sources.tfds import known_names, load_tfds
 from glow_jax.data.streaming import Streamed
-from glow_jax.data.tfds_source import known_names, load_tfds
 from glow_jax.errors import GlowError
 
 Loader = Callable[[DataConfig], Dataset]

@@ -6,8 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
+from glow_jax.data.batch_order import InOrder, Plan, Share, Shuffled
 from glow_jax.data.crops import random_crops
-from glow_jax.data.plan import InOrder, Plan, Share, Shuffled
 from glow_jax.errors import GlowError
 
 

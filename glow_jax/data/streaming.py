@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from glow_jax.data.batch_order import Plan
 from glow_jax.data.dataset import Pictures, Split
-from glow_jax.data.plan import Plan
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from flax import nnx
 
 from glow_jax.config import ModelConfig
 from glow_jax.data.dataset import Batch, Readable, batches_in_order
-from glow_jax.dequantize import bits_per_dim, dequantize, example_keys
+from glow_jax.devices.parallel import DataParallel, sum_over_processes
 from glow_jax.model import put_together
-from glow_jax.parallel import DataParallel, sum_over_processes
+from glow_jax.pixels import bits_per_dim, dequantize, example_keys
 
 # Noise of an evaluation: the same for every run, so that two models see the same inputs.
 EVALUATION_SEED = 0

@@ -5,8 +5,8 @@ import math
 import jax
 import numpy as np
 
-from glow_jax.dequantize import to_pixels
 from glow_jax.model import Glow
+from glow_jax.pixels import to_pixels
 
 
 def sample_pixels(

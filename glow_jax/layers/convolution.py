@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from glow_jax.layers.products import (
+from glow_jax.kernels.products import (
     PRECISION,
     Fold,
     conv3x3_by_products,

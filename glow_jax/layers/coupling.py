@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from glow_jax.kernels.products import NetworkWeights
 from glow_jax.layers.actnorm import ActNorm
 from glow_jax.layers.bijection import Bijection, sum_dtype, sum_per_image
 from glow_jax.layers.convolution import HiddenConv, ZeroConv, network
-from glow_jax.layers.products import NetworkWeights
 
 
 class CouplingNetwork(nnx.Module):

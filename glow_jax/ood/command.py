@@ -6,19 +6,19 @@ from typing import Any
 
 from tqdm import tqdm
 
-from glow_jax.checkpoint import LoadedRun, load_run
 from glow_jax.config import ModelConfig
 from glow_jax.data import Dataset
 from glow_jax.errors import GlowError
 from glow_jax.files import write_json, write_whole
 from glow_jax.model import computing
+from glow_jax.ood.comparison import Job, Measured, compare, file_name, plan_jobs
 from glow_jax.ood.images import Images, load_images, reference_images
 from glow_jax.ood.measure import Flow, make_flow, meters_for
 from glow_jax.ood.plots import save_histogram
 from glow_jax.ood.report import markdown_report, text_report
 from glow_jax.ood.scores import Score, choose_scores
 from glow_jax.ood.store import Columns
-from glow_jax.ood.suite import Job, Measured, compare, file_name, plan_jobs
+from glow_jax.runs.checkpoint import LoadedRun, load_run
 
 
 def compare_with(

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from glow_jax.catalogue import find
 from glow_jax.config import Config
 from glow_jax.data import Dataset, Split, load_dataset
-from glow_jax.data.arrays import npz_images
-from glow_jax.data.catalogue import find
 from glow_jax.data.dataset import Readable, hold_out
-from glow_jax.data.folder import load_folder
-from glow_jax.data.picture import fit
+from glow_jax.data.pictures import fit
+from glow_jax.data.sources.arrays import npz_images
+from glow_jax.data.sources.folder import load_folder
 from glow_jax.errors import GlowError
 
 # Enough for a mean: its standard error is a hundredth of the images' deviation.

@@ -13,12 +13,12 @@ from flax import nnx
 
 from glow_jax.config import ModelConfig
 from glow_jax.data.dataset import Batch
-from glow_jax.dequantize import dequantize, example_keys
+from glow_jax.devices.parallel import DataParallel
 from glow_jax.evaluation.likelihood import EVALUATION_SEED, make_batch_likelihood
 from glow_jax.model import Glow, put_together, take_apart
 from glow_jax.ood.complexity import CODECS, code_length
 from glow_jax.ood.scores import Score
-from glow_jax.parallel import DataParallel
+from glow_jax.pixels import dequantize, example_keys
 
 Measure = Callable[[Batch, int], Mapping[str, np.ndarray]]
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from glow_jax.data.catalogue import ALIASES
+from glow_jax.catalogue import ALIASES
 
 
 @dataclass(frozen=True)

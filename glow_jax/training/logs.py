@@ -13,7 +13,7 @@ import numpy as np
 from glow_jax.files import write_whole, writing
 
 if TYPE_CHECKING:
-    from glow_jax.training.board import Board
+    from glow_jax.training.tensorboard import Board
 
 METRICS = "metrics.jsonl"
 
@@ -52,7 +52,7 @@ class Logs:
     @functools.cached_property
     def _board(self) -> "Board":
         # tensorboardX imports torch where it is installed, for seconds: not before the first epoch.
-        from glow_jax.training.board import Board
+        from glow_jax.training.tensorboard import Board
 
         board = Board(self._board_folder, first_step=self._first_step)
         return self._opened.enter_context(contextlib.closing(board))

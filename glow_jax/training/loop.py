@@ -17,17 +17,9 @@ import numpy as np
 from flax import nnx
 from tqdm import tqdm
 
-from glow_jax.checkpoint import CheckpointWriter, set_aside_after, whole_steps
 from glow_jax.config import Config
 from glow_jax.data.dataset import Batch, Dataset, Readable, hold_out, training_batches
-from glow_jax.errors import GlowError, Stopped
-from glow_jax.evaluation.diagnosis import first_nonfinite_layer
-from glow_jax.evaluation.likelihood import make_likelihood
-from glow_jax.evaluation.png import save_png
-from glow_jax.evaluation.samples import grid, labels_in_turn, sample_pixels
-from glow_jax.lock import locked
-from glow_jax.model import Parts, put_together
-from glow_jax.parallel import (
+from glow_jax.devices.parallel import (
     DataParallel,
     is_alone,
     is_main_process,
@@ -36,10 +28,18 @@ from glow_jax.parallel import (
     of_main_process,
     wait_for_processes,
 )
-from glow_jax.training.interruption import Interruptions
+from glow_jax.errors import GlowError, Stopped
+from glow_jax.evaluation.diagnosis import first_nonfinite_layer
+from glow_jax.evaluation.likelihood import make_likelihood
+from glow_jax.evaluation.png import save_png
+from glow_jax.evaluation.samples import grid, labels_in_turn, sample_pixels
+from glow_jax.model import Parts, put_together
+from glow_jax.runs.checkpoint import CheckpointWriter, set_aside_after, whole_steps
+from glow_jax.runs.lock import locked
 from glow_jax.training.logs import Logs
 from glow_jax.training.optimizer import learning_rate, make_optimizer
 from glow_jax.training.progress import EpochProgress, peak_memory
+from glow_jax.training.signals import Interruptions
 from glow_jax.training.start import (
     Start,
     check_folder,

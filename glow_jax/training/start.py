@@ -15,7 +15,14 @@ import numpy as np
 import optax
 from flax import nnx
 
-from glow_jax.checkpoint import (
+from glow_jax.config import Config
+from glow_jax.data.dataset import Dataset, Readable, to_batch
+from glow_jax.devices.compilation import run_once
+from glow_jax.devices.parallel import DataParallel, of_main_process, same_in_all_processes
+from glow_jax.errors import GlowError
+from glow_jax.files import unused
+from glow_jax.model import Glow, computing, initialise_actnorm, take_apart
+from glow_jax.runs.checkpoint import (
     HPARAMS,
     load_optimizer_state,
     load_run,
@@ -23,14 +30,7 @@ from glow_jax.checkpoint import (
     whole_steps,
     write_config,
 )
-from glow_jax.compilation import run_once
-from glow_jax.config import Config
-from glow_jax.data.dataset import Dataset, Readable, to_batch
-from glow_jax.errors import GlowError
-from glow_jax.files import unused
-from glow_jax.lock import LOCK
-from glow_jax.model import Glow, computing, initialise_actnorm, take_apart
-from glow_jax.parallel import DataParallel, of_main_process, same_in_all_processes
+from glow_jax.runs.lock import LOCK
 from glow_jax.training.progress import EpochProgress
 from glow_jax.training.step import TrainState, new_state
 

@@ -10,8 +10,8 @@ from flax import nnx
 
 from glow_jax.config import Config
 from glow_jax.data.augmentation import augment, mutate
-from glow_jax.dequantize import bits_per_dim, dequantize, example_keys
 from glow_jax.model import Glow, Parts, put_together
+from glow_jax.pixels import bits_per_dim, dequantize, example_keys
 from glow_jax.training.optimizer import update_average
 from glow_jax.typing import Array
 

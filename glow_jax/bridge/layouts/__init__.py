@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from convert.layouts import chaiyujin, rosinality, y0ast
-from convert.layouts.common import Found, Given
+from glow_jax.bridge.layouts import chaiyujin, rosinality, y0ast
+from glow_jax.bridge.layouts.common import Found, Given
 from glow_jax.errors import GlowError
 
 __all__ = ["Found", "Given", "read"]

@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from flax import nnx
 
-from convert import torch_glow
-from glow_jax.checkpoint import abstract_parts
+from glow_jax.bridge import torch_glow
 from glow_jax.config import ModelConfig
 from glow_jax.model import Glow, put_together
+from glow_jax.runs.checkpoint import abstract_parts
 
 _STEP = {
     "actnorm.bias": "actnorm.bias",

@@ -17,7 +17,7 @@ import numpy as np
 import optax
 import torch
 
-from convert.mapping import fill, parameter_keys, read_out
+from glow_jax.bridge.mapping import fill, parameter_keys, read_out
 from glow_jax.config import Config, ModelConfig, OptimizerConfig
 from glow_jax.errors import GlowError
 from glow_jax.model import Glow, take_apart

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from convert.layouts.common import (
+from glow_jax.bridge.layouts.common import (
     Found,
     Given,
     check,
@@ -16,7 +16,7 @@ from convert.layouts.common import (
     lu_levels,
     vote,
 )
-from convert.mapping import template
+from glow_jax.bridge.mapping import template
 from glow_jax.config import ModelConfig
 from glow_jax.errors import GlowError
 

@@ -31,16 +31,16 @@ import orbax.checkpoint as ocp
 from flax import nnx
 
 from glow_jax.config import Config, ModelConfig, from_json, to_json
-from glow_jax.errors import GlowError
-from glow_jax.files import unused, write_json
-from glow_jax.model import Glow, Parts, computing, put_together, take_apart
-from glow_jax.parallel import (
+from glow_jax.devices.parallel import (
     as_global,
     is_alone,
     is_main_process,
     losing_processes,
     wait_for_processes,
 )
+from glow_jax.errors import GlowError
+from glow_jax.files import unused, write_json
+from glow_jax.model import Glow, Parts, computing, put_together, take_apart
 
 HPARAMS = "hparams.json"
 _CHECKPOINTS = "checkpoints"

@@ -16,7 +16,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from glow_jax.compilation import fast_to_compile
+from glow_jax.devices.compilation import fast_to_compile
 from glow_jax.errors import GlowError
 
 _AXIS = "devices"

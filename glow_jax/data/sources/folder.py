@@ -12,11 +12,11 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from glow_jax.catalogue import Entry, sizes
 from glow_jax.config import DataConfig
-from glow_jax.data.catalogue import Entry, sizes
+from glow_jax.data.cache import load_splits, with_test_split
 from glow_jax.data.dataset import Dataset, Pictures, Split
-from glow_jax.data.memory import load_splits, with_test_split
-from glow_jax.data.picture import fit
+from glow_jax.data.pictures import fit
 from glow_jax.errors import GlowError
 from glow_jax.files import write_json
 

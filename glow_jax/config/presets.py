@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from glow_jax.catalogue import CATALOGUE
 from glow_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TrainingConfig
-from glow_jax.data.catalogue import CATALOGUE
 
 
 @dataclass(frozen=True)

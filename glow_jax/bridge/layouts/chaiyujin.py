@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from convert.layouts import y0ast
-from convert.layouts.common import Found, Given
+from glow_jax.bridge.layouts import y0ast
+from glow_jax.bridge.layouts.common import Found, Given
 from glow_jax.errors import GlowError
 
 NAME = "chaiyujin/glow-pytorch"

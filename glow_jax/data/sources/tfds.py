@@ -13,13 +13,13 @@ import numpy as np
 from absl import logging
 from PIL import Image
 
+from glow_jax.catalogue import ALIASES, Entry, find, sizes
 from glow_jax.config import DataConfig
-from glow_jax.data.catalogue import ALIASES, Entry, find, sizes
+from glow_jax.data.cache import load_splits, with_test_split
 from glow_jax.data.dataset import Dataset, Pictures, Split
-from glow_jax.data.folder import load_pictures
-from glow_jax.data.memory import load_splits, with_test_split
-from glow_jax.data.picture import fit
-from glow_jax.data.preparation import prepare_apart
+from glow_jax.data.pictures import fit
+from glow_jax.data.sources.folder import load_pictures
+from glow_jax.data.sources.tfds_prepare import prepare_apart
 from glow_jax.errors import GlowError
 
 

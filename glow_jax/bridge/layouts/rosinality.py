@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from convert.layouts.common import (
+from glow_jax.bridge.layouts.common import (
     Found,
     Given,
     check,
@@ -15,7 +15,7 @@ from convert.layouts.common import (
     lu_levels,
     vote,
 )
-from convert.mapping import step_layer, template
+from glow_jax.bridge.mapping import step_layer, template
 from glow_jax.config import ModelConfig
 from glow_jax.errors import GlowError
 

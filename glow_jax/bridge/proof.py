@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from convert import torch_glow
-from convert.mapping import build_reference
+from glow_jax.bridge import torch_glow
+from glow_jax.bridge.mapping import build_reference
 from glow_jax.config import ModelConfig
-from glow_jax.dequantize import bits_per_dim, dequantize
 from glow_jax.model import Glow
+from glow_jax.pixels import bits_per_dim, dequantize
 
 # Float32 keeps some weights better than others: what counts as equal grows with what the reference
 # loses of itself.

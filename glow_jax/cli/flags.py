@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 
 import tyro
 
-from glow_jax.checkpoint import read_config
+from glow_jax.catalogue import find
 from glow_jax.config import Config
-from glow_jax.data.catalogue import find
+from glow_jax.config.presets import PRESETS
+from glow_jax.devices.parallel import has_joined_processes, is_main_process, leave
 from glow_jax.errors import GlowError, Stopped
-from glow_jax.parallel import has_joined_processes, is_main_process, leave
-from glow_jax.presets import PRESETS
+from glow_jax.runs.checkpoint import read_config
 
 _T = TypeVar("_T")
 

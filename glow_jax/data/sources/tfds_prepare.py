@@ -120,7 +120,7 @@ def _answers(address: str) -> bool:
 def _run(builder: Any, name: str, dataroot: str) -> None:
     configuration = f"/{builder.builder_config.name}" if builder.builder_config else ""
     whole_name = builder.name + configuration
-    command = [sys.executable, "-m", "glow_jax.data.prepare", whole_name, dataroot]
+    command = [sys.executable, "-m", "glow_jax.data.sources.tfds_child", whole_name, dataroot]
     print(f"Preparing {name} in {dataroot}, once.", file=sys.stderr)
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode == 2 and done.stdout.strip():

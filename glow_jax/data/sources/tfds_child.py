@@ -1,4 +1,4 @@
-"""`python -m glow_jax.data.prepare NAME DATAROOT`: what the training program runs on the side.
+"""`python -m glow_jax.data.sources.tfds_child NAME DATAROOT`: downloads and prepares a data set.
 
 The only module that leads to TensorFlow.
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 import requests
 
-from glow_jax.data.preparation import manual_folder
+from glow_jax.data.sources.tfds_prepare import manual_folder
 from glow_jax.errors import GlowError
 
 

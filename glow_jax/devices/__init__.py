@@ -1,0 +1,1 @@
+"""Devices, processes and compiler options: the one place that knows how many there are."""

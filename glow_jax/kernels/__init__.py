@@ -1,0 +1,1 @@
+"""Coupling networks as a CPU computes them fast."""
