@@ -1,11 +1,10 @@
-"""The errors that a user can mend: one sentence each, without a traceback in the scripts."""
+"""Errors that a user can mend. A script prints each as one sentence, without a traceback."""
 
 
-class GlowError(Exception):
-    """Something the user gave is wrong: names it, its value, and what to do.
+class GlowError(ValueError):
+    """Something the user gave is wrong. The message names it, its value, and what to do.
 
-    The scripts print it as one line and exit with status 2. No ValueError, because the command
-    line's library would catch those and print them its own way.
+    A script that meets one prints it as one line and exits with status 2.
     """
 
 
@@ -14,13 +13,13 @@ class InputTypeError(GlowError, TypeError):
 
 
 class Stopped(Exception):  # noqa: N818 - it is no error
-    """A signal stopped training, which has saved itself.
+    """A signal stopped training, which has saved its state.
 
     Attributes:
-        exit_status: what a process that ends so returns to the shell: 128 + the signal's number.
+        exit_status: what the process returns to the shell: 128 + the signal's number.
     """
 
     def __init__(self, message: str, signal_number: int):
-        """Say where it stands, and how to go on."""
+        """Say after which step it stopped, and how to go on."""
         super().__init__(message)
         self.exit_status = 128 + signal_number

@@ -1,7 +1,7 @@
-"""Glow: pixels' continuous values to latents and a likelihood, and back.
+"""Glow (Kingma & Dhariwal 2018, arXiv 1807.03039): images to latents and a likelihood, and back.
 
-Kingma & Dhariwal 2018, arXiv 1807.03039. A model is a pytree; every method takes it as an argument
-of a compiled function, so that weights are never baked into a program.
+A model is a pytree. Every method passes it to a compiled function as an argument, so that weights
+are never constants of a program.
 """
 
 from collections.abc import Callable
@@ -14,8 +14,11 @@ from flax import nnx
 
 from glow_jax.config import ModelConfig
 from glow_jax.errors import GlowError, InputTypeError
-from glow_jax.flow import Level, Memory, Step
+from glow_jax.flow import GradientMemory, Level, Step
 from glow_jax.layers import DiagonalGaussian, Split, TopPrior, ZeroLinear
+from glow_jax.layers.convolution import Formulation, ZeroConv
+from glow_jax.layers.network import CouplingNetwork
+from glow_jax.pixels import bits_per_dim, dequantize, to_pixels
 from glow_jax.typing import Array
 
 
@@ -42,7 +45,15 @@ class Glow(nnx.Module):
     Images are (B, H, W, C), float32 or float64, about [-0.5, 0.5). Labels `y` are one-hot or
     multi-hot, (B, classes), for models with `y_condition`, and None for others.
 
-    Differentiate in reverse (`jax.grad`, `jax.jacrev`): the coupling networks have no `jax.jvp`.
+    Differentiate in reverse (`jax.grad`, `jax.jacrev`). For `jax.jvp` take
+    `computing(model, formulation="convolution")`.
+
+    Attributes:
+        config: the architecture.
+        levels: L levels, the finest first.
+        splits: what follows each level but the last.
+        top_prior: the prior of what the last level gives.
+        classifier: of the pooled top latent; None without `y_condition`.
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
@@ -57,6 +68,10 @@ class Glow(nnx.Module):
             )
         self.config = config
         self.levels = nnx.List(_build_level(config, level, rngs) for level in range(config.L))
+        self.splits = nnx.List(
+            Split(2 * channels, pad_ones=config.pad_ones)
+            for _, _, channels in config.latent_shapes[:-1]
+        )
         top = config.latent_shapes[-1]
         classes = config.y_classes if config.y_condition else None
         self.top_prior = TopPrior(
@@ -170,6 +185,46 @@ class Glow(nnx.Module):
             raise GlowError("classify needs the top latent, the last of latents; it is None.")
         return _classify(self, top)
 
+    def bits_per_dim(self, x: Array, y: Array | None = None) -> jax.Array:
+        """Bits/dim of quantised images from their dequantised values, (B,).
+
+        Args:
+            x: images, (B, H, W, C), as of `dequantize`.
+            y: labels, (B, classes), for conditional models.
+
+        Returns:
+            In expectation over the noise, an upper bound of the discrete model's bits/dim; see
+            `glow_jax.bits_per_dim`.
+
+        Raises:
+            GlowError: as for `encode`.
+        """
+        log_prob = self.log_prob(x, y)
+        return bits_per_dim(log_prob, self.config.image_shape, n_bits=self.config.n_bits)
+
+    def dequantize(self, pixels: Array, keys: Array) -> jax.Array:
+        """Pixels to the model's input; `glow_jax.dequantize` with the model's `n_bits`.
+
+        Args:
+            pixels: uint8 images, (B, H, W, C).
+            keys: one random key, or one for each image, (B,).
+
+        Returns:
+            float32, (B, H, W, C), in [-0.5, 0.5).
+        """
+        return dequantize(pixels, keys, n_bits=self.config.n_bits)
+
+    def to_pixels(self, x: Array) -> jax.Array:
+        """The model's values to pixels; `glow_jax.to_pixels` with the model's `n_bits`.
+
+        Args:
+            x: floating-point images, of any shape.
+
+        Returns:
+            uint8, 0..255, of the shape of `x`.
+        """
+        return to_pixels(x, n_bits=self.config.n_bits)
+
     @property
     def dtype(self) -> jnp.dtype:
         """The dtype of the parameters: computation is in this or the input's, the wider one."""
@@ -240,21 +295,19 @@ def _build_level(config: ModelConfig, level: int, rngs: nnx.Rngs) -> Level:
             rngs=rngs,
         )
 
-    last = level == config.L - 1
-    split = None if last else Split(channels, pad_ones=config.pad_ones)
-    return Level(build_step, K=config.K, split=split, rngs=rngs)
+    return Level(build_step, K=config.K, rngs=rngs)
 
 
 @jax.jit
 def _encode(model: Glow, x: jax.Array, y: jax.Array | None) -> Code:
     x = x.astype(jnp.promote_types(x.dtype, model.dtype))
     latents, noise, level_log_prob = [], [], []
-    for level in model.levels:
+    for i, level in enumerate(model.levels):
         x, logdet = level.forward(x)  # (B, H, W, C) -> (B, H/2, W/2, 4C)
-        if level.split is None:
-            latent, prior = x, model.top_prior(x.shape[0], y, x.dtype)
+        if i < len(model.splits):
+            x, latent, prior = model.splits[i].factor(x)  # two halves of (B, H/2, W/2, 2C)
         else:
-            x, latent, prior = level.split.factor(x)  # two halves of (B, H/2, W/2, 2C)
+            latent, prior = x, model.top_prior(x.shape[0], y, x.dtype)
         latents.append(latent)
         noise.append(prior.to_noise(latent))
         level_log_prob.append(logdet + prior.log_prob(latent))
@@ -275,10 +328,11 @@ def _invert(
     for i, level in reversed(list(enumerate(model.levels))):
         entry = given[i]
         entry = entry if entry is None else entry.astype(dtype)
-        if level.split is None:
-            x = choose_latent(entry, model.top_prior(batch, y, dtype), i)
+        if i < len(model.splits):
+            split = model.splits[i]
+            x = split.join(x, choose_latent(entry, split.prior(x), i))
         else:
-            x = level.split.join(x, choose_latent(entry, level.split.prior(x), i))
+            x = choose_latent(entry, model.top_prior(batch, y, dtype), i)
         x = level.inverse(x)
     return x
 
@@ -354,15 +408,19 @@ def initialise_actnorm(model: Glow, x: Array, y: Array | None = None) -> Glow:
 
 @jax.jit
 def _initialise_actnorm(model: Glow, x: jax.Array) -> Glow:
-    for level in model.levels:  # the arrays are traced: the caller's model is not touched
+    for i, level in enumerate(model.levels):  # of a traced copy: the caller's stays as it is
         x = level.initialise(x)
-        if level.split is not None:
-            x, _, _ = level.split.factor(x)
+        if i < len(model.splits):
+            x, _, _ = model.splits[i].factor(x)
     return model
 
 
 def computing(
-    model: Glow, *, memory: Memory = "remat", dtype: Literal["float32", "bfloat16"] = "float32"
+    model: Glow,
+    *,
+    memory: GradientMemory = "remat",
+    dtype: Literal["float32", "bfloat16"] = "float32",
+    formulation: Formulation | None = None,
 ) -> Glow:
     """The same model, computed in another way; its parameters stay as they are.
 
@@ -372,6 +430,7 @@ def computing(
         dtype: in which the coupling networks compute; "float32" means the type of the input. All
             else, likelihoods above all, is computed in at least float32. An image encoded in
             bfloat16 is to be decoded in it, and comes back less exactly.
+        formulation: how convolutions are computed; None for what is fast where they run.
 
     Raises:
         GlowError: reversible gradients in bfloat16, which would be taken at reconstructed inputs
@@ -383,31 +442,16 @@ def computing(
             "enough: use remat with bfloat16, or float32."
         )
     other = nnx.clone(model)
-    for level in other.levels:
-        level.memory = memory
-        level.steps.coupling.network.dtype = None if dtype == "float32" else dtype
+    for _, module in nnx.iter_modules(other):
+        if isinstance(module, Level):
+            module.memory = memory
+        if isinstance(module, CouplingNetwork):
+            module.dtype = None if dtype == "float32" else dtype
+        if isinstance(module, CouplingNetwork | ZeroConv):
+            module.formulation = formulation
     return other
 
 
-class Parts(NamedTuple):
-    """A model in pieces: what is trained, what is only saved, and how to put them together.
-
-    Attributes:
-        graph: the structure, hashable.
-        params: the trained arrays, an NNX state.
-        buffers: P, signs and shuffle indices, an NNX state.
-    """
-
-    graph: nnx.GraphDef
-    params: nnx.State
-    buffers: nnx.State
-
-
-def take_apart(model: nnx.Module) -> Parts:
-    """Split a model into its trained arrays and the rest."""
-    return Parts(*nnx.split(model, nnx.Param, ...))
-
-
-def put_together(graph: nnx.GraphDef, params: nnx.State, buffers: nnx.State) -> Glow:
-    """The inverse of `take_apart`."""
-    return nnx.merge(graph, params, buffers)
+def abstract_glow(config: ModelConfig) -> Glow:
+    """A model of shapes and dtypes: nothing is computed, no memory is spent."""
+    return nnx.eval_shape(lambda: Glow(config, rngs=nnx.Rngs(0)))

@@ -6,10 +6,12 @@ import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TypeVar, TypeVarTuple
 
 import jax
 
+_T = TypeVar("_T")
+_Arguments = TypeVarTuple("_Arguments")
 _FOLDER = "glow_jax"
 # Shorter ones are compiled as soon as found.
 _WORTH_KEEPING_SECONDS = 0.3
@@ -17,16 +19,19 @@ _OLDER_LOOPS = "xla_cpu_use_fusion_emitters"
 
 
 @cache
-def fast_to_compile() -> dict[str, Any]:
-    """Options for a CPU's compiler, empty for GPUs and TPUs.
+def fast_to_compile(platform: str) -> dict[str, bool | int]:
+    """Compiler options that make a program compile fast: some for a CPU, none for GPUs and TPUs.
 
     They are LLVM's first level and, where jaxlib has it (0.10.2 does, 0.11.2 does not), XLA's older
-    way to generate loops. With both the published model's step takes 4 s to compile, with the
+    way to generate loops. With both, the published model's step takes 4 s to compile, with the
     first 6, without 9. It runs as fast, as its products are library calls.
+
+    Args:
+        platform: "cpu", "gpu" or "tpu": where the program is to run.
     """
-    if jax.default_backend() != "cpu":
+    if platform != "cpu":
         return {}
-    options = {"xla_backend_optimization_level": 1}
+    options: dict[str, bool | int] = {"xla_backend_optimization_level": 1}
     older_loops = {_OLDER_LOOPS: False}
     try:
         jax.jit(lambda: 0, compiler_options=older_loops).lower().compile()
@@ -37,9 +42,10 @@ def fast_to_compile() -> dict[str, Any]:
     return options | older_loops
 
 
-def run_once(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What the compiled `function` returns, for one that is not worth much compiling."""
-    return jax.jit(function, compiler_options=fast_to_compile())(*arguments)
+def run_once(function: Callable[[*_Arguments], _T], *arguments: *_Arguments) -> _T:
+    """Compile a function with little optimisation, and call it: for what runs once."""
+    options = fast_to_compile(jax.local_devices()[0].platform)
+    return jax.jit(function, compiler_options=options)(*arguments)
 
 
 def keep_compiled_programs() -> None:

@@ -1,14 +1,13 @@
-"""Convolutions as matrix products: what a CPU computes fast.
+"""Convolutions as matrix products, which a CPU computes fast.
 
-XLA's convolutions are slow on CPU, their gradients inside a scan most of all. So is a product whose
-left factor is contracted over its first axis, as that of a kernel's gradient is: hence a coupling
-network has a gradient of its own, written such that every product over many positions has the
-contracted axis last on the left. It has reverse-mode differentiation alone, no `jax.jvp`.
+XLA's convolutions are slow on a CPU, their gradients inside a scan most of all. So is a product
+whose left factor is contracted over its first axis, as that of a kernel's gradient is. Hence the
+gradient of a coupling network is written out here: in every product over many positions the left
+factor is contracted over its last axis.
 """
 
-from collections.abc import Callable, Iterator
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,58 +34,41 @@ class NetworkWeights(NamedTuple):
     kernel_out: jax.Array
 
 
-# From parameters, in a type: weights.
-Fold = Callable[[Any, jnp.dtype], NetworkWeights]
-
-
 def conv3x3_by_products(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """A 3x3 convolution, zero-padded: (B, H, W, I), (3, 3, I, O) -> (B, H, W, O)."""
     return _product(_patches(x), kernel.reshape(-1, kernel.shape[3]))
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def network_by_products(fold: Fold, x: jax.Array, parameters: Any) -> jax.Array:
-    """A coupling network: (B, H, W, I) -> (B, H, W, O).
+def network_by_products(weights: NetworkWeights, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """A coupling network, and its second hidden layer.
 
-    Args:
-        fold: makes the network's weights of `parameters`, in the type of `x`.
-        x: the input.
-        parameters: what a gradient keeps, so that a scan need not stack the folded weights.
+    (B, H, W, I) -> (B, H, W, O), (B, H, W, hidden).
     """
-    return _network_forward(fold, x, parameters)[0]
-
-
-class _Kept(NamedTuple):
-    """What a network's gradient keeps.
-
-    The first hidden layer is cheaper computed again than kept. As the order of its sums is another
-    then, a unit that is zero up to rounding may be on in one direction and off in the other.
-    """
-
-    x: jax.Array  # (B, H, W, I)
-    second: jax.Array  # (B, H, W, hidden): the second hidden layer
-    parameters: Any
-
-
-def _network_forward(fold: Fold, x: jax.Array, parameters: Any) -> tuple[jax.Array, _Kept]:
-    weights = fold(parameters, x.dtype)
     first = jax.nn.relu(conv3x3_by_products(x, weights.kernel_in) + weights.bias_in)
     second = jax.nn.relu(_product(first, weights.kernel_hidden) + weights.bias_hidden)
     # Few outputs: one product to what every position gives its neighbours, then add those up.
     hidden, outputs = weights.kernel_out.shape[2:]
     flat = weights.kernel_out.transpose(2, 0, 1, 3).reshape(hidden, 9 * outputs)
-    return _add_up(_product(second, flat)), _Kept(x, second, parameters)
+    return _add_up(_product(second, flat)), second
 
 
-def _network_backward(fold: Fold, kept: _Kept, y_gradient: jax.Array) -> tuple[jax.Array, Any]:
-    """Gradients of input and parameters, from that of the output; N = B * H * W."""
-    weights, unfold = jax.vjp(lambda p: fold(p, kept.x.dtype), kept.parameters)
+def network_gradient_by_products(
+    weights: NetworkWeights, x: jax.Array, second: jax.Array, y_gradient: jax.Array
+) -> tuple[NetworkWeights, jax.Array]:
+    """Gradients of a coupling network's weights and input; N = B * H * W.
+
+    Args:
+        weights: the network's.
+        x: its input, (B, H, W, I).
+        second: its second hidden layer, (B, H, W, hidden).
+        y_gradient: the gradient of its output, (B, H, W, O).
+    """
     inputs, hidden = weights.kernel_in.shape[2:]
     outputs = y_gradient.shape[3]
 
     # The transpose of the last convolution, which scatters, gathers with the kernel turned around.
     y_patches = _patches(y_gradient).reshape(-1, 9 * outputs)  # (N, 9 * O)
-    second = kept.second.reshape(-1, hidden)  # (N, hidden)
+    second = second.reshape(-1, hidden)  # (N, hidden)
     turned_out = _turned(weights.kernel_out).transpose(0, 1, 3, 2).reshape(9 * outputs, hidden)
     second_gradient = _as_written(_product(y_patches, turned_out))
     second_gradient = jnp.where(second > 0, second_gradient, 0)  # (N, hidden)
@@ -94,7 +76,7 @@ def _network_backward(fold: Fold, kept: _Kept, y_gradient: jax.Array) -> tuple[j
     out_gradient = out_gradient.reshape(3, 3, outputs, hidden)
 
     # The first hidden layer with its positions last: as the next product's left factor needs it.
-    x_patches = _patches(kept.x).reshape(-1, 9 * inputs)  # (N, 9 * I)
+    x_patches = _patches(x).reshape(-1, 9 * inputs)  # (N, 9 * I)
     flat_in = weights.kernel_in.reshape(9 * inputs, hidden)
     first = _as_written(_product(_as_written(flat_in.T), x_patches.T))
     first = jax.nn.relu(first + weights.bias_in[:, None])  # (hidden, N)
@@ -106,18 +88,15 @@ def _network_backward(fold: Fold, kept: _Kept, y_gradient: jax.Array) -> tuple[j
     in_gradient = _as_written(_product(first_gradient, x_patches)).T  # (9 * I, hidden)
     turned_in = _turned(weights.kernel_in).reshape(9 * inputs, hidden)
     scattered = _as_written(_product(turned_in, first_gradient)).T  # (N, 9 * I)
-    x_gradient = _add_up(scattered.reshape(*kept.x.shape[:3], 9 * inputs))
-    weights_gradient = NetworkWeights(
+    x_gradient = _add_up(scattered.reshape(*x.shape[:3], 9 * inputs))
+    gradient = NetworkWeights(
         kernel_in=in_gradient.reshape(weights.kernel_in.shape),
         bias_in=jnp.sum(first_gradient, axis=1),
         kernel_hidden=hidden_gradient,
         bias_hidden=jnp.sum(second_gradient, axis=0),
         kernel_out=_turned(out_gradient).transpose(0, 1, 3, 2),
     )
-    return x_gradient, unfold(weights_gradient)[0]
-
-
-network_by_products.defvjp(_network_forward, _network_backward)
+    return gradient, x_gradient
 
 
 def _product(x: jax.Array, y: jax.Array) -> jax.Array:

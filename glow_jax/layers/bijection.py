@@ -19,7 +19,7 @@ class Bijection(nnx.Module):
     """
 
     def forward(self, x: jax.Array) -> tuple[Any, jax.Array]:
-        """Map `x`, (B, H, W, C), to `(y, logdet)` with logdet of shape (B,)."""
+        """Map `x`, (B, H, W, C), to `(y, logdet)`, logdet of shape (B,)."""
         raise NotImplementedError
 
     def inverse(self, y: Any) -> jax.Array:
@@ -27,8 +27,45 @@ class Bijection(nnx.Module):
         raise NotImplementedError
 
     def prepare_inverse(self) -> "Bijection":
-        """What computes `inverse`, all work that does not depend on `y` already done."""
+        """The same bijection, with the work of `inverse` that does not depend on `y` done."""
         return self
+
+    def gradient(
+        self, x: jax.Array, y_gradient: jax.Array, logdet_gradient: jax.Array
+    ) -> tuple[jax.Array, nnx.State]:
+        """Pull the gradients of both outputs of `forward` back to `x` and to the parameters.
+
+        Args:
+            x: the input, (B, H, W, C).
+            y_gradient: of the output, of its shape.
+            logdet_gradient: of the log-determinant, (B,).
+
+        Returns:
+            The gradient of `x`, and that of the parameters as a state of `nnx.Param`.
+        """
+        graph, params, buffers = nnx.split(self, nnx.Param, ...)
+        _, pull_back = jax.vjp(
+            lambda params, x: nnx.merge(graph, params, buffers).forward(x), params, x
+        )
+        gradient, x_gradient = pull_back((y_gradient, logdet_gradient))
+        return x_gradient, gradient
+
+    def inverse_and_gradient(
+        self, y: jax.Array, y_gradient: jax.Array, logdet_gradient: jax.Array
+    ) -> tuple[jax.Array, jax.Array, nnx.State]:
+        """`inverse`, and `gradient` at what it gives: all that a gradient needs is the output.
+
+        Returns:
+            The input, its gradient, and that of the parameters as a state of `nnx.Param`.
+        """
+        x = self.inverse(y)
+        return x, *self.gradient(x, y_gradient, logdet_gradient)
+
+
+def chain_gradients(gradients: dict[str, nnx.State]) -> nnx.State:
+    """The gradient of a bijection from those of its attributes, by their names."""
+    # A bijection without parameters has no place in the whole's state.
+    return nnx.State({name: state.raw_mapping for name, state in gradients.items() if state})
 
 
 def sum_dtype(dtype: DTypeLike) -> jnp.dtype:
@@ -42,6 +79,6 @@ def sum_per_image(values: jax.Array) -> jax.Array:
 
 
 def constant_logdet(per_position: jax.Array, x: jax.Array) -> jax.Array:
-    """Log-determinant of a map that does the same at every position: (), (B, H, W, C) -> (B,)."""
+    """Log-determinant of a map that is the same at every position: (), (B, H, W, C) -> (B,)."""
     batch, height, width, _ = x.shape
     return jnp.full((batch,), height * width * per_position, dtype=sum_dtype(x.dtype))

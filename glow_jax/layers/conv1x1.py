@@ -5,8 +5,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.scipy.linalg import lu, solve_triangular
 
+from glow_jax.kernels.products import PRECISION
 from glow_jax.layers.bijection import Bijection, Buffer, constant_logdet, sum_dtype
-from glow_jax.layers.convolution import PRECISION, conv1x1
+from glow_jax.layers.convolution import conv1x1
 
 
 # Of stacked steps, one matrix after the other: on CPU jaxlib's batched kernels wait in a thread for
@@ -25,26 +26,6 @@ def _random_rotation(key: jax.Array, channels: int) -> jax.Array:
     return _rotation(jax.random.normal(key, (channels, channels)))
 
 
-class _Inverse(Bijection):
-    """The inverse of a linear map of the channels, from its matrix and the inverse of that.
-
-    Inverse:   x[b, h, w] = V y[b, h, w] + V (y[b, h, w] - W V y[b, h, w]),  V = W^-1
-
-    The second term takes out what rounding of V does. Without, a badly conditioned map comes back
-    ten times less exactly than by solving for x, which is slower.
-    """
-
-    def __init__(self, weight: jax.Array, inverse: jax.Array):
-        self.weight = Buffer(weight)  # (C out, C in)
-        self.inverse_weight = Buffer(inverse)  # (C in, C out)
-
-    def inverse(self, y: jax.Array) -> jax.Array:
-        """(B, H, W, C) -> (B, H, W, C)."""
-        weight, inverse = self.weight[...].T, self.inverse_weight[...].T
-        x = conv1x1(y, inverse)
-        return x + conv1x1(y - conv1x1(x, weight), inverse)
-
-
 class _Linear(Bijection):
     """What both 1x1 convolutions share: their inverse."""
 
@@ -58,11 +39,42 @@ class _Linear(Bijection):
 
     def prepare_inverse(self) -> Bijection:
         """Invert the matrix, which costs more beside products than before them."""
-        return _Inverse(self._weight(), self._inverse_weight())
+        return _Inverted(self, self._weight(), self._inverse_weight())
 
     def inverse(self, y: jax.Array) -> jax.Array:
         """(B, H, W, C) -> (B, H, W, C)."""
         return self.prepare_inverse().inverse(y)
+
+
+class _Inverted(Bijection):
+    """A linear map of the channels whose matrix is inverted already.
+
+    Inverse:   x[b, h, w] = V y[b, h, w] + V (y[b, h, w] - W V y[b, h, w]),  V = W^-1
+
+    The second term takes out what rounding of V does. Without it, a badly conditioned map comes
+    back ten times less exactly than by solving for x, which is slower.
+    """
+
+    def __init__(self, linear: _Linear, weight: jax.Array, inverse: jax.Array):
+        self.linear = linear
+        self.weight = Buffer(weight)  # (C out, C in)
+        self.inverse_weight = Buffer(inverse)  # (C in, C out)
+
+    def forward(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """(B, H, W, C) -> (B, H, W, C), (B,)."""
+        return self.linear.forward(x)
+
+    def inverse(self, y: jax.Array) -> jax.Array:
+        """(B, H, W, C) -> (B, H, W, C)."""
+        weight, inverse = self.weight[...].T, self.inverse_weight[...].T
+        x = conv1x1(y, inverse)
+        return x + conv1x1(y - conv1x1(x, weight), inverse)
+
+    def gradient(
+        self, x: jax.Array, y_gradient: jax.Array, logdet_gradient: jax.Array
+    ) -> tuple[jax.Array, nnx.State]:
+        """That of the linear map."""
+        return self.linear.gradient(x, y_gradient, logdet_gradient)
 
 
 class Conv1x1(_Linear):

@@ -1,47 +1,41 @@
-"""The one home of convolutions: how they are computed, and the two modules made of them."""
+"""Convolutions, and the two modules made of them.
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import Any, Literal
+A convolution is computed as `jax.lax` does it, or as matrix products (`glow_jax.kernels`), which a
+CPU computes faster. The choice is made where the program runs, not where it is traced: a program
+lowered on a CPU for a GPU holds convolutions.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from glow_jax.kernels.products import (
-    PRECISION,
-    Fold,
-    conv3x3_by_products,
-    network_by_products,
-    pad,
-    shifted,
-)
+from glow_jax.kernels.products import PRECISION, conv3x3_by_products, pad, shifted
 
-Formulation = Literal["matmul", "convolution"]
-
-_OVERRIDE: ContextVar[Formulation | None] = ContextVar("convolution_formulation", default=None)
+Formulation = Literal["products", "convolution"]
+_T = TypeVar("_T")
 
 
-@contextmanager
-def formulation(name: Formulation) -> Iterator[None]:
-    """Compute every convolution in this context as `name`, whatever the backend.
+def choose(
+    formulation: Formulation | None,
+    products: Callable[..., _T],
+    convolution: Callable[..., _T],
+    *operands: object,
+) -> _T:
+    """Call one of two functions that compute the same.
 
-    For tests and benchmarks: JAX forgets all compiled functions on the way in and out, as it cannot
-    know that they depend on this.
+    Args:
+        formulation: which; None for products on a CPU and convolutions elsewhere.
+        products: made of matrix products.
+        convolution: made of convolutions.
+        operands: trees of arrays, the arguments.
     """
-    token = _OVERRIDE.set(name)
-    jax.clear_caches()
-    try:
-        yield
-    finally:
-        _OVERRIDE.reset(token)
-        jax.clear_caches()
-
-
-def _current_formulation() -> Formulation:
-    by_backend: Formulation = "matmul" if jax.default_backend() == "cpu" else "convolution"
-    return _OVERRIDE.get() or by_backend
+    if formulation is None:
+        return jax.lax.platform_dependent(*operands, cpu=products, default=convolution)
+    return (products if formulation == "products" else convolution)(*operands)
 
 
 def conv1x1(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -49,10 +43,19 @@ def conv1x1(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return jnp.matmul(x, kernel, precision=PRECISION)
 
 
-def conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """A 3x3 convolution, zero-padded: (B, H, W, I), (3, 3, I, O) -> (B, H, W, O)."""
-    if _current_formulation() == "matmul":
-        return conv3x3_by_products(x, kernel)
+def conv3x3(
+    x: jax.Array, kernel: jax.Array, formulation: Formulation | None = "convolution"
+) -> jax.Array:
+    """A 3x3 convolution, zero-padded: (B, H, W, I), (3, 3, I, O) -> (B, H, W, O).
+
+    Where the platform is to choose (None), differentiation is in reverse only, no `jax.jvp`.
+    """
+    if formulation is None:
+        return _conv3x3_by_platform(x, kernel)
+    return choose(formulation, conv3x3_by_products, _convolution, x, kernel)
+
+
+def _convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return jax.lax.conv_general_dilated(
         x,
         kernel,
@@ -63,20 +66,37 @@ def conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
     )
 
 
-def network(fold: Fold, x: jax.Array, parameters: Any) -> jax.Array:
-    """3x3 convolution and relu, 1x1 convolution and relu, 3x3: (B, H, W, I) -> (B, H, W, O).
+# A gradient of its own, because one through both branches would keep what either needs.
+@jax.custom_vjp
+def _conv3x3_by_platform(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return choose(None, conv3x3_by_products, _convolution, x, kernel)
 
-    Args:
-        fold: makes `NetworkWeights` of `parameters`, in the type of `x`.
-        x: the input.
-        parameters: an array tree.
-    """
-    if _current_formulation() == "matmul":
-        return network_by_products(fold, x, parameters)
-    weights = fold(parameters, x.dtype)
-    h = jax.nn.relu(conv3x3(x, weights.kernel_in) + weights.bias_in)
-    h = jax.nn.relu(conv1x1(h, weights.kernel_hidden) + weights.bias_hidden)
-    return conv3x3(h, weights.kernel_out)
+
+def _conv3x3_forward(
+    x: jax.Array, kernel: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _conv3x3_by_platform(x, kernel), (x, kernel)
+
+
+def _conv3x3_backward(
+    kept: tuple[jax.Array, jax.Array], y_gradient: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    def pull_back(
+        conv: Callable[[jax.Array, jax.Array], jax.Array],
+        x: jax.Array,
+        kernel: jax.Array,
+        y_gradient: jax.Array,
+    ) -> tuple[jax.Array, jax.Array]:
+        return jax.vjp(conv, x, kernel)[1](y_gradient)
+
+    products, convolution = (
+        partial(pull_back, conv3x3_by_products),
+        partial(pull_back, _convolution),
+    )
+    return choose(None, products, convolution, *kept, y_gradient)
+
+
+_conv3x3_by_platform.defvjp(_conv3x3_forward, _conv3x3_backward)
 
 
 def _edge(kernel: jax.Array, height: int, width: int) -> jax.Array:
@@ -94,13 +114,14 @@ class HiddenConv(nnx.Module):
     """A 3x3 or 1x1 convolution without bias: an actnorm follows it."""
 
     def __init__(self, inputs: int, outputs: int, *, size: Literal[1, 3], key: jax.Array):
-        """Draw the kernel, (size, size, inputs, outputs), from N(0, 0.05)."""
-        self.kernel = nnx.Param(0.05 * jax.random.normal(key, (size, size, inputs, outputs)))
+        """Draw the kernel, (3, 3, inputs, outputs) or (inputs, outputs), from N(0, 0.05)."""
+        shape = (3, 3, inputs, outputs) if size == 3 else (inputs, outputs)
+        self.kernel = nnx.Param(0.05 * jax.random.normal(key, shape))
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, formulation: Formulation | None = None) -> jax.Array:
         """(B, H, W, I) -> (B, H, W, O)."""
         kernel = self.kernel[...]
-        return conv3x3(x, kernel) if kernel.shape[0] == 3 else conv1x1(x, kernel[0, 0])
+        return conv1x1(x, kernel) if kernel.ndim == 2 else conv3x3(x, kernel, formulation)
 
 
 class ZeroConv(nnx.Module):
@@ -111,6 +132,9 @@ class ZeroConv(nnx.Module):
     With `pad_ones` the convolution pads with ones instead of zeros, as rosinality/glow-pytorch
     does. That equals zero padding plus an edge kernel, the sum of the kernel over its inputs,
     convolved with the indicator of the padding.
+
+    Attributes:
+        formulation: how the convolution is computed; None for what is fast where it runs.
     """
 
     def __init__(self, inputs: int, outputs: int, *, pad_ones: bool = False):
@@ -119,10 +143,12 @@ class ZeroConv(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(outputs))
         self.logs = nnx.Param(jnp.zeros(outputs))
         self.pad_ones = pad_ones
+        self.formulation: Formulation | None = None
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """(B, H, W, I) -> (B, H, W, O)."""
-        return conv3x3(x, self.scaled_kernel().astype(x.dtype)) + self.scaled_bias(x)
+        kernel = self.scaled_kernel().astype(x.dtype)
+        return conv3x3(x, kernel, self.formulation) + self.scaled_bias(x)
 
     def scaled_kernel(self) -> jax.Array:
         """Kernel of the convolution, the scale multiplied in: (3, 3, I, O)."""

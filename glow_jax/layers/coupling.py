@@ -4,51 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from glow_jax.kernels.products import NetworkWeights
-from glow_jax.layers.actnorm import ActNorm
 from glow_jax.layers.bijection import Bijection, sum_dtype, sum_per_image
-from glow_jax.layers.convolution import HiddenConv, ZeroConv, network
-
-
-class CouplingNetwork(nnx.Module):
-    """3x3 convolution, actnorm, ReLU; 1x1 convolution, actnorm, ReLU; 3x3 convolution from zero.
-
-    Attributes:
-        dtype: "bfloat16" to compute in it; None for the type of the input. Either way the output
-            has the type of the input, and so has all that enters a likelihood.
-    """
-
-    def __init__(
-        self, inputs: int, outputs: int, *, hidden_channels: int, pad_ones: bool, rngs: nnx.Rngs
-    ):
-        """Map `inputs` channels to `outputs` by way of two layers of `hidden_channels`."""
-        self.conv_in = HiddenConv(inputs, hidden_channels, size=3, key=rngs.params())
-        self.actnorm_in = ActNorm(hidden_channels)
-        self.conv_hidden = HiddenConv(hidden_channels, hidden_channels, size=1, key=rngs.params())
-        self.actnorm_hidden = ActNorm(hidden_channels)
-        self.conv_out = ZeroConv(hidden_channels, outputs, pad_ones=pad_ones)
-        self.dtype: str | None = None
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """(B, H, W, I) -> (B, H, W, O)."""
-        dtype = x.dtype if self.dtype is None else jnp.dtype(self.dtype)
-        y = network(_fold, x.astype(dtype), self)
-        return y.astype(x.dtype) + self.conv_out.scaled_bias(x)
-
-    def initialise(self, x: jax.Array) -> None:
-        """Initialise both actnorms from `x`, (B, H, W, I)."""
-        h = jax.nn.relu(self.actnorm_in.initialise(self.conv_in(x)))
-        self.actnorm_hidden.initialise(self.conv_hidden(h))
-
-
-def _fold(network: CouplingNetwork, dtype: jnp.dtype) -> NetworkWeights:
-    """The network's weights in `dtype`, actnorms and scales multiplied into the kernels."""
-    weights = NetworkWeights(
-        *network.actnorm_in.fold(network.conv_in.kernel[...]),
-        *network.actnorm_hidden.fold(network.conv_hidden.kernel[0, 0]),
-        network.conv_out.scaled_kernel(),
-    )
-    return jax.tree.map(lambda part: part.astype(dtype), weights)
+from glow_jax.layers.network import CouplingNetwork
 
 
 class Coupling(Bijection):
@@ -81,6 +38,24 @@ class Coupling(Bijection):
         """(B, H, W, C) -> (B, H, W, C)."""
         y1, y2 = jnp.split(y, 2, axis=-1)
         return jnp.concatenate([y1, self.move_back(self.network(y1), y2)], axis=-1)
+
+    def inverse_and_gradient(
+        self, y: jax.Array, y_gradient: jax.Array, logdet_gradient: jax.Array
+    ) -> tuple[jax.Array, jax.Array, nnx.State]:
+        """As of any bijection, with the network computed once for both directions."""
+        graph, params, buffers = nnx.split(self, nnx.Param, ...)
+        y1, y2 = jnp.split(y, 2, axis=-1)
+        y1_gradient, y2_gradient = jnp.split(y_gradient, 2, axis=-1)
+        out, through_network = jax.vjp(
+            lambda params, x1: nnx.merge(graph, params, buffers).network(x1), params, y1
+        )
+        x2 = self.move_back(out, y2)
+        _, through_move = jax.vjp(self.move, out, x2)
+        out_gradient, x2_gradient = through_move((y2_gradient, logdet_gradient))
+        gradient, from_network = through_network(out_gradient)
+        x = jnp.concatenate([y1, x2], axis=-1)
+        x_gradient = jnp.concatenate([y1_gradient + from_network, x2_gradient], axis=-1)
+        return x, x_gradient, gradient
 
     def initialise(self, x: jax.Array) -> jax.Array:
         """Initialise the network's actnorms from `x`, (B, H, W, C); return the layer's output."""

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
+from glow_jax.kernels.products import PRECISION
 from glow_jax.layers.bijection import sum_per_image
-from glow_jax.layers.convolution import PRECISION, ZeroConv
+from glow_jax.layers.convolution import ZeroConv
 
 
 class DiagonalGaussian(NamedTuple):

@@ -1,1 +1,34 @@
 """Run folders: the one place that opens their files."""
+
+from glow_jax.runs.folder import (
+    WhichStep,
+    check_folder,
+    make_folder,
+    set_aside_after,
+    whole_steps,
+)
+from glow_jax.runs.hparams import read_config, write_config
+from glow_jax.runs.load import LoadedRun, load, load_optimizer_state, load_run
+from glow_jax.runs.lock import locked
+from glow_jax.runs.metrics import append_metrics, keep_metrics, read_metrics
+from glow_jax.runs.save import CheckpointWriter, save_weights
+
+__all__ = [
+    "CheckpointWriter",
+    "LoadedRun",
+    "WhichStep",
+    "append_metrics",
+    "check_folder",
+    "keep_metrics",
+    "load",
+    "load_optimizer_state",
+    "load_run",
+    "locked",
+    "make_folder",
+    "read_config",
+    "read_metrics",
+    "save_weights",
+    "set_aside_after",
+    "whole_steps",
+    "write_config",
+]

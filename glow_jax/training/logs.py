@@ -1,33 +1,18 @@
-"""What a run leaves behind to be read: metrics.jsonl and TensorBoard."""
+"""What a run shows while it trains: lines of metrics, pictures of samples, TensorBoard."""
 
 import contextlib
 import functools
-import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from glow_jax.files import write_whole, writing
+from glow_jax.evaluation.png import save_png
+from glow_jax.runs import append_metrics, keep_metrics, read_metrics
 
 if TYPE_CHECKING:
     from glow_jax.training.tensorboard import Board
-
-METRICS = "metrics.jsonl"
-
-
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run folder's `metrics.jsonl`; one that a kill cut short is no line."""
-    path = folder / METRICS
-    rows = []
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return rows
 
 
 class Logs:
@@ -40,13 +25,12 @@ class Logs:
             folder: the run folder.
             epochs: the number of epochs that are finished.
         """
-        self._path = folder / METRICS
-        kept = [row for row in read_metrics(folder) if row["epoch"] <= epochs]
-        if self._path.exists():
-            write_whole(self._path, "".join(json.dumps(row) + "\n" for row in kept))
+        self._folder = folder
+        kept = [row for row in read_metrics(folder) if (row["epoch"] or 0) <= epochs]
+        keep_metrics(folder, kept)
         self._board_folder = folder / "tensorboard"
         self._board_folder.mkdir(exist_ok=True)
-        self._first_step = kept[-1]["step"] + 1 if kept else 0
+        self._first_step = int(kept[-1]["step"] or 0) + 1 if kept else 0
         self._opened = contextlib.ExitStack()
 
     @functools.cached_property
@@ -69,15 +53,13 @@ class Logs:
 
     def scalars(self, *, epoch: int, step: int, values: Mapping[str, float | None]) -> None:
         """Write one line of metrics, and its numbers to TensorBoard."""
-        with writing(self._path), self._path.open("a") as file:
-            file.write(json.dumps({"epoch": epoch, "step": step, **values}) + "\n")
-            file.flush()
-            os.fsync(file.fileno())  # the checkpoint that follows must not outlive its line
+        append_metrics(self._folder, {"epoch": epoch, "step": step, **values})
         for name, value in values.items():
             if value is not None:
                 self._board.scalar(name, value, step)
         self._board.flush()
 
-    def picture(self, name: str, pixels: np.ndarray, step: int) -> None:
-        """Show a picture, uint8 of shape (H, W, 3), on TensorBoard."""
-        self._board.picture(name, pixels, step)
+    def samples(self, pixels: np.ndarray, *, epoch: int, step: int) -> None:
+        """Keep a grid of samples, uint8 of shape (H, W, 3), and show it on TensorBoard."""
+        save_png(self._folder / "samples" / f"epoch_{epoch:04d}.png", pixels)
+        self._board.picture("samples", pixels, step)

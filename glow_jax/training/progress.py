@@ -5,13 +5,14 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from typing import Any
+import dataclasses
+from dataclasses import dataclass, field
 
 import jax
 
 from glow_jax.training.step import Metrics
 
+_Value = int | float | dict[str, float]
 PHASES = ("reading", "training", "evaluating", "sampling", "saving")
 
 
@@ -36,13 +37,13 @@ class EpochProgress:
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any] | None) -> "EpochProgress":
+    def from_json(cls, values: Mapping[str, _Value] | None) -> "EpochProgress":
         """What `to_json` returned; a new epoch for None."""
-        return cls(**values) if values else cls()
+        return dataclasses.replace(cls(), **(values or {}))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, _Value]:
         """Plain values."""
-        return asdict(self)
+        return dataclasses.asdict(self)
 
     def add(self, metrics: Metrics) -> None:
         """Count a step."""
@@ -67,7 +68,7 @@ class EpochProgress:
             self.seconds[phase] += time.perf_counter() - started
 
 
-def peak_memory() -> dict[str, int]:
+def peak_bytes() -> dict[str, int]:
     """The most memory in use so far, in bytes: of this process, and of a device that tells."""
     unit = 1 if sys.platform == "darwin" else 1024
     peak = {"peak_memory": unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}

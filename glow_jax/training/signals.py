@@ -1,4 +1,4 @@
-"""What interrupts an epoch: signals, and checkpoints that fall due in the middle of it."""
+"""What interrupts an epoch: a signal, or a checkpoint that falls due in the middle of it."""
 
 import contextlib
 import signal
@@ -6,21 +6,47 @@ import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
+from typing import NamedTuple
 
 import numpy as np
 
 from glow_jax.config import OutputConfig
 
 
-class Interruptions:
-    """What this process wishes: nothing, a checkpoint by the clock, or to stop.
+class Requests(NamedTuple):
+    """What one process asks of all processes, or, after a step, what any of them asks.
 
-    Where several processes train, each tells its wishes to the others with every step, so that all
-    of them save or stop after the same one.
+    Where several processes train, each hands its requests to the step and gets the largest of all,
+    so that all of them save or stop after the same step.
+
+    Attributes:
+        checkpoint: 1 where a checkpoint is due by the clock, else 0.
+        stop_signal: the number of the signal that asks to stop, 0 for none.
     """
 
+    checkpoint: np.ndarray
+    stop_signal: np.ndarray
+
+    @classmethod
+    def of(cls, checkpoint: bool = False, stop_signal: int = 0) -> "Requests":
+        """Requests as a step takes them; nothing is asked by default."""
+        return cls(np.int32(checkpoint), np.int32(stop_signal))
+
+    @property
+    def any(self) -> bool:
+        """Whether something is asked."""
+        return bool(self.checkpoint or self.stop_signal)
+
+    def or_of(self, other: "Requests") -> "Requests":
+        """What either asks."""
+        return Requests(*(np.maximum(*both) for both in zip(self, other, strict=True)))
+
+
+class Interruptions:
+    """Notes what should interrupt an epoch: a signal, the clock, or the number of steps."""
+
     def __init__(self, config: OutputConfig):
-        """Nothing is wished yet.
+        """Start the clock.
 
         Args:
             config: `checkpoint_every` is used.
@@ -32,9 +58,9 @@ class Interruptions:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Note SIGTERM and Ctrl-C down instead of dying of them; a second one does kill.
+        """Note SIGTERM and Ctrl-C instead of ending; a second one ends the process.
 
-        Python hands signals to the main thread only: in another, nothing is done.
+        Python hands signals to the main thread only. In another thread this does nothing.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -56,10 +82,10 @@ class Interruptions:
                 signal.signal(kind, before[kind])
 
     @property
-    def wishes(self) -> np.ndarray:
-        """(2,): whether a checkpoint is due by the clock, and the number of the signal."""
+    def requests(self) -> Requests:
+        """What this process asks at this moment."""
         due = self._every_seconds and time.monotonic() - self._saved_at >= self._every_seconds
-        return np.array([bool(due), self._signal], np.int32)
+        return Requests.of(bool(due), self._signal)
 
     def due_after(self, step: int) -> bool:
         """Whether a checkpoint is to be saved after so many steps."""

@@ -2,8 +2,6 @@
 
 import time
 from pathlib import Path
-from typing import Any
-
 import numpy as np
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
@@ -48,6 +46,6 @@ class Board:
         with writing(self._folder):
             self._writer.close()
 
-    def _event(self, *, step: int, **content: Any) -> None:
+    def _event(self, *, step: int, **content: object) -> None:
         with writing(self._folder):
             self._writer.write_event(Event(wall_time=time.time(), step=step, **content))

@@ -1,0 +1,58 @@
+"""The tree as JSON has it, and back."""
+
+import dataclasses
+from types import UnionType
+from typing import Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from glow_jax.config.tree import Config
+from glow_jax.errors import GlowError
+
+_T = TypeVar("_T")
+
+
+def to_json(config: Config) -> dict[str, object]:
+    """The tree as plain values."""
+    return dataclasses.asdict(config)
+
+
+def from_json(values: object) -> Config:
+    """The tree from plain values. What is absent takes its default, as older folders need.
+
+    Raises:
+        GlowError: a value is unknown, of the wrong type or out of range.
+    """
+    return _build(Config, values, "hparams")
+
+
+def _build(kind: type[_T], values: object, where: str) -> _T:
+    if not isinstance(values, dict):
+        raise GlowError(f"{where} is {values!r}; it must be an object with named fields.")
+    hints = get_type_hints(kind)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise GlowError(f"{where} has a field {unknown[0]!r} that glow_jax does not know.")
+    built = {
+        name: _build(hints[name], value, f"{where}.{name}")
+        if dataclasses.is_dataclass(hints[name])
+        else _checked(hints[name], value, f"{where}.{name}")
+        for name, value in values.items()
+    }
+    return kind(**built)
+
+
+def _checked(hint: object, value: object, where: str) -> object:
+    """`value` as the type `hint`. JSON makes an int of a whole float, and a list of a tuple."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if hint is float and type(value) is int:
+        return float(value)
+    if origin is Literal and value in arguments:
+        return value
+    if origin is UnionType and any(type(value) is argument for argument in arguments):
+        return value
+    if origin is tuple and isinstance(value, list):
+        fits = arguments[-1] is Ellipsis or len(arguments) == len(value)
+        if fits and all(type(item) is int for item in value):
+            return tuple(value)
+    if type(value) is hint:
+        return value
+    raise GlowError(f"{where} is {value!r}; it must be {getattr(hint, '__name__', hint)}.")

@@ -1,0 +1,104 @@
+"""The architecture."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from glow_jax.config.checks import NO_FLAG, check_choices, require
+from glow_jax.errors import GlowError
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The architecture: all that is needed to build a Glow."""
+
+    K: int = 32
+    """steps of flow in each level"""
+    L: int = 3
+    """levels"""
+    hidden_channels: int = 512
+    """channels of the coupling networks' two hidden layers"""
+    actnorm_scale: float = 1.0
+    """standard deviation of the steps' actnorms after initialisation"""
+    flow_permutation: Literal["invconv", "shuffle", "reverse"] = "invconv"
+    """how channels are mixed between couplings"""
+    flow_coupling: Literal["additive", "affine"] = "affine"
+    """whether couplings shift, or shift and scale"""
+    LU_decomposed: bool = True
+    """store the 1x1 convolutions' matrices as LU products"""
+    learn_top: bool = True
+    """learn the prior of the last level"""
+    y_condition: bool = False
+    """condition the top prior on the label, and classify from the top latent"""
+    multi_class: bool = False
+    """labels are multi-hot: several classes may hold at once (needs y_condition)"""
+    n_bits: int = 8
+    """bits kept of each 8-bit pixel"""
+
+    # What the data set or a converted checkpoint decides, and no flag.
+    image_shape: tuple[int, int, int] = field(default=(0, 0, 0), metadata=NO_FLAG)
+    """(H, W, C); zeros until the data set decides"""
+    y_classes: int = field(default=10, metadata=NO_FLAG)
+    """the number of classes; used only where y_condition is on"""
+    pad_ones: bool = field(default=False, metadata=NO_FLAG)
+    """the last convolutions pad with ones (rosinality/glow-pytorch)"""
+    plain_levels: tuple[int, ...] = field(default=(), metadata=NO_FLAG)
+    """levels, from 0, whose 1x1 matrices are plain although LU_decomposed"""
+
+    def __post_init__(self) -> None:
+        """Check every value, and that the image can be squeezed L times."""
+        check_choices(self)
+        for name in ("K", "L", "hidden_channels"):
+            value = getattr(self, name)
+            require(value >= 1, name, value, "at least 1")
+        require(self.actnorm_scale > 0, "actnorm_scale", self.actnorm_scale, "above 0")
+        require(1 <= self.n_bits <= 8, "n_bits", self.n_bits, "from 1 to 8")
+        require(
+            self.y_condition or not self.multi_class,
+            "multi_class",
+            self.multi_class,
+            "off where y_condition is off",
+        )
+        least = 1 if self.y_condition else 0
+        require(self.y_classes >= least, "y_classes", self.y_classes, f"at least {least}")
+        require(
+            set(self.plain_levels) <= set(range(self.L)),
+            "plain_levels",
+            self.plain_levels,
+            f"of levels from 0 to {self.L - 1}",
+        )
+        require(
+            not any(self.image_shape) or min(self.image_shape) >= 1,
+            "image_shape",
+            self.image_shape,
+            "positive in every entry, or all zeros until it is decided",
+        )
+        self._check_squeezes()
+
+    def _check_squeezes(self) -> None:
+        height, width, _ = self.image_shape
+        if height % 2**self.L or width % 2**self.L:
+            fits = 0
+            while height % 2 ** (fits + 1) == 0 and width % 2 ** (fits + 1) == 0:
+                fits += 1
+            advice = f"the largest L that fits is {fits}" if fits else "no L fits an odd size"
+            raise GlowError(
+                f"Images of {height} x {width} cannot be squeezed L = {self.L} times: both sides "
+                f"must be divisible by {2**self.L}; {advice}."
+            )
+
+    @property
+    def dimensions(self) -> int:
+        """D, the number of values in an image."""
+        height, width, channels = self.image_shape
+        return height * width * channels
+
+    @property
+    def latent_shapes(self) -> tuple[tuple[int, int, int], ...]:
+        """(h, w, c) of what each level factors out, finest first, the top latent last."""
+        height, width, channels = self.image_shape
+        shapes = []
+        for level in range(self.L):
+            height, width, channels = height // 2, width // 2, channels * 4
+            channels = channels if level == self.L - 1 else channels // 2
+            shapes.append((height, width, channels))
+        return tuple(shapes)

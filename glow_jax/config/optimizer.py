@@ -1,0 +1,33 @@
+"""The optimizer."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from glow_jax.config.checks import check_choices, require
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """How parameters are updated."""
+
+    optimizer: Literal["adamax", "adam"] = "adamax"
+    """both with the published L2 weight decay of 5e-5"""
+    lr: float = 5e-4
+    """learning rate after the warm-up"""
+    warmup: float = 5
+    """epochs of linear warm-up, epoch by epoch; fractions allowed"""
+    max_grad_clip: float = 0
+    """clip every gradient entry to this size; 0 = off"""
+    max_grad_norm: float = 0
+    """clip the norm of the whole gradient to this; 0 = off"""
+    ema_decay: float = 0
+    """evaluate and sample with an exponential moving average of the parameters; 0 = off"""
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        check_choices(self)
+        require(self.lr > 0, "lr", self.lr, "above 0")
+        for name in ("warmup", "max_grad_clip", "max_grad_norm"):
+            value = getattr(self, name)
+            require(value >= 0, name, value, "0 (off) or above")
+        require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "at least 0 and below 1")

@@ -1,0 +1,60 @@
+"""The length of a run, its batches, and its start."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from glow_jax.config.checks import check_choices, require
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How long, in what portions, and from what start."""
+
+    batch_size: int = 64
+    """images in a batch, over all devices"""
+    accumulate: int = 1
+    """batches whose mean gradient makes one update: the same as one larger batch, in less memory"""
+    eval_batch_size: int = 512
+    """images in an evaluation batch, over all devices"""
+    epochs: int = 250
+    """passes over the training images"""
+    n_init_batches: int = 8
+    """batches whose images initialise the actnorms, all at once on one device"""
+    y_weight: float = 0.01
+    """weight of the classification loss, in nats, beside bits/dim"""
+    seed: int = 0
+    """seed of everything random; 0 = choose one and print it"""
+    memory: Literal["fast", "remat", "reversible"] = "remat"
+    """what a gradient keeps: what it is fastest with, each step's input, or each level's output"""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """type in which the coupling networks compute"""
+    saved_model: str = ""
+    """run folder whose weights a new run starts from"""
+    saved_optimizer: str = ""
+    """run folder whose optimizer state and step a new run goes on from"""
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        check_choices(self)
+        require(
+            self.memory != "reversible" or self.dtype != "bfloat16",
+            "dtype",
+            self.dtype,
+            "float32 where memory is reversible: in bfloat16 inputs cannot be reconstructed",
+        )
+        for name in ("batch_size", "accumulate", "eval_batch_size", "epochs", "n_init_batches"):
+            value = getattr(self, name)
+            require(value >= 1, name, value, "at least 1")
+        require(self.y_weight >= 0, "y_weight", self.y_weight, "at least 0")
+        require(0 <= self.seed < 2**32, "seed", self.seed, "from 0 to 4294967295")
+        require(
+            bool(self.saved_model) or not self.saved_optimizer,
+            "saved_optimizer",
+            self.saved_optimizer,
+            "given together with saved_model",
+        )
+
+    @property
+    def images_per_update(self) -> int:
+        """Images behind one update of the parameters."""
+        return self.batch_size * self.accumulate

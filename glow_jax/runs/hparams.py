@@ -1,0 +1,53 @@
+"""`hparams.json`: the configuration of a run, with the version of the folder's format.
+
+Version 1, which has no number in the file, kept the parameters and the untrained state of a model
+apart; see `glow_jax.runs.version_1`.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+
+from glow_jax.config import Config, from_json, to_json
+from glow_jax.errors import GlowError
+from glow_jax.files import write_json
+
+HPARAMS = "hparams.json"
+_VERSION = 2
+
+
+def read_config(folder: str | Path) -> Config:
+    """Read `hparams.json` of a run folder.
+
+    Raises:
+        GlowError: it is missing, not valid, or of a later version than this one knows.
+    """
+    path = Path(folder) / HPARAMS
+    if not path.is_file():
+        raise GlowError(f"{folder} is no run folder: it has no {HPARAMS}.")
+    try:
+        values = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise GlowError(f"{path} is not valid JSON: {error}.") from error
+    version = values.pop("version", 1) if isinstance(values, dict) else 1
+    if version not in range(1, _VERSION + 1):
+        raise GlowError(
+            f"{path} has version {version!r}; this glow_jax reads versions up to {_VERSION}: "
+            "install a later one."
+        )
+    try:
+        return from_json(values)
+    except GlowError as error:
+        raise GlowError(f"{path} is not a configuration of glow_jax: {error}") from error
+
+
+def write_config(folder: Path, config: Config) -> None:
+    """Write `hparams.json`, without what holds for one start of a run only.
+
+    The folder is made if need be.
+    """
+    once = {"fresh": False, "resume": False, "step": None}
+    once |= {"coordinator": "", "num_processes": 0, "process_id": None}
+    config = dataclasses.replace(config, output=dataclasses.replace(config.output, **once))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / HPARAMS, {"version": _VERSION, **to_json(config)})

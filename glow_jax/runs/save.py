@@ -1,0 +1,224 @@
+"""Saving checkpoints into a run folder."""
+
+import errno
+import math
+import os
+import shutil
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import optax
+import orbax.checkpoint as ocp
+from flax import nnx
+
+from glow_jax.config import Config
+from glow_jax.devices import (
+    as_global,
+    is_alone,
+    is_main_process,
+    losing_processes,
+    wait_for_processes,
+)
+from glow_jax.errors import GlowError
+from glow_jax.files import write_json
+from glow_jax.model import Glow
+from glow_jax.runs.digests import DIGESTS, digests_of, read_digests
+from glow_jax.runs.folder import (
+    CHECKPOINTS,
+    VALIDATION,
+    best_step,
+    set_aside_unfinished,
+    step_folder,
+    whole_steps,
+)
+from glow_jax.runs.hparams import write_config
+from glow_jax.runs.load import path_name
+
+# What a checkpoint takes beside its arrays.
+_OVERHEAD_BYTES = 256 * 1024
+
+
+def save_weights(
+    folder: str | Path,
+    config: Config,
+    model: Glow,
+    *,
+    optimizer_state: optax.OptState | None = None,
+    step: int = 0,
+) -> None:
+    """Make a new run folder of one checkpoint, as the converter does.
+
+    Raises:
+        GlowError: the folder exists and is not empty.
+    """
+    folder = Path(folder)
+    if folder.exists() and any(folder.iterdir()):
+        raise GlowError(f"{folder} is not empty; give another output folder.")
+    write_config(folder, config)
+    with CheckpointWriter(folder, keep_best=False) as writer:
+        writer.save(step, model, optimizer_state=optimizer_state)
+
+
+class CheckpointWriter:
+    """Saves checkpoints of a run: keeps the newest two, and the best on the validation split.
+
+    Saving goes on beside training: `save` returns once the arrays have been copied.
+    """
+
+    def __init__(self, folder: Path, *, keep_best: bool):
+        """Open the run folder for writing; saves that were never finished go to RUN/set_aside.
+
+        Args:
+            folder: the run folder.
+            keep_best: keep the step with the lowest validation bits/dim, too.
+        """
+        self._folder = folder
+        self._keep_best = keep_best
+        self._sealing: threading.Thread | None = None
+        self._failure: GlowError | None = None
+        self._last = 0
+        if is_main_process():
+            set_aside_unfinished(folder)
+        wait_for_processes("cleared unfinished checkpoints")
+        self._manager = ocp.CheckpointManager(
+            (folder / CHECKPOINTS).absolute(),
+            options=ocp.CheckpointManagerOptions(cleanup_tmp_directories=True),
+        )
+
+    def __enter__(self) -> "CheckpointWriter":
+        """For use in a `with` statement."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Finish what is being saved."""
+        if kind is not None and not is_alone():
+            return  # the others may be gone, and saving would wait for them
+        self._join()
+        if self._failure is None:  # else the manager would only raise it again
+            self._manager.close()
+        if kind is None:
+            self.raise_failure()
+
+    def save(
+        self,
+        step: int,
+        model: Glow,
+        *,
+        average: Glow | None = None,
+        optimizer_state: optax.OptState | None = None,
+        progress: Mapping[str, object] | None = None,
+        validation_bits_per_dim: float | None = None,
+    ) -> None:
+        """Start to save one step; it counts from the moment its digests are written.
+
+        A step that is there already is what it would be, but for its validation score.
+
+        Raises:
+            GlowError: it cannot be written, or an earlier one could not.
+        """
+        self.wait()
+        if step in self._manager.all_steps():
+            if is_main_process():
+                self._write_digests(step, validation_bits_per_dim)
+            return
+        self._last = step
+        trees = {"model": nnx.to_pure_dict(nnx.state(model))}
+        if average is not None:
+            trees["average"] = nnx.to_pure_dict(nnx.state(average, nnx.Param))
+        if optimizer_state is not None:
+            leaves, _ = jax.tree_util.tree_flatten_with_path(optimizer_state)
+            trees["optimizer"] = {path_name(path): leaf for path, leaf in leaves}
+        items: dict[str, ocp.args.CheckpointArgs] = {
+            name: ocp.args.StandardSave(as_global(tree)) for name, tree in trees.items()
+        }
+        items["progress"] = ocp.args.JsonSave(dict(progress or {}))
+        try:
+            # Asked first, because Orbax's threads print pages about a disk that fills up.
+            _check_space(self._folder, trees)
+            with losing_processes():
+                self._manager.save(step, args=ocp.args.Composite(**items), force=True)
+        except (OSError, ValueError, RuntimeError) as error:
+            self._failure = self._cannot_save(step, error)
+            raise self._failure from error
+        if is_main_process():
+            self._sealing = threading.Thread(
+                target=self._seal, args=(step, validation_bits_per_dim), name=f"seal {step}"
+            )
+            self._sealing.start()
+
+    def wait(self) -> None:
+        """Return once everything is saved.
+
+        Raises:
+            GlowError: something could not be.
+        """
+        self._join()
+        self.raise_failure()
+
+    def raise_failure(self) -> None:
+        """Raise the `GlowError` of a save that went wrong since, if any."""
+        if self._failure is not None:
+            raise self._failure
+
+    def _join(self) -> None:
+        if self._sealing is not None:
+            self._sealing.join()
+            self._sealing = None
+        elif self._failure is None:  # only the main process seals, but all of them save
+            self._finish(self._last)
+
+    def _seal(self, step: int, bits_per_dim: float | None) -> None:
+        """Once Orbax has finished, write the digests, and only then remove older steps."""
+        try:
+            self._finish(step)
+            if self._failure is None:
+                self._write_digests(step, bits_per_dim)
+                self._remove_old()
+        except Exception as error:  # a thread's errors are nobody's: all go to the training loop
+            self._failure = self._cannot_save(step, error)
+
+    def _finish(self, step: int) -> None:
+        """Wait for Orbax's part of a save."""
+        try:
+            with losing_processes():
+                self._manager.wait_until_finished()
+        except GlowError as error:
+            self._failure = error
+        except (OSError, ValueError, RuntimeError) as error:
+            self._failure = self._cannot_save(step, error)
+
+    def _write_digests(self, step: int, bits_per_dim: float | None) -> None:
+        directory = step_folder(self._folder, step)
+        known = read_digests(directory) if (directory / DIGESTS).exists() else {}
+        if VALIDATION in known:  # the same state has the same score, but for rounding
+            return
+        if bits_per_dim is not None and math.isfinite(bits_per_dim):
+            write_json(directory / VALIDATION, {"bits_per_dim": bits_per_dim})
+        write_json(directory / DIGESTS, digests_of(directory, known))
+
+    def _remove_old(self) -> None:
+        steps = whole_steps(self._folder)
+        kept = {*steps[-2:], best_step(self._folder) if self._keep_best else None}
+        for step in set(steps) - kept:
+            directory = step_folder(self._folder, step)
+            (directory / DIGESTS).unlink()  # first: half a step must not count
+            shutil.rmtree(directory)
+
+    def _cannot_save(self, step: int, error: Exception) -> GlowError:
+        reason = error.strerror if isinstance(error, OSError) else None
+        if reason is None:
+            known = [os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)]
+            first_line = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = next((text for text in known if text in str(error)), first_line)
+        whole = whole_steps(self._folder)
+        rest = f"; the newest whole checkpoint is step {whole[-1]}" if whole else ""
+        return GlowError(f"Step {step} cannot be saved in {self._folder}: {reason}{rest}.")
+
+
+def _check_space(folder: Path, trees: Mapping[str, object]) -> None:
+    """Raise `OSError` unless the disk has room for arrays."""
+    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(trees)) + _OVERHEAD_BYTES
+    if shutil.disk_usage(folder).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

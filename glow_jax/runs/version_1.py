@@ -1,0 +1,33 @@
+"""Checkpoints of version 1: the same arrays under other names, one of them in another shape.
+
+| version 1 | now |
+|---|---|
+| `model`: `params` and `buffers` apart | `model`: one tree |
+| `levels.I.split.*` | `splits.I.*` |
+| `conv_hidden.kernel`, (K, 1, 1, I, O) | (K, I, O) |
+
+An array of such a checkpoint is asked for by its old name, and put in its new place. Nothing is
+written in this version any more.
+"""
+
+Path = tuple[str | int, ...]
+
+
+def is_version_1(model: object) -> bool:
+    """Whether the saved tree of a model is one of version 1."""
+    return isinstance(model, dict) and "params" in model
+
+
+def name_in_version_1(path: Path) -> Path:
+    """The path in version 1 of an array of a model, or of an optimizer's moments of one."""
+    if "splits" not in path:
+        return path
+    place = path.index("splits")
+    return (*path[:place], "levels", path[place + 1], "split", *path[place + 2 :])
+
+
+def shape_in_version_1(path: Path, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape in version 1 of the array at a path."""
+    if path[-2:] == ("conv_hidden", "kernel"):
+        return (*shape[:-2], 1, 1, *shape[-2:])
+    return shape

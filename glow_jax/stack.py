@@ -1,0 +1,59 @@
+"""Bijections of one kind, stacked: each array has a leading axis, and one scan runs them all.
+
+Compile time does not grow with their number.
+"""
+
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+
+from glow_jax.layers import Bijection
+from glow_jax.layers.bijection import sum_dtype
+
+_B = TypeVar("_B", bound=Bijection)
+
+
+def forward(stack: Bijection, x: jax.Array, *, remat: bool = False) -> tuple[jax.Array, jax.Array]:
+    """Run stacked bijections one after the other.
+
+    Args:
+        stack: K bijections; none changes the shape of its input.
+        x: (B, H, W, C).
+        remat: whether a gradient keeps only each input, from which the bijection is run again.
+
+    Returns:
+        The output, (B, H, W, C), and the sum of the log-determinants, (B,).
+    """
+
+    def run(
+        carry: tuple[jax.Array, jax.Array], bijection: Bijection
+    ) -> tuple[tuple[jax.Array, jax.Array], None]:
+        x, total = carry
+        x, logdet = bijection.forward(x)
+        return (x, total + logdet), None
+
+    total = jnp.zeros(x.shape[0], sum_dtype(x.dtype))
+    (y, total), _ = jax.lax.scan(jax.checkpoint(run) if remat else run, (x, total), stack)
+    return y, total
+
+
+def inverse(stack: Bijection, y: jax.Array) -> jax.Array:
+    """Undo stacked bijections, last one first: (B, H, W, C) -> (B, H, W, C)."""
+
+    def undo(y: jax.Array, bijection: Bijection) -> tuple[jax.Array, None]:
+        return bijection.inverse(y), None
+
+    x, _ = jax.lax.scan(undo, y, stack, reverse=True)
+    return x
+
+
+def prepare_inverses(stack: Bijection, length: int) -> Bijection:
+    """`prepare_inverse` of each of so many stacked bijections, stacked again."""
+
+    # A scan, because batched matrices can wait for ever: see conv1x1.py.
+    def prepare(_: None, bijection: Bijection) -> tuple[None, Bijection]:
+        return None, bijection.prepare_inverse()
+
+    _, prepared = jax.lax.scan(prepare, None, stack, length=length)
+    return prepared
