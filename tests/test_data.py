@@ -12,9 +12,10 @@ import scipy.stats
 
 from glow_jax import GlowError, dequantize, to_pixels
 from glow_jax.config import DataConfig
-from glow_jax.data import Batch, Dataset, Split, from_arrays, load_dataset
+from glow_jax.data import Batch, Dataset, InMemory, from_arrays, load_dataset
 from glow_jax.data.augmentation import augment, shift_image
-from glow_jax.data.dataset import batches_in_order, hold_out, to_batch, training_batches
+from glow_jax.data.batching import batches_in_order, to_batch, training_batches
+from glow_jax.data.dataset import hold_out
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -24,13 +25,13 @@ def digits() -> Dataset:
     return load_dataset(DataConfig(dataset="digits"))
 
 
-def numbered(n: int) -> Split:
+def numbered(n: int) -> InMemory:
     """Images that say which they are: image i is filled with i."""
     images = np.tile(np.arange(n, dtype=np.uint8).reshape(n, 1, 1, 1), (1, 4, 4, 1))
-    return Split(images, np.arange(n) % 3)
+    return InMemory(images, np.arange(n) % 3)
 
 
-def numbers(batch: Batch | Split) -> list[int]:
+def numbers(batch: Batch | InMemory) -> list[int]:
     return batch.images[:, 0, 0, 0].tolist()
 
 
@@ -89,9 +90,9 @@ def test_an_unknown_data_set() -> None:
 
 
 def dataset(**changes: np.ndarray) -> Dataset:
-    def split(name: str, default: Split) -> Split:
+    def split(name: str, default: InMemory) -> InMemory:
         images = changes.get(f"{name}_images", default.images)
-        return Split(images, changes.get(f"{name}_labels", default.labels))
+        return InMemory(images, changes.get(f"{name}_labels", default.labels))
 
     return Dataset("mine", 3, train=split("train", numbered(6)), test=split("test", numbered(3)))
 
@@ -142,7 +143,7 @@ def test_a_batch() -> None:
     np.testing.assert_array_equal(batch.labels, [[0, 1, 0], [1, 0, 0]])
     np.testing.assert_array_equal(batch.indices, [4, 0])
     assert (batch.images.dtype, batch.labels.dtype) == (np.uint8, np.float32)
-    multi_hot = Split(numbered(2).images, np.array([[1, 1, 0], [0, 0, 1]]))
+    multi_hot = InMemory(numbered(2).images, np.array([[1, 1, 0], [0, 0, 1]]))
     batch = to_batch(multi_hot, np.array([1, 0]), 3)
     np.testing.assert_array_equal(batch.labels, [[0, 0, 1], [1, 1, 0]])
     assert batch.labels.dtype == np.float32
@@ -305,7 +306,7 @@ def test_an_image_has_the_same_augmentation_in_any_batch() -> None:
 
 
 def test_labels_out_of_range_are_refused_where_batches_are_made() -> None:
-    split = Split(np.zeros((3, 2, 2, 1), np.uint8), np.array([0, 1, -1]))
+    split = InMemory(np.zeros((3, 2, 2, 1), np.uint8), np.array([0, 1, -1]))
     with pytest.raises(GlowError, match="-1"):
         to_batch(split, np.arange(3), 2)
     assert to_batch(split, np.arange(2), 2).labels.tolist() == [[1, 0], [0, 1]]
@@ -313,7 +314,7 @@ def test_labels_out_of_range_are_refused_where_batches_are_made() -> None:
 
 def test_labels_are_left_out_where_there_are_no_classes() -> None:
     for labels in (np.array([0, 6]), np.array([[0, 1, 1], [1, 0, 0]])):
-        split = Split(np.zeros((2, 2, 2, 1), np.uint8), labels)
+        split = InMemory(np.zeros((2, 2, 2, 1), np.uint8), labels)
         assert to_batch(split, np.arange(2), 0).labels.shape == (2, 0)
 
 

@@ -17,17 +17,17 @@ from glow_jax.config import DataConfig
 from glow_jax.data import cache
 from glow_jax.data.augmentation import augment
 from glow_jax.data.batch_order import InOrder, Shuffled
-from glow_jax.data.crops import random_crops
-from glow_jax.data.dataset import Split, batches_in_order, hold_out, training_batches
+from glow_jax.data.batching import batches_in_order, random_crops, training_batches
+from glow_jax.data.dataset import InMemory, hold_out
 from glow_jax.data.pictures import fit
 from glow_jax.data.streaming import Streamed
 from glow_jax.errors import GlowError
 
 
-def make_split(count: int = 50, size: int = 8, crop: int = 0) -> Split:
+def make_split(count: int = 50, size: int = 8, crop: int = 0) -> InMemory:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (count, size, size, 3), dtype=np.uint8)
-    return Split(images, rng.integers(0, 5, count).astype(np.int32), crop)
+    return InMemory(images, rng.integers(0, 5, count).astype(np.int32), crop)
 
 
 # The table
@@ -263,7 +263,7 @@ def test_a_full_disk_does_not_stop_what_is_in_memory(
         loaded = cache.load_splits(
             DataConfig(dataroot=str(tmp_path)), {"train": make_split()}, "cut", "origin"
         )
-    assert isinstance(loaded["train"], Split)
+    assert isinstance(loaded["train"], InMemory)
     assert not list((tmp_path / "decoded" / "cut").iterdir())
 
 
@@ -272,7 +272,7 @@ def test_what_exceeds_the_limit_is_streamed(tmp_path: Path):
     loaded = cache.load_splits(
         config, {"train": make_split(50), "test": make_split(20)}, "cut", "origin"
     )
-    assert isinstance(loaded["test"], Split)
+    assert isinstance(loaded["test"], InMemory)
     assert isinstance(loaded["train"], Streamed)
 
 

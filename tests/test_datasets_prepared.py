@@ -23,7 +23,8 @@ from photographs import squares, write_cifar10, write_svhn
 
 from glow_jax.config import DataConfig
 from glow_jax.data import Streamed, load_dataset
-from glow_jax.data.dataset import Dataset, Split, batches_in_order
+from glow_jax.data.batching import batches_in_order
+from glow_jax.data.dataset import Dataset, InMemory
 from glow_jax.data.sources import tfds, tfds_prepare
 from glow_jax.data.sources.tfds_child import prepare
 from glow_jax.errors import GlowError
@@ -54,7 +55,7 @@ def load(name: str, dataroot: Path, **values: object) -> Dataset:
     return load_dataset(DataConfig(dataset=name, dataroot=str(dataroot), **values))  # pyright: ignore[reportArgumentType]
 
 
-def sorted_images(split: Split) -> np.ndarray:
+def sorted_images(split: InMemory) -> np.ndarray:
     return np.array(sorted(split.images.reshape(len(split), -1).tolist()))
 
 
@@ -63,11 +64,11 @@ def sorted_images(split: Split) -> np.ndarray:
 
 def test_prepared_images_are_those_of_the_archive(dataroot: Path):
     dataset = load("cifar10", dataroot)
-    assert isinstance(dataset.train, Split)
+    assert isinstance(dataset.train, InMemory)
     assert (dataset.image_shape, dataset.classes, dataset.flips) == ((32, 32, 3), 10, True)
     archive = squares(60, 32)
     np.testing.assert_array_equal(
-        sorted_images(dataset.train), sorted_images(Split(archive[:40], np.zeros(40)))
+        sorted_images(dataset.train), sorted_images(InMemory(archive[:40], np.zeros(40)))
     )
     # The label of the archive's image n is n modulo 10.
     for image, label in zip(dataset.train.images[:5], dataset.train.labels[:5], strict=True):
@@ -331,9 +332,9 @@ def test_cifar10_is_prepared(tmp_path: Path):
     done = prepare_offline("cifar10", tmp_path)
     assert done.returncode == 0, done.stderr
     dataset = load("cifar10", tmp_path)
-    assert isinstance(dataset.test, Split)
+    assert isinstance(dataset.test, InMemory)
     np.testing.assert_array_equal(
-        sorted_images(dataset.test), sorted_images(Split(squares(60, 32)[40:], np.zeros(20)))
+        sorted_images(dataset.test), sorted_images(InMemory(squares(60, 32)[40:], np.zeros(20)))
     )
 
 
@@ -344,7 +345,7 @@ def test_svhn_is_prepared(tmp_path: Path):
     done = prepare_offline("svhn_cropped", tmp_path)
     assert done.returncode == 0, done.stderr
     dataset = load("svhn", tmp_path)
-    assert isinstance(dataset.train, Split)
+    assert isinstance(dataset.train, InMemory)
     assert (len(dataset.train), len(dataset.test), dataset.classes) == (30, 20, 10)
     assert (dataset.flips, dataset.shifts) == (False, True)
     archive = squares(30, 32, seed=30)
@@ -360,7 +361,7 @@ def test_svhn_is_prepared(tmp_path: Path):
 def test_fashion_mnist_is_prepared_from_the_original_files(tmp_path: Path):
     shutil.copytree(FASHION, tmp_path / "downloads" / "manual")
     dataset = load("fashion_mnist", tmp_path, image_size=32)
-    assert isinstance(dataset.train, Split)
+    assert isinstance(dataset.train, InMemory)
     assert (len(dataset.train), len(dataset.test)) == (60_000, 10_000)
     assert dataset.image_shape == (32, 32, 1)
     assert np.bincount(dataset.train.labels).tolist() == [6_000] * 10
