@@ -119,7 +119,7 @@ def _image_shape(builder: "DatasetBuilder", name: str) -> tuple[int | None, ...]
     from tensorflow_datasets.core.features import TensorInfo
 
     image = _features(builder).get("image")
-    tensor = image.get_tensor_info() if image else None
+    tensor = image.get_tensor_info() if image is not None else None
     if isinstance(tensor, TensorInfo) and len(tensor.shape) == 3 and tensor.np_dtype == np.uint8:
         return tuple(tensor.shape)
     raise GlowError(f"Data set {name} has no feature 'image' of 8-bit pictures.")
@@ -144,7 +144,7 @@ def _has_labels(builder: "DatasetBuilder", split: str) -> bool:
 
 
 def _set_aside_if_damaged(builder: "DatasetBuilder") -> bool:
-    """Move prepared files aside if they cannot be opened; whether they were moved."""
+    """Move prepared files aside where they cannot be opened, and say whether that was so."""
     try:
         for split, info in builder.info.splits.items():
             source = _source(builder, split)
@@ -215,7 +215,7 @@ class PreparedPictures:
         try:
             examples = self._opened.__getitems__([int(index) for index in indices])
             pictures = [open_picture(_encoded(example), entry.mode) for example in examples]
-        except (RuntimeError, UnreadableError) as error:  # array_record's checksums, or Pillow's
+        except (RuntimeError, UnreadableError) as error:  # a checksum or a picture
             raise GlowError(
                 f"{self.directory} is damaged ({_first_line(error)}): remove it, and the next run "
                 "prepares it anew."
