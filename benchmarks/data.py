@@ -25,7 +25,8 @@ from PIL import Image
 from glow_jax.cli.flags import one_line_errors, parse
 from glow_jax.config import Config, DataConfig, ModelConfig, TrainingConfig
 from glow_jax.data import load_dataset
-from glow_jax.data.dataset import Batch, Dataset, training_batches
+from glow_jax.data.batching import Batch, training_batches
+from glow_jax.data.dataset import Dataset
 from glow_jax.model import Glow, take_apart
 from glow_jax.training.optimizer import make_optimizer
 from glow_jax.training.step import make_train_step, new_state, prepare_images

@@ -1,4 +1,4 @@
-"""The data sets known by name: one table of all that the program needs to know of each."""
+"""The catalogue of data sets: one row for each, with all that the program knows about it."""
 
 from dataclasses import dataclass, replace
 
@@ -7,21 +7,22 @@ from glow_jax.errors import GlowError
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of the table.
+    """A row of the catalogue.
 
     Attributes:
-        builder: its name in tensorflow-datasets, with the configuration; empty for none.
-        image_shape: (H, W, C), where `--image_size` says nothing else.
+        builder: its name in tensorflow-datasets, with the configuration; empty where it is not
+            there.
+        image_shape: (H, W, C) without `--image_size`; (0, 0, C) where pictures differ in size.
         classes: the number of classes; 0 where there are no labels.
-        flips: whether a mirrored image is as likely as the image.
+        flips: whether a mirrored image is as likely as the original.
         shifts: whether an image shifted by up to 10 percent is.
-        n_bits: the bits of each pixel that the published figures are for.
+        n_bits: the bits of each pixel for which figures are published.
         labels: the feature that holds a class number, or a set of yes-or-no attributes.
-        test: the split to test on; empty to hold out a tenth of the training images.
-        pad: whether a larger `--image_size` frames the image in black, as the papers do.
+        test: the split to test on; empty holds out a tenth of the training images.
+        pad: whether a larger `--image_size` gives the image a black frame, as in the papers.
         centre: side of the square cut from the middle before resizing; 0 takes the largest.
-        random_crop_of: side that pictures are resized to for random crops of `--image_size`; 0 for
-            no crops.
+        random_crop_of: side to which pictures are resized before random crops of `--image_size`
+            are cut out of them; 0 for no crops.
     """
 
     builder: str
@@ -38,13 +39,12 @@ class Entry:
 
     @property
     def mode(self) -> str:
-        """Pillow's name for pictures of as many channels."""
+        """Pillow's name of the mode with this number of channels."""
         return "L" if self.image_shape[2] == 1 else "RGB"
 
 
 # Flips are off for digits and letters, and for garments, whose shoes all point the same way.
-# Faces and rooms are centred or framed by whoever took them: a shift with its black edge would be
-# no likely picture.
+# Shifts are off for faces and rooms: the photographer framed them, and a black edge is unlikely.
 CATALOGUE: dict[str, Entry] = {
     "digits": Entry("", (8, 8, 1), 10, shifts=True, n_bits=4),
     "mnist": Entry("mnist", (28, 28, 1), 10, shifts=True, pad=True),
@@ -56,7 +56,7 @@ CATALOGUE: dict[str, Entry] = {
     "celeb_a": Entry("celeb_a", (64, 64, 3), 40, flips=True, labels="attributes", centre=148),
     "celeb_a_hq": Entry("celeb_a_hq/256", (256, 256, 3), 0, flips=True, n_bits=5, test=""),
     "lsun": Entry("lsun/bedroom", (64, 64, 3), 0, flips=True, test="validation", random_crop_of=96),
-    # At 32 or at 64, so that --image_size has to say.
+    # Published at 32 and at 64: --image_size has to choose.
     "downsampled_imagenet": Entry("downsampled_imagenet", (0, 0, 3), 0, test="validation"),
 }
 
@@ -64,9 +64,10 @@ ALIASES = {"svhn": "svhn_cropped"}
 
 
 def find(name: str) -> Entry | None:
-    """The row of a data set, by its name, an alias, or with a configuration: `lsun/bridge`.
+    """The row of a data set; None where the catalogue has no such name.
 
-    None where the table has no such name.
+    Args:
+        name: its name, an alias, or a name with a configuration: `lsun/bridge`.
     """
     name = ALIASES.get(name, name)
     base, _, configuration = name.partition("/")
@@ -77,23 +78,25 @@ def find(name: str) -> Entry | None:
 
 
 def sizes(entry: Entry, image_size: int, name: str) -> tuple[int, int]:
-    """The sides that pictures are resized to, and that batches crop from them at random.
+    """The sizes of decoded pictures and of random crops.
 
     Args:
-        entry: what is known of the data set.
-        image_size: the side asked for; 0 for its own.
-        name: what messages call it.
+        entry: the data set's row.
+        image_size: the side that the user asks for; 0 for the data set's own.
+        name: the data set's name in messages.
 
     Returns:
-        0 for pictures that stay as they are; 0 for no random crops.
+        The side to which pictures are resized, 0 where they stay as they are; and the side of the
+        random crops that batches take, 0 where they take whole images.
 
     Raises:
-        GlowError: the pictures are smaller than that, or of no one size.
+        GlowError: the pictures are smaller than `image_size`, or they differ in size and there is
+            no `image_size`.
     """
     height, width, _ = entry.image_shape
     if not image_size and not (height and width):
         raise GlowError(f"Pictures of {name} differ in size: give --image_size.")
-    # Where pictures are resized anyway, image_shape is only the default.
+    # Where pictures are resized anyway, image_shape is a default and not a limit.
     free = entry.centre or entry.pad or not (height and width)
     largest = entry.random_crop_of or (image_size if free else min(height, width))
     if image_size > largest:

@@ -1,5 +1,7 @@
 """Archives in the true formats of published data sets, of squares cut from two photographs.
 
+`load` and `sorted_images` read what is prepared from them.
+
 As a program, `python tests/photographs.py NAME DATAROOT` prepares such a data set through the
 builder of tensorflow-datasets and the project's own code, without a network. It takes TensorFlow.
 """
@@ -8,10 +10,12 @@ import io
 import sys
 import tarfile
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import numpy as np
+
+from glow_jax.config import DataConfig
+from glow_jax.data import Dataset, InMemory, load_dataset
 
 
 def squares(count: int, size: int, seed: int = 0) -> np.ndarray:
@@ -36,9 +40,9 @@ def write_cifar10(folder: Path, train: int = 40, test: int = 20) -> None:
         bytes([label]) + image.transpose(2, 0, 1).tobytes()
         for label, image in zip(labels, images, strict=True)
     ]
-    share = train // 5
+    size = train // 5
     members = {
-        f"data_batch_{part + 1}.bin": b"".join(records[part * share : (part + 1) * share])
+        f"data_batch_{part + 1}.bin": b"".join(records[part * size : (part + 1) * size])
         for part in range(5)
     }
     members["test_batch.bin"] = b"".join(records[train:])
@@ -62,6 +66,16 @@ def write_svhn(folder: Path, train: int = 30, test: int = 20) -> None:
         matlab.savemat(folder / f"{name}_32x32.mat", {"X": images, "y": labels})
 
 
+def load(name: str, dataroot: Path, **values: object) -> Dataset:
+    """A data set under `dataroot`; `values` are further fields of `DataConfig`."""
+    return load_dataset(DataConfig(dataset=name, dataroot=str(dataroot), **values))  # pyright: ignore[reportArgumentType]
+
+
+def sorted_images(split: InMemory) -> np.ndarray:
+    """The images of a split as rows of pixels, in an order that does not depend on theirs."""
+    return np.array(sorted(split.images.reshape(len(split), -1).tolist()))
+
+
 def main(name: str, dataroot: str) -> None:
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.download import checksums
@@ -71,7 +85,7 @@ def main(name: str, dataroot: str) -> None:
     manual = Path(dataroot) / "downloads" / "manual"
     builder = tfds.builder(name, data_dir=dataroot, file_format="array_record")
     # The published checksums are those of the published archives.
-    published: dict[str, Any] = builder.url_infos or {}
+    published = builder.url_infos or {}
     own = {
         url: checksums.compute_url_info(manual / info.filename) for url, info in published.items()
     }

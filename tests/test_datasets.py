@@ -1,12 +1,7 @@
-"""The table, names, arrays, what is kept in memory, and what is streamed."""
+"""The catalogue, names, arrays, single pictures, and what is kept in memory."""
 
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,23 +9,19 @@ from PIL import Image
 import glow_jax.data as data
 from glow_jax.catalogue import CATALOGUE, find, sizes
 from glow_jax.config import DataConfig
-from glow_jax.data import cache
-from glow_jax.data.augmentation import augment
-from glow_jax.data.batch_order import InOrder, Shuffled
-from glow_jax.data.crops import random_crops
-from glow_jax.data.dataset import Split, batches_in_order, hold_out, training_batches
-from glow_jax.data.pictures import fit
-from glow_jax.data.streaming import Streamed
+from glow_jax.data import InMemory, Streamed, cache
+from glow_jax.data.batching import batches_in_order
+from glow_jax.data.pictures import UnreadableError, fit, fit_pixels, open_picture
 from glow_jax.errors import GlowError
 
 
-def make_split(count: int = 50, size: int = 8, crop: int = 0) -> Split:
+def make_split(count: int = 50, size: int = 8) -> InMemory:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (count, size, size, 3), dtype=np.uint8)
-    return Split(images, rng.integers(0, 5, count).astype(np.int32), crop)
+    return InMemory(images, rng.integers(0, 5, count).astype(np.int32))
 
 
-# The table
+# The catalogue
 
 
 def test_digits_and_letters_are_never_mirrored():
@@ -74,7 +65,7 @@ def test_sizes(name: str, image_size: int, expected: tuple[int, int]):
         ("downsampled_imagenet", 0, "give --image_size"),
     ],
 )
-def test_sizes_that_cannot_be(name: str, image_size: int, message: str):
+def test_impossible_sizes(name: str, image_size: int, message: str):
     with pytest.raises(GlowError, match=message):
         sizes(CATALOGUE[name], image_size, name)
 
@@ -154,7 +145,7 @@ def test_fit_cuts_the_middle_and_averages():
     np.testing.assert_array_equal(fitted[..., 0], [[100, 200], [100, 200]])
 
 
-def test_fit_pads_where_the_table_says_so():
+def test_fit_pads_where_the_catalogue_says_so():
     pixels = np.full((28, 28), 7, np.uint8)
     fitted = fit(Image.fromarray(pixels), 32, pad=True)
     assert fitted.shape == (32, 32, 1)
@@ -172,58 +163,27 @@ def test_fit_cuts_the_face():
     assert fit(Image.fromarray(pixels), 178, centre=148).shape == (178, 178, 3)
 
 
-# Plans, crops, streams
-
-
-def test_plans_give_every_image_once():
-    plan = Shuffled(20, 6, seed=1)
-    epoch = np.concatenate([plan[step] for step in range(3)])
-    assert len(set(epoch)) == 18
-    assert not np.array_equal(plan[0], plan[3])
-    in_order = InOrder(20, 6)
+def test_fit_pixels_is_fit():
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(fit_pixels(pixels, 4), fit(Image.fromarray(pixels), 4))
+    grey = pixels[..., :1]
     np.testing.assert_array_equal(
-        np.concatenate(list(map(in_order.__getitem__, range(4)))), range(20)
+        fit_pixels(grey, 16, pad=True), fit(Image.fromarray(grey[..., 0]), 16, pad=True)
     )
 
 
-def test_random_crops_are_functions_of_draw_and_index():
-    images = make_split(6, size=12).images
-    indices = np.arange(6)
-    crops = random_crops(images, 8, indices, (1, 5))
-    np.testing.assert_array_equal(crops[3:], random_crops(images[3:], 8, indices[3:], (1, 5)))
-    assert not np.array_equal(crops, random_crops(images, 8, indices, (1, 6)))
-    # Every place is reached, and none lies outside.
-    flat = np.arange(9, dtype=np.uint8).reshape(1, 3, 3, 1).repeat(400, 0)
-    corners = random_crops(flat, 2, np.arange(400), ())[:, 0, 0, 0]
-    assert set(corners) == {0, 1, 3, 4}
-
-
-@pytest.mark.parametrize("n_workers", [0, 2])
-def test_streamed_examples_are_those_in_memory(n_workers: int):
-    split = make_split(50, size=12, crop=8)
-    kept, _ = hold_out(split, 0.2)
-    streamed, held_out = hold_out(Streamed(split, n_workers, crop=8), 0.2)
-    assert (len(streamed), len(held_out)) == (40, 10)
-    assert streamed.image_shape == kept.image_shape == (8, 8, 3)
-    # From the middle of one epoch into the next: a step number is all that a resume needs.
-    wanted: dict[str, Any] = {"batch_size": 16, "classes": 5, "seed": 3, "first_step": 3}
-    batches = training_batches(streamed, **wanted)
-    for step, (one, other) in enumerate(
-        zip(training_batches(kept, **wanted), batches, strict=False)
-    ):
-        np.testing.assert_array_equal(one.indices, other.indices)
-        np.testing.assert_array_equal(one.images, other.images)
-        np.testing.assert_array_equal(one.labels, other.labels)
-        if step == 4:
-            break
-    batches.close()  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def test_streamed_in_order():
-    split = make_split(20)
-    parts = list(batches_in_order(Streamed(split, 0), batch_size=8, classes=5))
-    np.testing.assert_array_equal(np.concatenate([part.images for part in parts]), split.images)
-    assert [len(part.images) for part in parts] == [8, 8, 4]
+def test_a_picture_is_opened_from_a_file_or_its_content(tmp_path: Path):
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    path = tmp_path / "picture.png"
+    Image.fromarray(pixels).save(path)
+    content = path.read_bytes()
+    for source in (path, content):
+        np.testing.assert_array_equal(open_picture(source, "RGB"), pixels)
+        assert np.asarray(open_picture(source, "L")).shape == (8, 8)
+    path.write_bytes(content[:60])
+    for source in (path, b"no picture", tmp_path / "absent.png"):
+        with pytest.raises(UnreadableError):
+            open_picture(source, "RGB")
 
 
 # Memory
@@ -263,7 +223,7 @@ def test_a_full_disk_does_not_stop_what_is_in_memory(
         loaded = cache.load_splits(
             DataConfig(dataroot=str(tmp_path)), {"train": make_split()}, "cut", "origin"
         )
-    assert isinstance(loaded["train"], Split)
+    assert isinstance(loaded["train"], InMemory)
     assert not list((tmp_path / "decoded" / "cut").iterdir())
 
 
@@ -272,49 +232,5 @@ def test_what_exceeds_the_limit_is_streamed(tmp_path: Path):
     loaded = cache.load_splits(
         config, {"train": make_split(50), "test": make_split(20)}, "cut", "origin"
     )
-    assert isinstance(loaded["test"], Split)
+    assert isinstance(loaded["test"], InMemory)
     assert isinstance(loaded["train"], Streamed)
-
-
-# Augmentation, against the PyTorch code's distribution
-
-
-def test_shifts_have_the_published_distribution():
-    images = jnp.zeros((4000, 32, 32, 1), jnp.uint8).at[:, 16, 16].set(1)
-    keys = jax.random.split(jax.random.key(0), len(images))
-    moved = np.asarray(augment(images, keys, flips=False))
-    assert moved.sum() == len(images)
-    down, right = np.argwhere(moved[..., 0])[:, 1:].T - 16
-    for shift in (down, right):
-        counts = {int(value): int((shift == value).sum()) for value in range(-3, 4)}
-        assert sum(counts.values()) == len(images)
-        # A uniform draw in [-3.2, 3.2], rounded: whole pixels weigh 1 / 6.4, the ends 0.7 / 6.4.
-        for value, count in counts.items():
-            share = (0.7 if abs(value) == 3 else 1) / 6.4
-            assert abs(count / len(images) - share) < 4 * np.sqrt(share / len(images))
-    assert abs(np.corrcoef(down, right)[0, 1]) < 0.06
-
-
-def test_without_shifts_and_flips_nothing_changes():
-    images = jnp.asarray(make_split(10).images)
-    keys = jax.random.split(jax.random.key(0), len(images))
-    same = augment(images, keys, flips=False, shifts=False)
-    np.testing.assert_array_equal(same, images)
-    flipped = np.asarray(augment(images, keys, flips=True, shifts=False))
-    for image, other in zip(np.asarray(images), flipped, strict=True):
-        assert np.array_equal(image, other) or np.array_equal(image[:, ::-1], other)
-
-
-# Imports
-
-
-def test_the_package_imports_no_data_library():
-    libraries = ("tensorflow", "tensorflow_datasets", "grain", "sklearn")
-    program = (
-        "import sys, glow_jax, glow_jax.data, glow_jax.config.presets; "
-        f"print([name for name in {libraries} if name in sys.modules])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "[]"

@@ -10,7 +10,8 @@ from PIL import Image
 
 from glow_jax.config import DataConfig
 from glow_jax.data import Streamed, load_dataset
-from glow_jax.data.dataset import Dataset, Split, batches_in_order
+from glow_jax.data.batching import batches_in_order
+from glow_jax.data.dataset import Dataset, InMemory
 from glow_jax.errors import GlowError
 
 
@@ -38,7 +39,7 @@ def test_subfolders_are_classes(pictures: Path, tmp_path: Path):
     assert (dataset.image_shape, dataset.classes) == ((32, 32, 3), 2)
     assert (len(dataset.train), len(dataset.test)) == (11, 1)
     assert not dataset.flips
-    assert isinstance(dataset.train, Split)
+    assert isinstance(dataset.train, InMemory)
     labels = np.concatenate([dataset.train.labels, dataset.test[np.arange(1)].labels])
     assert np.bincount(labels).tolist() == [8, 4]
 

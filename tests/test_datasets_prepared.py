@@ -1,73 +1,44 @@
-"""Data sets of tensorflow-datasets: prepared, read, and what can go wrong on the way.
+"""Data sets that tensorflow-datasets has prepared, read without TensorFlow.
 
-Preparing takes TensorFlow, which the everyday tests do without: those that need it run where
-`pip install -e '.[test,tfds]'` has brought it. `tests/prepared` holds what one of them prepares.
+`tests/prepared` holds cifar10 as `test_datasets_preparing.py` prepares it.
 """
 
-import errno
-import http.server
-import importlib.util
+import itertools
+import json
+import pickle
 import shutil
 import subprocess
 import sys
-import threading
-from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-import requests
-from photographs import squares, write_cifar10, write_svhn
+from photographs import load, sorted_images, squares
 
-from glow_jax.config import DataConfig
-from glow_jax.data import Streamed, load_dataset
-from glow_jax.data.dataset import Dataset, Split, batches_in_order
-from glow_jax.data.sources import tfds, tfds_prepare
-from glow_jax.data.sources.tfds_child import prepare
+from glow_jax.data import InMemory, Streamed
+from glow_jax.data.batching import training_batches
+from glow_jax.data.sources import tfds
 from glow_jax.errors import GlowError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-FASHION = REPOSITORY.parent / "shared" / "data" / "fashion_mnist"
-
-needs_tensorflow = pytest.mark.skipif(
-    importlib.util.find_spec("tensorflow") is None, reason="pip install -e '.[test,tfds]'"
-)
+PREPARED = REPOSITORY / "tests" / "prepared"
 
 
 @pytest.fixture
 def dataroot(tmp_path: Path) -> Path:
     """A folder with cifar10 prepared from forty and twenty squares of two photographs."""
-    shutil.copytree(REPOSITORY / "tests" / "prepared", tmp_path / "data")
+    shutil.copytree(PREPARED, tmp_path / "data")
     return tmp_path / "data"
-
-
-@pytest.fixture
-def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No host answers, and TensorFlow is there."""
-    monkeypatch.setattr(tfds_prepare, "_answers", lambda address: False)
-    monkeypatch.setattr(tfds_prepare.importlib.util, "find_spec", lambda name: object())
-
-
-def load(name: str, dataroot: Path, **values: object) -> Dataset:
-    return load_dataset(DataConfig(dataset=name, dataroot=str(dataroot), **values))  # pyright: ignore[reportArgumentType]
-
-
-def sorted_images(split: Split) -> np.ndarray:
-    return np.array(sorted(split.images.reshape(len(split), -1).tolist()))
-
-
-# Reading, without TensorFlow
 
 
 def test_prepared_images_are_those_of_the_archive(dataroot: Path):
     dataset = load("cifar10", dataroot)
-    assert isinstance(dataset.train, Split)
+    assert isinstance(dataset.train, InMemory)
     assert (dataset.image_shape, dataset.classes, dataset.flips) == ((32, 32, 3), 10, True)
     archive = squares(60, 32)
     np.testing.assert_array_equal(
-        sorted_images(dataset.train), sorted_images(Split(archive[:40], np.zeros(40)))
+        sorted_images(dataset.train), sorted_images(InMemory(archive[:40], np.zeros(40)))
     )
     # The label of the archive's image n is n modulo 10.
     for image, label in zip(dataset.train.images[:5], dataset.train.labels[:5], strict=True):
@@ -75,208 +46,32 @@ def test_prepared_images_are_those_of_the_archive(dataroot: Path):
         assert label == number % 10
 
 
-@pytest.mark.parametrize("n_workers", [0, 2])
-def test_streamed_is_the_same(dataroot: Path, n_workers: int):
+def test_streamed_by_other_processes_is_the_same(dataroot: Path):
     kept = load("cifar10", dataroot)
-    streamed = load("cifar10", dataroot, memory_limit=0, n_workers=n_workers)
+    streamed = load("cifar10", dataroot, memory_limit=0, n_workers=2)
     assert isinstance(streamed.train, Streamed)
-    wanted: dict[str, Any] = {"batch_size": 16, "classes": 10}
-    for one, other in zip(
-        batches_in_order(kept.train, **wanted),
-        batches_in_order(streamed.train, **wanted),
-        strict=True,
-    ):
+    # From the middle of one epoch into the next, and closed while the processes read ahead.
+    wanted: dict[str, Any] = {"batch_size": 16, "classes": 10, "seed": 1, "first_step": 1}
+    batches = training_batches(streamed.train, **wanted)
+    expected = training_batches(kept.train, **wanted)
+    for one, other in itertools.islice(zip(expected, batches, strict=True), 4):
         np.testing.assert_array_equal(one.images, other.images)
         np.testing.assert_array_equal(one.labels, other.labels)
+    batches.close()
+
+
+def test_open_files_are_not_pickled(dataroot: Path):
+    streamed = load("cifar10", dataroot, memory_limit=0)
+    assert isinstance(streamed.train, Streamed)
+    pictures = streamed.train.pictures
+    before = pictures[np.arange(3)].images
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(pictures))[np.arange(3)].images, before)
 
 
 def test_images_are_resized(dataroot: Path):
     assert load("cifar10", dataroot, image_size=16).image_shape == (16, 16, 3)
     with pytest.raises(GlowError, match="smaller than image_size 64"):
         load("cifar10", dataroot, image_size=64)
-
-
-def test_the_process_that_trains_has_no_tensorflow(dataroot: Path):
-    flags = "--K 1 --L 1 --hidden_channels 8 --epochs 1 --batch_size 8 --n_init_batches 1"
-    arguments = [
-        *("--dataset", "cifar10", "--dataroot", str(dataroot)),
-        *("--output_dir", str(dataroot / "run"), "--eval_batch_size", "20", *flags.split()),
-    ]
-    program = (
-        f"import sys; sys.argv[1:] = {arguments!r}\n"
-        "import train\ntrain.main()\n"
-        "sys.exit('tensorflow' in sys.modules)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-
-
-# What is missing, and what to do
-
-
-@pytest.mark.usefixtures("offline")
-def test_without_a_network(tmp_path: Path):
-    message = (
-        r"cifar10 is not in .*, and www\.cs\.toronto\.edu cannot be reached .*: connect, or put "
-        r"cifar-10-binary\.tar\.gz into .*manual; --preset digits needs no download\."
-    )
-    with pytest.raises(GlowError, match=message):
-        load("cifar10", tmp_path)
-
-
-def test_without_a_network_train_says_so_within_seconds(tmp_path: Path):
-    program = (
-        f"import sys; sys.argv[1:] = ['--dataroot', {str(tmp_path)!r}]\n"
-        "from glow_jax.data.sources import tfds_prepare\n"
-        "tfds_prepare._answers = lambda address: False\n"
-        "import train\ntrain.main()"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 2
-    assert "cannot be reached" in done.stderr.splitlines()[-1]
-
-
-def test_without_tensorflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(tfds_prepare, "_answers", lambda address: True)
-    monkeypatch.setattr(tfds_prepare.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(GlowError, match=r"takes TensorFlow: pip install -e '\.\[tfds\]'"):
-        load("cifar10", tmp_path)
-
-
-def test_no_download(tmp_path: Path):
-    with pytest.raises(GlowError, match="leave --no_download out"):
-        load("cifar10", tmp_path, download=False)
-
-
-def test_sources_that_are_gone_say_so_at_once(tmp_path: Path):
-    with pytest.raises(GlowError, match=r"source is gone \(tensorflow/datasets issue 4662\)"):
-        load("downsampled_imagenet", tmp_path, image_size=32)
-    with pytest.raises(GlowError, match="cannot be opened any more"):
-        load("lsun", tmp_path)
-    with pytest.raises(GlowError, match=r"must be put into .*manual by hand"):
-        load("celeb_a_hq", tmp_path)
-
-
-def test_data_sets_without_pictures(tmp_path: Path):
-    with pytest.raises(GlowError, match="no feature 'image'"):
-        load("ag_news_subset", tmp_path)
-
-
-def test_archives_put_there_by_hand_need_no_network(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline: None
-):
-    monkeypatch.setattr(tfds_prepare, "_run", lambda *_: pytest.exit("not reached"))
-    write_cifar10(tmp_path / "downloads" / "manual")
-    ran = []
-    monkeypatch.setattr(tfds_prepare, "_run", lambda *arguments: ran.append(arguments[1:]))
-    with pytest.raises(Exception):  # noqa: B017, PT011  (nothing was prepared)
-        load("cifar10", tmp_path)
-    assert ran == [("cifar10", str(tmp_path))]
-
-
-def test_reachability_is_asked_of_the_host_itself():
-    class NotFound(http.server.BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            self.send_error(404)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), NotFound) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{server.server_port}/archive.tar.gz"
-        assert tfds_prepare.unreachable_host([address]) == ""
-        server.shutdown()
-    assert tfds_prepare.unreachable_host([address]) == "127.0.0.1"
-
-
-# Faults while preparing
-
-
-def fake_builder(dataroot: Path, action: Callable[[], None]) -> SimpleNamespace:
-    return SimpleNamespace(
-        name="flowers",
-        data_dir=str(dataroot / "flowers" / "1.0.0"),
-        is_prepared=lambda: False,
-        download_and_prepare=lambda **_: action(),
-    )
-
-
-class NonMatchingChecksumError(Exception):
-    pass
-
-
-@pytest.mark.parametrize(
-    ("error", "sentence"),
-    [
-        (OSError(errno.ENOSPC, "No space left on device"), r"disk of .* is full: make room"),
-        (OSError("Not enough disk space. Needed: 1 GiB"), r"disk of .* is full: make room"),
-        (RuntimeError("Write failed: No space left on device"), r"disk of .* is full"),
-        (requests.ConnectionError("reset"), r"download of flowers broke off .*: run again\."),
-        (PermissionError(13, "Permission denied", "/data"), "/data may not be written"),
-        (EOFError("Compressed file ended"), "removed: run again to download it anew"),
-    ],
-)
-def test_faults_are_one_sentence(tmp_path: Path, error: Exception, sentence: str):
-    archive = tmp_path / "downloads" / "flowers" / "archive.tar.gz"
-    archive.parent.mkdir(parents=True)
-    archive.write_text("half an archive")
-
-    def fail() -> None:
-        raise error
-
-    with pytest.raises(GlowError, match=sentence) as raised:
-        prepare(fake_builder(tmp_path, fail), str(tmp_path))
-    assert "\n" not in str(raised.value)
-    # Only an archive that cannot be read has to be downloaded again.
-    assert archive.exists() != isinstance(error, EOFError)
-
-
-def test_a_wrong_archive_is_named(tmp_path: Path):
-    def fail(folder: Path) -> Callable[[], None]:
-        def action() -> None:
-            raise NonMatchingChecksumError(
-                f"Artifact http://host/a.gz, downloaded to {folder}/a.gz, has wrong checksum:\n* .."
-            )
-
-        return action
-
-    manual = tmp_path / "downloads" / "manual"
-    with pytest.raises(GlowError, match=r"manual/a\.gz is not the file .*: replace or remove it"):
-        prepare(fake_builder(tmp_path, fail(manual)), str(tmp_path))
-    with pytest.raises(GlowError, match=r"a\.gz is not the file .*: run again"):
-        prepare(fake_builder(tmp_path, fail(manual.parent / "flowers")), str(tmp_path))
-
-
-def test_leftovers_of_an_interrupted_run_are_removed(tmp_path: Path):
-    left = tmp_path / "flowers" / "incomplete.ABCDEF_1.0.0"
-    download = tmp_path / "downloads" / "flowers" / "host_a.gz.tmp.0123"
-    for folder in (left, download):
-        folder.mkdir(parents=True)
-    whole = download.parent / "host_b.gz"
-    whole.write_text("whole")
-    prepare(fake_builder(tmp_path, lambda: None), str(tmp_path))
-    assert not left.exists()
-    assert not download.exists()
-    assert whole.exists()
-
-
-@pytest.mark.parametrize(
-    ("returncode", "stdout", "sentence"),
-    [(2, "The disk is full.\n", "^The disk is full.$"), (-9, "", r"\(signal 9\): run again")],
-)
-def test_what_the_other_process_says(
-    monkeypatch: pytest.MonkeyPatch, returncode: int, stdout: str, sentence: str
-):
-    done = subprocess.CompletedProcess([], returncode, stdout)
-    monkeypatch.setattr(tfds_prepare.subprocess, "run", lambda *_, **__: done)
-    builder = SimpleNamespace(name="flowers", builder_config=None)
-    with pytest.raises(GlowError, match=sentence):
-        tfds_prepare._run(builder, "flowers", "data")
 
 
 def test_damaged_images_are_an_error(dataroot: Path):
@@ -296,73 +91,89 @@ def test_damaged_files_are_set_aside_and_prepared_anew(
     shard.write_bytes(shard.read_bytes()[:1000])
 
     def prepare_again(*_: object) -> None:
-        shutil.copytree(REPOSITORY / "tests" / "prepared" / "cifar10" / "3.0.2", place)
+        shutil.copytree(PREPARED / "cifar10" / "3.0.2", place)
 
     monkeypatch.setattr(tfds, "prepare_apart", prepare_again)
     with pytest.warns(UserWarning, match=r"3\.0\.2 is damaged .*: moved to damaged\.3\.0\.2"):
         assert len(load("cifar10", dataroot).train) == 40
 
 
-# Preparing, with TensorFlow
+# In a process of its own, which has imported nothing else
 
 
-def prepare_offline(name: str, dataroot: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "tests/photographs.py", name, str(dataroot)],
+PROGRAM = """
+import json, sys
+
+def imported(*names):
+    return [name for name in names if name in sys.modules]
+
+import glow_jax, glow_jax.data, glow_jax.config.presets
+found = {"by the package": imported("tensorflow", "tensorflow_datasets", "grain", "sklearn")}
+
+import train
+from glow_jax.config import DataConfig
+from glow_jax.data.batching import training_batches
+
+for memory_limit in (8, 0):
+    config = DataConfig(
+        dataset="cifar10", dataroot=sys.argv[1], memory_limit=memory_limit, n_workers=0
+    )
+    split = glow_jax.data.load_dataset(config).train
+    next(training_batches(split, batch_size=8, classes=10, seed=1, first_step=0))
+found["by reading"] = imported("tensorflow", "tensorflow_datasets", "grain")
+print(json.dumps(found))
+
+from glow_jax.data.sources import tfds_prepare
+tfds_prepare._answers = lambda address: False
+sys.argv[1:] = ["--dataroot", sys.argv[2]]
+train.main()
+"""
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
+    """A program that reads cifar10, and then trains where there is neither it nor a network."""
+    folder = tmp_path_factory.mktemp("program")
+    shutil.copytree(PREPARED, folder / "data")
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(folder / "data"), str(folder / "empty")],
         cwd=REPOSITORY,
-        env={"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
+        timeout=60,
     )
+    assert done.stdout, done.stderr
+    return done
 
 
-@needs_tensorflow
-def test_cifar10_is_prepared(tmp_path: Path):
-    manual = tmp_path / "downloads" / "manual"
-    write_cifar10(manual)
-    archive = manual / "cifar-10-binary.tar.gz"
-    whole = archive.read_bytes()
-    archive.write_bytes(whole[: len(whole) // 2])
-    done = prepare_offline("cifar10", tmp_path)
-    assert done.returncode == 2
-    assert "Preparing cifar10 failed" in done.stdout
-
-    archive.write_bytes(whole)
-    done = prepare_offline("cifar10", tmp_path)
-    assert done.returncode == 0, done.stderr
-    dataset = load("cifar10", tmp_path)
-    assert isinstance(dataset.test, Split)
-    np.testing.assert_array_equal(
-        sorted_images(dataset.test), sorted_images(Split(squares(60, 32)[40:], np.zeros(20)))
-    )
+def test_the_package_imports_no_data_library(program: subprocess.CompletedProcess[str]):
+    assert json.loads(program.stdout)["by the package"] == []
 
 
-@needs_tensorflow
-def test_svhn_is_prepared(tmp_path: Path):
-    pytest.importorskip("scipy")
-    write_svhn(tmp_path / "downloads" / "manual")
-    done = prepare_offline("svhn_cropped", tmp_path)
-    assert done.returncode == 0, done.stderr
-    dataset = load("svhn", tmp_path)
-    assert isinstance(dataset.train, Split)
-    assert (len(dataset.train), len(dataset.test), dataset.classes) == (30, 20, 10)
-    assert (dataset.flips, dataset.shifts) == (False, True)
-    archive = squares(30, 32, seed=30)
-    for image, label in zip(dataset.train.images, dataset.train.labels, strict=True):
-        (number,) = np.flatnonzero((archive == image).all(axis=(1, 2, 3)))
-        # Labelled 1 to 10 in the archive, where 10 is the digit 0.
-        assert label == (number % 10 + 1) % 10
+def test_reading_imports_no_tensorflow(program: subprocess.CompletedProcess[str]):
+    assert json.loads(program.stdout)["by reading"] == ["tensorflow_datasets", "grain"]
 
 
-@needs_tensorflow
+def test_without_a_network_train_says_so_within_seconds(
+    program: subprocess.CompletedProcess[str],
+):
+    assert program.returncode == 2
+    assert "cannot be reached" in program.stderr.splitlines()[-1]
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(not FASHION.is_dir(), reason=f"no {FASHION}")
-def test_fashion_mnist_is_prepared_from_the_original_files(tmp_path: Path):
-    shutil.copytree(FASHION, tmp_path / "downloads" / "manual")
-    dataset = load("fashion_mnist", tmp_path, image_size=32)
-    assert isinstance(dataset.train, Split)
-    assert (len(dataset.train), len(dataset.test)) == (60_000, 10_000)
-    assert dataset.image_shape == (32, 32, 1)
-    assert np.bincount(dataset.train.labels).tolist() == [6_000] * 10
-    assert dataset.train.images[:, :2].max() == 0
-    assert "tensorflow" not in sys.modules
+def test_the_process_that_trains_has_no_tensorflow(dataroot: Path):
+    flags = "--K 1 --L 1 --hidden_channels 8 --epochs 1 --batch_size 8 --n_init_batches 1"
+    arguments = [
+        *("--dataset", "cifar10", "--dataroot", str(dataroot)),
+        *("--output_dir", str(dataroot / "run"), "--eval_batch_size", "20", *flags.split()),
+    ]
+    program = (
+        f"import sys; sys.argv[1:] = {arguments!r}\n"
+        "import train\ntrain.main()\n"
+        "sys.exit('tensorflow' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

@@ -8,7 +8,7 @@ from flax import nnx
 
 import glow_jax
 from glow_jax import latents
-from glow_jax.data.dataset import Split
+from glow_jax.data.dataset import InMemory
 from glow_jax.errors import GlowError
 from glow_jax.evaluation.neighbours import nearest
 
@@ -162,7 +162,7 @@ def test_nearest_are_those_of_a_search_by_hand():
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (50, 3, 4, 2), dtype=np.uint8)
     queries = rng.integers(0, 256, (5, 3, 4, 2), dtype=np.uint8)
-    split = Split(images, np.empty((50, 0), np.int32))
+    split = InMemory(images, np.empty((50, 0), np.int32))
     differences = queries[:, None].astype(float) - images
     distances = np.sqrt(np.sum(differences**2, axis=(2, 3, 4)))
     for batch_size in (7, 50):
@@ -174,7 +174,7 @@ def test_nearest_are_those_of_a_search_by_hand():
 def test_an_image_is_nearest_to_itself_and_the_earlier_of_two_comes_first():
     images = np.full((9, 32, 32, 3), 255, np.uint8)
     images[[2, 7], 0, 0, 0] = 254  # the smallest difference there is, among the largest values
-    split = Split(images, np.empty((9, 0), np.int32))
+    split = InMemory(images, np.empty((9, 0), np.int32))
     found = nearest(images[[7]], split, count=3, batch_size=4)
     assert found.indices.tolist() == [[2, 7, 0]]
     assert found.distances.tolist() == [[0, 0, 1]]

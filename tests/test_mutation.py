@@ -14,7 +14,7 @@ import scipy.stats
 import glow_jax
 import train as train_script
 from glow_jax.config import Config, DataConfig, ModelConfig
-from glow_jax.data import Split, load_dataset
+from glow_jax.data import InMemory, load_dataset
 from glow_jax.data.augmentation import mutate
 from glow_jax.errors import GlowError
 from glow_jax.pixels import example_keys, to_pixels
@@ -117,7 +117,7 @@ def test_a_resumed_run_mutates_as_one_that_never_stopped(
 def test_what_is_evaluated_is_not_mutated(background: Path) -> None:
     model = glow_jax.load(background)
     test = load_dataset(DataConfig(dataset="digits")).test
-    assert isinstance(test, Split)
+    assert isinstance(test, InMemory)
     x = glow_jax.dequantize(test.images, example_keys(0, 0, np.arange(len(test))), n_bits=4)
     bits = glow_jax.bits_per_dim(model.log_prob(x), (8, 8, 1), n_bits=4)
     reported = json.loads((background / "metrics.jsonl").read_text().splitlines()[-1])

@@ -13,8 +13,8 @@ from ood_runs import GREY, untrained
 from PIL import Image
 
 from glow_jax.config import Config, DataConfig, ModelConfig
-from glow_jax.data import Dataset, Split, load_dataset
-from glow_jax.data.dataset import Batch
+from glow_jax.data import Dataset, InMemory, load_dataset
+from glow_jax.data.batching import Batch
 from glow_jax.devices.parallel import DataParallel
 from glow_jax.errors import GlowError
 from glow_jax.evaluation.likelihood import make_likelihood
@@ -30,9 +30,9 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
-def make_split(count: int, shape: tuple[int, int, int] = (8, 8, 1), seed: int = 0) -> Split:
+def make_split(count: int, shape: tuple[int, int, int] = (8, 8, 1), seed: int = 0) -> InMemory:
     images = np.random.default_rng(seed).integers(0, 256, (count, *shape), dtype=np.uint8)
-    return Split(images, np.empty((count, 0), np.int32))
+    return InMemory(images, np.empty((count, 0), np.int32))
 
 
 class Counting:
@@ -198,12 +198,12 @@ def test_smaller_pictures_are_framed_where_the_run_s_own_are(tmp_path: Path) -> 
     name = save(tmp_path / "some.npz", images=images[..., 0])
     found = load(config_of((32, 32, 1), "fashion_mnist"), name)
     assert (found.name, found.part, len(found.split)) == ("some", "test", 5)
-    assert isinstance(found.split, Split)
+    assert isinstance(found.split, InMemory)
     np.testing.assert_array_equal(
         found.split.images, np.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0)))
     )
     as_is = load(config_of((28, 28, 1), "fashion_mnist"), name)
-    assert isinstance(as_is.split, Split)
+    assert isinstance(as_is.split, InMemory)
     np.testing.assert_array_equal(as_is.split.images, images)
     with pytest.raises(
         GlowError, match="Data set some does not fit the model: a picture of 28 x 28"
@@ -214,7 +214,7 @@ def test_smaller_pictures_are_framed_where_the_run_s_own_are(tmp_path: Path) -> 
 def test_larger_pictures_are_resized_as_ever(tmp_path: Path) -> None:
     images = make_split(3, (16, 16, 3)).images
     found = load(config_of((8, 8, 3), "cifar10"), save(tmp_path / "large.npz", images=images))
-    assert isinstance(found.split, Split)
+    assert isinstance(found.split, InMemory)
     for image, small in zip(images, found.split.images, strict=True):
         expected = Image.fromarray(image).resize((8, 8), Image.Resampling.BOX)
         np.testing.assert_array_equal(small, np.asarray(expected))
@@ -256,7 +256,7 @@ def test_reference_images_are_the_run_s_own_training_and_validation_images(
     monkeypatch.setattr("glow_jax.ood.images._REFERENCE_IMAGES", 50)
     numbered = make_split(1000)
     some, _ = reference_images(Dataset("n", 0, numbered, numbered), 0.0)
-    assert isinstance(some.split, Split)
+    assert isinstance(some.split, InMemory)
     where = [
         int(np.flatnonzero((numbered.images == i).all((1, 2, 3)))[0]) for i in some.split.images
     ]

@@ -10,7 +10,7 @@ import pytest
 from ood_runs import GREY, untrained
 from PIL import Image
 
-from glow_jax.data.dataset import Batch
+from glow_jax.data.batching import Batch
 from glow_jax.devices.parallel import DataParallel
 from glow_jax.errors import GlowError
 from glow_jax.ood import complexity, scores

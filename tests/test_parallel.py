@@ -11,7 +11,7 @@ from flax import nnx
 
 from glow_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TrainingConfig
 from glow_jax.data import load_dataset
-from glow_jax.data.dataset import Split
+from glow_jax.data.dataset import InMemory
 from glow_jax.devices.compilation import fast_to_compile
 from glow_jax.devices.parallel import DataParallel, mean_over_devices
 from glow_jax.errors import GlowError
@@ -257,7 +257,7 @@ def test_the_last_evaluation_batch_is_counted_exactly() -> None:
     config = config_of()
     parts, _ = start(config, np.float32)
     pixels, _, _ = images_of(config, steps=2)[1]
-    split = Split(pixels[:13], np.empty((13, 0)))
+    split = InMemory(pixels[:13], np.empty((13, 0)))
     found = []
     for count, batch_size in ((1, 13), (1, 4), (8, 8), (4, 100)):
         parallel = DataParallel(count)

@@ -1,11 +1,12 @@
-"""Data sets by name: one protocol, one file a source, and a table of what is published."""
+"""Data sets by name. Each source of images has a file in `sources`."""
 
 import difflib
 from collections.abc import Callable
 
 from glow_jax.catalogue import ALIASES, CATALOGUE, find
 from glow_jax.config import DataConfig
-from glow_jax.data.dataset import Batch, Dataset, Pictures, Split
+from glow_jax.data.batching import Batch
+from glow_jax.data.dataset import Dataset, InMemory, Pictures
 from glow_jax.data.sources.arrays import from_arrays, load_npz
 from glow_jax.data.sources.digits import load_digits
 from glow_jax.data.sources.folder import load_folder
@@ -19,24 +20,25 @@ _REGISTERED: dict[str, Loader] = {"digits": load_digits}
 
 
 def register(name: str, loader: Loader) -> None:
-    """Make a data set of one's own known by a name, before `load_dataset` or `train.main`.
+    """Give a data set of your own a name; call it before `load_dataset` or `train.main`.
 
     Args:
-        name: what `--dataset` is to be; it hides a published data set of that name.
-        loader: takes the `DataConfig` of a run, and gives the data set; `from_arrays` makes one of
-            arrays, `Dataset` and `Streamed` one of pictures that are too large for memory.
+        name: the value of `--dataset`; it hides a published data set of that name.
+        loader: takes the `DataConfig` of a run and returns the data set. `from_arrays` makes one of
+            arrays; `Dataset` and `Streamed` make one of pictures that are too large for memory.
     """
     _REGISTERED[name] = loader
 
 
 def load_dataset(config: DataConfig) -> Dataset:
-    """Load the data set that `config.dataset` names, preparing it first where it is missing.
+    """Load the data set that `config.dataset` names, and prepare it first where it is missing.
 
     Args:
         config: `dataset` is a registered or published name, `folder:PATH`, or an `.npz` file.
 
     Raises:
-        GlowError: there is none of that name, or it cannot be had: what is missing, what to do.
+        GlowError: there is none of that name, or something it needs is missing; the message says
+            what to do.
     """
     name = config.dataset
     if name in _REGISTERED:
@@ -46,7 +48,7 @@ def load_dataset(config: DataConfig) -> Dataset:
     if name.endswith(".npz"):
         return load_npz(config)
     if find(name) is None and name.partition("/")[0] not in (others := known_names()):
-        # The table's names first: what is near to both is more likely meant.
+        # The catalogue's names come first, because they are more likely to be meant.
         listed = list(dict.fromkeys([*_REGISTERED, *CATALOGUE, *ALIASES]))
         near = difflib.get_close_matches(name, listed, n=1)
         near = near or difflib.get_close_matches(name, others, n=1)
@@ -61,8 +63,8 @@ def load_dataset(config: DataConfig) -> Dataset:
 __all__ = [
     "Batch",
     "Dataset",
+    "InMemory",
     "Pictures",
-    "Split",
     "Streamed",
     "from_arrays",
     "load_dataset",

@@ -5,16 +5,16 @@ import jax.numpy as jnp
 
 
 def augment(images: jax.Array, keys: jax.Array, *, flips: bool, shifts: bool = True) -> jax.Array:
-    """Shift each image by up to 10 percent of its size, and flip half of them, where allowed.
+    """Shift each image by up to 10 percent of its size, and mirror half of the images.
 
-    As in Glow-PyTorch: a shift is a uniform draw in [-0.1, 0.1] x size, rounded to whole pixels, in
-    each direction; what comes into view is black.
+    As in Glow-PyTorch, the shift in each direction is a uniform draw from [-0.1, 0.1] x size,
+    rounded to whole pixels. The uncovered edge is black.
 
     Args:
         images: uint8, (B, H, W, C).
         keys: one random key per image, (B,).
-        flips: whether mirrored images are allowed.
-        shifts: whether shifted images are.
+        flips: whether images may be mirrored.
+        shifts: whether images may be shifted.
 
     Returns:
         uint8, (B, H, W, C).
@@ -37,7 +37,15 @@ def _augment_one(image: jax.Array, key: jax.Array, *, flips: bool, shifts: bool)
 
 
 def shift_image(image: jax.Array, shift: jax.Array) -> jax.Array:
-    """Move an image, (H, W, C), by (down, right) pixels, at most its size; the rest is black."""
+    """Move the content of an image; the uncovered part is black.
+
+    Args:
+        image: (H, W, C).
+        shift: pixels (down, right), (2,), integers of at most H and W.
+
+    Returns:
+        (H, W, C).
+    """
     height, width, channels = image.shape
     padded = jnp.pad(image, ((height, height), (width, width), (0, 0)))
     start = (height - shift[0], width - shift[1], jnp.zeros_like(shift[0]))
@@ -45,16 +53,16 @@ def shift_image(image: jax.Array, shift: jax.Array) -> jax.Array:
 
 
 def mutate(images: jax.Array, keys: jax.Array, rate: float) -> jax.Array:
-    """Replace each value of a picture, with probability `rate`, by a uniform draw of 0..255.
+    """Replace each value of an image, with probability `rate`, by a uniform draw from 0..255.
 
-    What the background model of a likelihood ratio is trained on: it leaves statistics of the
-    background and takes meaning away (Ren et al. 2019, arXiv 1906.02845). As in their
+    The background model of a likelihood ratio is trained on such images, which keep the statistics
+    of the background and lose the meaning (Ren et al. 2019, arXiv 1906.02845). As in the authors'
     code, the channels of a pixel mutate independently.
 
     Args:
         images: uint8, (B, H, W, C).
         keys: one random key per image, (B,).
-        rate: from 0 to 1; they take 0.1 to 0.3.
+        rate: from 0 to 1; the authors use 0.1 to 0.3.
 
     Returns:
         uint8, (B, H, W, C).

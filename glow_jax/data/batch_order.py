@@ -1,4 +1,4 @@
-"""Which images make which batch: pure functions of a batch's number, apart from any reading."""
+"""Which images make up which batch: pure functions of a batch's number, apart from any reading."""
 
 import functools
 from dataclasses import dataclass
@@ -10,7 +10,23 @@ import numpy as np
 _ENDLESS = 2**48
 
 
-class Plan(Protocol):
+@dataclass(frozen=True)
+class Process:
+    """One of the processes that share every batch.
+
+    Attributes:
+        index: which one, from 0.
+        count: how many there are.
+    """
+
+    index: int
+    count: int
+
+
+ONLY_PROCESS = Process(0, 1)
+
+
+class BatchOrder(Protocol):
     """The indices of every batch."""
 
     def __len__(self) -> int: ...
@@ -20,12 +36,12 @@ class Plan(Protocol):
 
 @dataclass(frozen=True)
 class Shuffled:
-    """Epoch after epoch without end, each in an order of its own, incomplete batches dropped.
+    """Endless epochs, each in an order of its own. An incomplete last batch is dropped.
 
     Attributes:
         images: the number of images in the split.
         batch_size: images in a batch, at most `images`.
-        seed: with the epoch, decides the order.
+        seed: decides the order, together with the epoch.
     """
 
     images: int
@@ -33,19 +49,19 @@ class Shuffled:
     seed: int
 
     def __len__(self) -> int:
-        """Beyond reach."""
+        """A number of batches that no training reaches."""
         return _ENDLESS
 
     def __getitem__(self, step: int) -> np.ndarray:
         """The indices of the batch of step `step`, (batch_size,)."""
         epoch, place = divmod(step, self.images // self.batch_size)
-        order = _order(self.images, self.seed, epoch)
+        order = _epoch_order(self.images, self.seed, epoch)
         return order[place * self.batch_size : (place + 1) * self.batch_size]
 
 
 # Two epochs, because reading runs ahead of training across an epoch's end.
 @functools.lru_cache(maxsize=2)
-def _order(images: int, seed: int, epoch: int) -> np.ndarray:
+def _epoch_order(images: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(images)
 
 
@@ -74,23 +90,23 @@ class InOrder:
 
 
 @dataclass(frozen=True)
-class Share:
-    """What one of several processes reads of each batch: contiguous parts, equal to one image.
+class ProcessPart:
+    """The part of each batch that one process reads.
+
+    The parts are contiguous, and their sizes differ by one image at most.
 
     Attributes:
-        plan: the whole batches.
-        process: which part.
-        processes: how many there are.
+        order: the whole batches.
+        process: the process that reads.
     """
 
-    plan: Plan
-    process: int
-    processes: int
+    order: BatchOrder
+    process: Process
 
     def __len__(self) -> int:
         """The number of batches."""
-        return len(self.plan)
+        return len(self.order)
 
     def __getitem__(self, step: int) -> np.ndarray:
-        """The indices of this process's part of batch `step`; the last may be empty."""
-        return np.array_split(self.plan[step], self.processes)[self.process]
+        """The indices of this process's part of batch `step`; the last batch's may be empty."""
+        return np.array_split(self.order[step], self.process.count)[self.process.index]

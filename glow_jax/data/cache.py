@@ -1,6 +1,6 @@
-"""What fits in memory is decoded once, kept in a file, and sliced from then on; the rest streams.
+"""Splits that fit in memory are decoded once and kept in files; larger ones are streamed.
 
-The files lie under DATAROOT/decoded, and are only ever a copy: to remove them is safe.
+The files are under DATAROOT/decoded. They are copies, which may be removed at any time.
 """
 
 import concurrent.futures
@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from glow_jax.config import DataConfig
-from glow_jax.data.dataset import Dataset, Pictures, Readable, Split, hold_out
+from glow_jax.data.dataset import InMemory, Pictures, Readable
 from glow_jax.data.streaming import Streamed
 
 _CHUNK = 256
@@ -23,14 +23,17 @@ _CHUNK = 256
 def load_splits(
     config: DataConfig, splits: dict[str, Pictures], folder: str, origin: str, *, crop: int = 0
 ) -> dict[str, Readable]:
-    """Read into memory what fits, smallest first; stream the rest.
+    """Read the splits that fit into memory, smallest first, and stream the others.
 
     Args:
         config: `memory_limit`, `n_workers` and `dataroot` are used.
         splits: pictures by the name of their split.
         folder: name of the folder of decoded images, under DATAROOT/decoded.
-        origin: what the images are decoded from; decoded images of another origin are not used.
+        origin: says what the images are decoded from. Kept images of another origin are not used.
         crop: side of the random crops that batches take; 0 takes whole images.
+
+    Returns:
+        The splits by name.
     """
     left = config.memory_limit * 1e9
     loaded: dict[str, Readable] = {}
@@ -41,19 +44,19 @@ def load_splits(
             left -= size
             place = Path(config.dataroot) / "decoded" / folder / name
             part = _decoded(pictures, place, origin)
-            loaded[name] = Split(part.images, part.labels, crop)
+            loaded[name] = InMemory(part.images, part.labels, crop)
         else:
             loaded[name] = Streamed(pictures, config.n_workers, crop)
     return loaded
 
 
-def _decoded(pictures: Pictures, place: Path, origin: str) -> Split:
-    kept = _read(place, origin, len(pictures))
+def _decoded(pictures: Pictures, place: Path, origin: str) -> InMemory:
+    kept = _kept(place, origin, len(pictures))
     if kept is not None:
         return kept
     split = _decode(pictures, place.parent.name)
     try:
-        _write(split, place, origin)
+        _keep(split, place, origin)
     except OSError as error:
         warnings.warn(
             f"Decoded images cannot be kept in {place} ({error.strerror}): they are in memory now, "
@@ -63,7 +66,7 @@ def _decoded(pictures: Pictures, place: Path, origin: str) -> Split:
     return split
 
 
-def _decode(pictures: Pictures, name: str) -> Split:
+def _decode(pictures: Pictures, name: str) -> InMemory:
     chunks = [
         np.arange(start, min(start + _CHUNK, len(pictures)))
         for start in range(0, len(pictures), _CHUNK)
@@ -78,20 +81,20 @@ def _decode(pictures: Pictures, name: str) -> Split:
             images[chunk] = part.images
             labels.append(part.labels)
             bar.update(len(chunk))
-    return Split(images, np.concatenate(labels))
+    return InMemory(images, np.concatenate(labels))
 
 
-def _read(place: Path, origin: str, count: int) -> Split | None:
+def _kept(place: Path, origin: str, count: int) -> InMemory | None:
     try:
         if (place / "origin.txt").read_text() != origin:
             return None
-        split = Split(np.load(place / "images.npy"), np.load(place / "labels.npy"))
+        split = InMemory(np.load(place / "images.npy"), np.load(place / "labels.npy"))
     except (OSError, ValueError, EOFError):  # absent or damaged: decoded anew
         return None
     return split if len(split.images) == len(split.labels) == count else None
 
 
-def _write(split: Split, place: Path, origin: str) -> None:
+def _keep(split: InMemory, place: Path, origin: str) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}."))
     try:
@@ -102,13 +105,3 @@ def _write(split: Split, place: Path, origin: str) -> None:
         aside.rename(place)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-
-
-def with_test_split(
-    name: str, classes: int, splits: dict[str, Readable], *, flips: bool, shifts: bool
-) -> Dataset:
-    """A data set of splits `train` and `test`; where there is no `test`, a tenth of `train`."""
-    train, test = splits["train"], splits.get("test")
-    if test is None:
-        train, test = hold_out(train, 0.1)
-    return Dataset(name, classes, train, test, flips=flips, shifts=shifts)

@@ -1,21 +1,20 @@
-"""What a data set is to the rest of the program, and the batches it is read in."""
+"""What a data set is to the rest of the program."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from glow_jax.data.batch_order import InOrder, Plan, Share, Shuffled
-from glow_jax.data.crops import random_crops
+from glow_jax.data.batch_order import BatchOrder
 from glow_jax.errors import GlowError
 
 
 class Pictures(Protocol):
-    """Images that can be counted and picked by number, wherever they lie.
+    """Images that are counted and picked by number, wherever they are stored.
 
-    What a data set of one's own implements when it is too large for memory; it is pickled to the
-    processes that read.
+    Implement it for a data set of your own that is too large for memory. It is pickled and sent to
+    the processes that read.
 
     Attributes:
         image_shape: (H, W, C).
@@ -30,30 +29,31 @@ class Pictures(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, indices: np.ndarray) -> "Split": ...
+    def __getitem__(self, indices: np.ndarray) -> "InMemory": ...
 
 
 class Readable(Pictures, Protocol):
-    """Pictures that can also be read by a plan, in memory or ahead of the training step."""
+    """Pictures that can also be read batch by batch."""
 
-    def read(self, plan: Plan, first: int, stop: int) -> Iterator["Split"]:
-        """The images of batches `first` to `stop` of a plan, whole, in order."""
+    def batches(self, order: BatchOrder, first: int, stop: int) -> Iterator["InMemory"]:
+        """The whole images of batches `first` to `stop` of an order, one batch after the other."""
         ...
 
     def subset(self, indices: np.ndarray) -> "Readable":
-        """The pictures at `indices` only, numbered anew."""
+        """Only the pictures at `indices`, numbered from 0."""
         ...
 
 
 @dataclass(frozen=True)
-class Split:
+class InMemory:
     """Images that fit in memory, with their labels.
 
     Attributes:
         images: uint8, (N, H, W, C), 0..255.
         labels: class numbers, (N,), integers; or multi-hot, (N, classes), 0 and 1; (N, 0) where
             there are none.
-        crop: side of the square that a batch takes out of each image at random; 0 takes it whole.
+        crop: side of the square that a batch cuts out of each image at random; 0 takes the whole
+            image.
     """
 
     images: np.ndarray
@@ -64,9 +64,9 @@ class Split:
         """The number of images."""
         return len(self.images)
 
-    def __getitem__(self, indices: np.ndarray) -> "Split":
+    def __getitem__(self, indices: np.ndarray) -> "InMemory":
         """The images at `indices`, and their labels."""
-        return Split(self.images[indices], self.labels[indices], self.crop)
+        return InMemory(self.images[indices], self.labels[indices], self.crop)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -76,15 +76,15 @@ class Split:
 
     @property
     def multi_hot(self) -> bool:
-        """Whether several classes may hold for one image."""
+        """Whether an image may belong to several classes."""
         return self.labels.ndim == 2 and self.labels.shape[1] > 0
 
-    def read(self, plan: Plan, first: int, stop: int) -> Iterator["Split"]:
-        """The images of batches `first` to `stop` of a plan, in order."""
-        return (self[plan[step]] for step in range(first, stop))
+    def batches(self, order: BatchOrder, first: int, stop: int) -> Iterator["InMemory"]:
+        """The whole images of batches `first` to `stop` of an order, one batch after the other."""
+        return (self[order[step]] for step in range(first, stop))
 
-    def subset(self, indices: np.ndarray) -> "Split":
-        """The images at `indices` only."""
+    def subset(self, indices: np.ndarray) -> "InMemory":
+        """Only the images at `indices`."""
         return self[indices]
 
 
@@ -93,11 +93,11 @@ class Dataset:
     """Named images in two splits.
 
     Attributes:
-        name: what it is called on the command line.
+        name: its name on the command line.
         classes: the number of classes; 0 where there are no labels.
         train: the training images.
         test: the test images.
-        flips: whether a mirrored image is as likely as the image.
+        flips: whether a mirrored image is as likely as the original.
         shifts: whether an image shifted by up to 10 percent is.
     """
 
@@ -109,14 +109,14 @@ class Dataset:
     shifts: bool = False
 
     def __post_init__(self) -> None:
-        """Check sizes, shapes, and what is in memory: dtypes and the range of labels.
+        """Check sizes and shapes; of images in memory, also dtypes and the range of labels.
 
         Raises:
-            GlowError: naming the split and what is wrong with it.
+            GlowError: something is wrong with a split, which the message names.
         """
         for name, split in (("train", self.train), ("test", self.test)):
             where = f"Data set {self.name}, split {name}"
-            if isinstance(split, Split):
+            if isinstance(split, InMemory):
                 _check_arrays(split, self.classes, where)
             if len(split) == 0:
                 raise GlowError(f"{where} has no images.")
@@ -134,11 +134,11 @@ class Dataset:
 
     @property
     def multi_hot(self) -> bool:
-        """Whether several classes may hold for one image."""
+        """Whether an image may belong to several classes."""
         return self.train.multi_hot
 
 
-def _check_arrays(split: Split, classes: int, where: str) -> None:
+def _check_arrays(split: InMemory, classes: int, where: str) -> None:
     images, labels = split.images, split.labels
     if images.dtype != np.uint8 or images.ndim != 4:
         raise GlowError(
@@ -152,53 +152,31 @@ def _check_arrays(split: Split, classes: int, where: str) -> None:
         )
     if labels.dtype.kind not in "iub":
         raise GlowError(f"{where}: labels must be integers, not {labels.dtype}.")
-    _check_range(labels, classes, where)
+    check_label_range(labels, classes, where)
 
 
-def _check_range(labels: np.ndarray, classes: int, where: str) -> None:
+def check_label_range(labels: np.ndarray, classes: int, where: str) -> None:
+    """Check that class numbers, (N,), lie in 0..classes - 1, and multi-hot labels in 0..1.
+
+    Raises:
+        GlowError: one does not; the message begins with `where`.
+    """
     top = 1 if labels.ndim == 2 else classes - 1
     if labels.size and (labels.min() < 0 or labels.max() > top):
         bad = labels.min() if labels.min() < 0 else labels.max()
         raise GlowError(f"{where}: a label is {bad}; labels must lie in 0..{top}.")
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Images on their way into a step.
-
-    Attributes:
-        images: uint8, (B, H, W, C).
-        labels: one-hot or multi-hot, float32, (B, classes).
-        indices: each image's place in its split, (B,): what its noise is drawn by.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    indices: np.ndarray
-
-
-def to_batch(split: Pictures, indices: np.ndarray, classes: int) -> Batch:
-    """The images of a split at `indices`, ready for a step; crops, if any, are always the same.
-
-    With 0 classes, labels are left out.
-
-    Raises:
-        GlowError: a label is out of range.
-    """
-    return _assemble(split[indices], indices, classes, ())
-
-
-def _assemble(part: Split, indices: np.ndarray, classes: int, draw: tuple[int, ...]) -> Batch:
-    labels = part.labels if classes else np.empty((len(indices), 0), np.float32)
-    if labels.ndim == 1:
-        _check_range(labels, classes, "The images of a batch")
-        labels = np.eye(classes)[labels.astype(np.int64)]
-    images = random_crops(part.images, part.crop, indices, draw) if part.crop else part.images
-    return Batch(images, labels.astype(np.float32), indices.astype(np.uint32))
-
-
 def hold_out(split: Readable, fraction: float) -> tuple[Readable, Readable]:
-    """Split off a validation set, always the same one: what remains, and what is held out."""
+    """Divide a split into training and validation images, always in the same way.
+
+    Args:
+        split: the images.
+        fraction: the part that is held out, from 0 to 1.
+
+    Returns:
+        What remains, and what is held out.
+    """
     held_out = round(fraction * len(split))
     if not held_out:  # the usual case, which should not copy gigabytes
         return split, split.subset(np.arange(0))
@@ -206,39 +184,19 @@ def hold_out(split: Readable, fraction: float) -> tuple[Readable, Readable]:
     return split.subset(np.sort(order[held_out:])), split.subset(np.sort(order[:held_out]))
 
 
-def training_batches(
-    split: Readable,
-    *,
-    batch_size: int,
-    classes: int,
-    seed: int,
-    first_step: int,
-    share: tuple[int, int] = (0, 1),
-) -> Generator[Batch, None, None]:
-    """Batches without end, from step `first_step` on.
+def with_test_split(
+    name: str, classes: int, splits: dict[str, Readable], *, flips: bool, shifts: bool
+) -> Dataset:
+    """A data set of the splits `train` and `test`. Without `test`, a tenth of `train` is held out.
 
-    The order of an epoch is a function of (seed, epoch) alone, whether images are in memory or
-    streamed; its last, incomplete batch is dropped. With a share of (i, n), process i of n gets its
-    part of each batch.
+    Args:
+        name: as in `Dataset`.
+        classes: as in `Dataset`.
+        splits: `train`, and `test` where there is one.
+        flips: as in `Dataset`.
+        shifts: as in `Dataset`.
     """
-    plan = Share(Shuffled(len(split), batch_size, seed), *share)
-    parts = split.read(plan, first_step, len(plan))
-    for step, part in enumerate(parts, start=first_step):
-        yield _assemble(part, plan[step], classes, (seed, step))
-
-
-def batches_in_order(
-    split: Readable,
-    *,
-    batch_size: int,
-    classes: int,
-    share: tuple[int, int] = (0, 1),
-    first: int = 0,
-) -> Iterator[Batch]:
-    """Every image once, in order, from the `first` on; the last batch may be smaller.
-
-    A share is that of training.
-    """
-    plan = Share(InOrder(len(split), batch_size, first), *share)
-    for step, part in enumerate(split.read(plan, 0, len(plan))):
-        yield _assemble(part, plan[step], classes, ())
+    train, test = splits["train"], splits.get("test")
+    if test is None:
+        train, test = hold_out(train, 0.1)
+    return Dataset(name, classes, train, test, flips=flips, shifts=shifts)

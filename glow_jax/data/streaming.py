@@ -7,18 +7,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from glow_jax.data.batch_order import Plan
-from glow_jax.data.dataset import Pictures, Split
+from glow_jax.data.batch_order import BatchOrder
+from glow_jax.data.dataset import InMemory, Pictures
 
 
 @dataclass(frozen=True)
 class Streamed:
-    """Pictures read batch by batch, by processes that work ahead.
+    """Pictures that other processes read, a few batches ahead of the training step.
 
     Attributes:
-        pictures: where they come from; pickled to the processes.
-        n_workers: processes that read; 0 reads in threads of this one.
-        crop: side of the square that a batch takes out of each image at random; 0 takes it whole.
+        pictures: the source, which is pickled and sent to the processes.
+        n_workers: how many processes read; 0 reads in threads of this one.
+        crop: side of the square that a batch cuts out of each image at random; 0 takes the whole
+            image.
     """
 
     pictures: Pictures
@@ -29,10 +30,10 @@ class Streamed:
         """The number of pictures."""
         return len(self.pictures)
 
-    def __getitem__(self, indices: np.ndarray) -> Split:
+    def __getitem__(self, indices: np.ndarray) -> InMemory:
         """The images at `indices`, and their labels, in memory."""
         part = self.pictures[indices]
-        return Split(part.images, part.labels, self.crop)
+        return InMemory(part.images, part.labels, self.crop)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -42,56 +43,57 @@ class Streamed:
 
     @property
     def multi_hot(self) -> bool:
-        """Whether several classes may hold for one image."""
+        """Whether an image may belong to several classes."""
         return self.pictures.multi_hot
 
     def subset(self, indices: np.ndarray) -> "Streamed":
-        """The pictures at `indices` only, numbered anew."""
+        """Only the pictures at `indices`, numbered from 0."""
         return Streamed(_Subset(self.pictures, indices), self.n_workers, self.crop)
 
-    def read(self, plan: Plan, first: int, stop: int) -> Iterator[Split]:
-        """The images of batches `first` to `stop` of a plan, in order, read ahead.
+    def batches(self, order: BatchOrder, first: int, stop: int) -> Iterator[InMemory]:
+        """The whole images of batches `first` to `stop` of an order, one batch after the other.
 
-        A batch is one element to Grain: which images it holds is the plan's to say, so that the
-        order is the one in memory and a batch's number is all the state there is.
+        Grain sees each batch as one element. `order` decides which images it holds. The order is
+        therefore the same as in memory, and the number of a batch is the only state.
         """
         import grain  # a second or more, which data in memory should not pay
         from absl import flags
 
-        # Grain's processes are handed absl's flags, which only an absl program has parsed.
+        # Grain passes absl's flags on to its processes, and only an absl program has parsed them.
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()
         workers = min(self.n_workers, os.cpu_count() or 1)
-        batches = grain.MapDataset.range(first, stop).map(_Reader(self, plan))
+        elements = grain.MapDataset.range(first, stop).map(_BatchReader(self, order))
         threads = 1 if workers else 4
-        stream = batches.to_iter_dataset(
+        stream = elements.to_iter_dataset(
             grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
         )
         if workers:
             stream = stream.mp_prefetch(
                 grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
             )
-        # Closed here and now: left to the garbage collector, the processes outlive the program.
+        # Closed at once: if this were left to the garbage collector, the processes would outlive
+        # the program.
         with contextlib.closing(iter(stream)) as parts:
             for images, labels in parts:
-                yield Split(images, labels, self.crop)
+                yield InMemory(images, labels, self.crop)
 
 
 @dataclass(frozen=True)
-class _Reader:
-    """Reads one batch; arrays, because Grain passes those between processes without a copy."""
+class _BatchReader:
+    """Reads one batch, as arrays: Grain passes those between processes without a copy."""
 
     split: Streamed
-    plan: Plan
+    order: BatchOrder
 
     def __call__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        part = self.split[self.plan[step]]
+        part = self.split[self.order[step]]
         return part.images, part.labels
 
 
 @dataclass(frozen=True)
 class _Subset:
-    """Some of the pictures, numbered anew."""
+    """Some of the pictures, numbered from 0."""
 
     pictures: Pictures
     indices: np.ndarray
@@ -99,7 +101,7 @@ class _Subset:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, indices: np.ndarray) -> Split:
+    def __getitem__(self, indices: np.ndarray) -> InMemory:
         return self.pictures[self.indices[indices]]
 
     @property

@@ -10,7 +10,9 @@ import numpy as np
 from flax import nnx
 
 from glow_jax.config import ModelConfig
-from glow_jax.data.dataset import Batch, Readable, batches_in_order
+from glow_jax.data.batch_order import Process
+from glow_jax.data.batching import Batch, batches_in_order
+from glow_jax.data.dataset import Readable
 from glow_jax.devices.parallel import DataParallel, sum_over_processes
 from glow_jax.model import put_together
 from glow_jax.pixels import bits_per_dim, dequantize, example_keys
@@ -105,7 +107,7 @@ def make_likelihood(
     """
     of_batch = make_batch_likelihood(parallel, graph, config)
     classes = config.y_classes if config.y_condition else 0
-    share = (parallel.process, parallel.processes)
+    process = Process(parallel.process, parallel.processes)
 
     def likelihood(
         replicated: Any, split: Readable, draws: int = 1, progress: Progress = lambda _: None
@@ -115,7 +117,7 @@ def make_likelihood(
         pad_to = min(batch_size, len(split))
         for draw in range(draws):
             for batch in batches_in_order(
-                split, batch_size=batch_size, classes=classes, share=share
+                split, batch_size=batch_size, classes=classes, process=process
             ):
                 found = of_batch(replicated, batch, draw, pad_to)
                 total[batch.indices] += found.bits_per_dim

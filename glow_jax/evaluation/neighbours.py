@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from glow_jax.data.dataset import Readable, batches_in_order
+from glow_jax.data.batching import batches_in_order
+from glow_jax.data.dataset import Readable
 
 
 class Neighbours(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from glow_jax.data.dataset import Batch
+from glow_jax.data.batching import Batch
 from glow_jax.ood.images import Images
 from glow_jax.ood.measure import Meter
 from glow_jax.ood.metrics import detection

@@ -6,13 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from glow_jax.catalogue import find
 from glow_jax.config import Config
-from glow_jax.data import Dataset, Split, load_dataset
+from glow_jax.data import Dataset, InMemory, load_dataset
 from glow_jax.data.dataset import Readable, hold_out
-from glow_jax.data.pictures import fit
+from glow_jax.data.pictures import fit_pixels
 from glow_jax.data.sources.arrays import npz_images
 from glow_jax.data.sources.folder import load_folder
 from glow_jax.errors import GlowError
@@ -41,7 +40,7 @@ class Images:
     def fingerprint(self) -> str:
         """SHA-256 of the pixels in memory; of what is streamed, of 64 images spread over it."""
         split, digest = self.split, hashlib.sha256()
-        if isinstance(split, Split) and not split.crop:
+        if isinstance(split, InMemory) and not split.crop:
             pixels = split.images
         else:
             places = np.linspace(0, len(split) - 1, min(_SAMPLED_IMAGES, len(split)))
@@ -70,7 +69,7 @@ def load_images(config: Config, name: str, *, dataroot: str, download: bool) -> 
     data = replace(config.data, dataset=name, dataroot=dataroot, download=download, image_size=0)
     if name.endswith(".npz"):
         pixels = npz_images(data)
-        name, split = Path(name).stem, Split(pixels, np.empty((len(pixels), 0), np.int32))
+        name, split = Path(name).stem, InMemory(pixels, np.empty((len(pixels), 0), np.int32))
     elif name.startswith("folder:"):
         pictures = replace(data, image_size=side)
         split = load_folder(pictures, channels=shape[2], hold_out=False).test
@@ -80,7 +79,7 @@ def load_images(config: Config, name: str, *, dataroot: str, download: bool) -> 
         dataset = load_dataset(data if embedded else replace(data, image_size=side))
         name, split = dataset.name, dataset.test
     channels = split.image_shape[2]
-    if isinstance(split, Split) and not split.crop and side and channels == shape[2]:
+    if isinstance(split, InMemory) and not split.crop and side and channels == shape[2]:
         split = _fitted(split, side, config.data.dataset, name)
     if split.image_shape != shape:
         raise GlowError(
@@ -90,25 +89,17 @@ def load_images(config: Config, name: str, *, dataroot: str, download: bool) -> 
     return Images(name, "test", split)
 
 
-def _fitted(split: Split, side: int, like: str, name: str) -> Split:
+def _fitted(split: InMemory, side: int, like: str, name: str) -> InMemory:
     """Images in memory, grey or in colour, resized or framed as those of the data set `like`."""
     if split.image_shape[:2] == (side, side) or split.image_shape[2] not in (1, 3):
         return split
     entry = find(like)
     centre, pad = (entry.centre, entry.pad) if entry else (0, False)
     try:
-        pixels = [
-            fit(
-                Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image),
-                side,
-                centre=centre,
-                pad=pad,
-            )
-            for image in split.images
-        ]
+        pixels = [fit_pixels(image, side, centre=centre, pad=pad) for image in split.images]
     except GlowError as error:
         raise GlowError(f"Data set {name} does not fit the model: {error}.") from None
-    return Split(np.stack(pixels), split.labels)
+    return InMemory(np.stack(pixels), split.labels)
 
 
 def reference_images(dataset: Dataset, validation: float) -> tuple[Images, Images]:

@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 
 from glow_jax.config import ModelConfig
-from glow_jax.data.dataset import Batch
+from glow_jax.data.batching import Batch
 from glow_jax.devices.parallel import DataParallel
 from glow_jax.evaluation.likelihood import EVALUATION_SEED, make_batch_likelihood
 from glow_jax.model import Glow, put_together, take_apart

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from glow_jax.data.dataset import Batch, Readable, batches_in_order
+from glow_jax.data.batching import Batch, batches_in_order
+from glow_jax.data.dataset import Readable
 from glow_jax.files import write_whole
 
 Columns = dict[str, np.ndarray]

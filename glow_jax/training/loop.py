@@ -18,7 +18,9 @@ from flax import nnx
 from tqdm import tqdm
 
 from glow_jax.config import Config
-from glow_jax.data.dataset import Batch, Dataset, Readable, hold_out, training_batches
+from glow_jax.data.batch_order import Process
+from glow_jax.data.batching import Batch, training_batches
+from glow_jax.data.dataset import Dataset, Readable, hold_out
 from glow_jax.devices.parallel import (
     DataParallel,
     is_alone,
@@ -159,7 +161,7 @@ def train(config: Config, dataset: Dataset) -> None:
             classes=dataset.classes,
             seed=config.training.seed,
             first_step=first_step,
-            share=(parallel.process, parallel.processes),
+            process=Process(parallel.process, parallel.processes),
         )
         held.enter_context(contextlib.closing(batches))
         _run_epochs(run, start, batches, validation, dataset.test, logs)

@@ -16,7 +16,8 @@ import optax
 from flax import nnx
 
 from glow_jax.config import Config
-from glow_jax.data.dataset import Dataset, Readable, to_batch
+from glow_jax.data.batching import to_batch
+from glow_jax.data.dataset import Dataset, Readable
 from glow_jax.devices.compilation import run_once
 from glow_jax.devices.parallel import DataParallel, of_main_process, same_in_all_processes
 from glow_jax.errors import GlowError

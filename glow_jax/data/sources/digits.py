@@ -1,11 +1,9 @@
 """The embedded data set: 1,797 real handwritten digits of 8 x 8 pixels, inside scikit-learn."""
 
-from typing import Any
-
 import numpy as np
 
 from glow_jax.config import DataConfig
-from glow_jax.data.dataset import Dataset, Split
+from glow_jax.data.dataset import Dataset, InMemory
 from glow_jax.errors import GlowError
 
 _TEST_IMAGES = 360
@@ -14,8 +12,11 @@ _TEST_IMAGES = 360
 def load_digits(config: DataConfig) -> Dataset:
     """Load the digits (Alpaydin & Kaynak 1998, UCI), with a fixed test split of 360 images.
 
-    They have 17 grey levels; min(value, 15) makes them 4-bit images, spread over 0..255, to be read
-    with n_bits 4.
+    They have 17 grey levels, 0..16. min(value, 15) makes them 4-bit images, whose 16 levels are
+    spread over 0..255. The model reads them with n_bits 4.
+
+    Args:
+        config: `image_size` is checked.
 
     Raises:
         GlowError: another image_size is asked for.
@@ -24,10 +25,10 @@ def load_digits(config: DataConfig) -> Dataset:
         raise GlowError(f"image_size is {config.image_size}; digits are 8 x 8 pixels.")
     from sklearn import datasets  # half a second, which no other data set should pay
 
-    bunch: Any = datasets.load_digits()
-    bins = np.minimum(bunch["images"], 15).astype(np.uint8)
-    images = (bins * 17)[..., None]  # (1797, 8, 8, 1)
-    digits = Split(images, bunch["target"].astype(np.int32))
+    values, labels = datasets.load_digits(return_X_y=True)
+    bins = np.minimum(values, 15).astype(np.uint8)
+    images = (bins * 17).reshape(-1, 8, 8, 1)
+    digits = InMemory(images, labels.astype(np.int32))
     order = np.random.default_rng(0).permutation(len(digits))
     return Dataset(
         name="digits",

@@ -9,26 +9,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from glow_jax.catalogue import Entry, sizes
 from glow_jax.config import DataConfig
-from glow_jax.data.cache import load_splits, with_test_split
-from glow_jax.data.dataset import Dataset, Pictures, Split
-from glow_jax.data.pictures import fit
+from glow_jax.data.cache import load_splits
+from glow_jax.data.dataset import Dataset, InMemory, Pictures, with_test_split
+from glow_jax.data.pictures import UnreadableError, fit, open_picture
 from glow_jax.errors import GlowError
 from glow_jax.files import write_json
 
 _SUFFIXES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 def load_folder(config: DataConfig, *, channels: int = 3, hold_out: bool = True) -> Dataset:
-    """Load the pictures of `folder:PATH`; what `load_pictures` says holds.
+    """Load the pictures of `folder:PATH`, as `load_pictures` does.
 
     Args:
-        config: as for `load_pictures`.
+        config: `dataset` is `folder:PATH`; otherwise as for `load_pictures`.
         channels: 3 for colours, 1 for grey.
         hold_out: as for `load_pictures`.
 
@@ -48,16 +46,18 @@ def load_pictures(
 ) -> Dataset:
     """Load the pictures of a folder, resized and centre-cropped to `image_size`.
 
-    Where the folder has subfolders `train` and `test`, they are the splits; otherwise a tenth is
-    held out. In a split, two or more subfolders with pictures, and none beside them, are classes.
-    A picture that cannot be read is named in a warning and left out.
+    Subfolders `train` and `test` are the splits. Where they are missing, a tenth of the pictures is
+    held out for the test split. Subfolders of a split are its classes, if there are two or more of
+    them and no pictures beside them. A picture that cannot be read is named in a warning and left
+    out.
 
     Args:
-        config: how large, how read, and where decoded images are kept.
-        folder: where the pictures are.
-        entry: what is known of the data set.
-        name: what messages call it.
-        hold_out: where False, and there are no such subfolders, all pictures are in both splits.
+        config: `image_size`, `memory_limit`, `n_workers` and `dataroot` are used.
+        folder: the folder of pictures.
+        entry: the data set's row in the catalogue.
+        name: the data set's name in messages.
+        hold_out: False puts all pictures into both splits where there are no subfolders `train` and
+            `test`.
 
     Raises:
         GlowError: there are no pictures, or one is too small.
@@ -74,7 +74,8 @@ def load_pictures(
     origin = _fingerprint([path for paths in found.values() for path in paths])
     place = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
     decoded = f"{folder.resolve().name}-{place}-{size}{'-grey' if entry.mode == 'L' else ''}"
-    bad = _unreadable(found, size, Path(config.dataroot) / "decoded" / decoded, origin)
+    kept = Path(config.dataroot) / "decoded" / decoded
+    bad = _unreadable(found, size, entry.mode, kept, origin)
     names = _class_names(roots["train"], found["train"])
     splits: dict[str, Pictures] = {}
     for part, paths in found.items():
@@ -87,7 +88,7 @@ def load_pictures(
 
 
 def _find(root: Path) -> list[Path]:
-    """All pictures below a folder, by path; hidden files are none."""
+    """All pictures below a folder, sorted by path, without hidden files and folders."""
     found = []
     for place, folders, files in os.walk(root, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -122,13 +123,18 @@ def _labels(root: Path, paths: list[Path], names: list[str]) -> np.ndarray:
         raise GlowError(f"{root} has {error}, which is no class of the training images.") from None
 
 
-def _unreadable(found: dict[str, list[Path]], size: int, decoded: Path, origin: str) -> set[str]:
-    """The pictures that cannot be read: found by reading every one, once, and kept in a file."""
+def _unreadable(
+    found: dict[str, list[Path]], size: int, mode: str, decoded: Path, origin: str
+) -> set[str]:
+    """The pictures that cannot be read.
+
+    Every picture is read once to find them; a file keeps the result for the next start.
+    """
     record = decoded / "pictures.json"
     paths = [path for part in found.values() for path in part]
     bad = _recorded(record, origin)
     if bad is None:
-        bad = _check(paths, size)
+        bad = _check(paths, size, mode)
         try:
             record.parent.mkdir(parents=True, exist_ok=True)
             write_json(record, {"origin": origin, "unreadable": bad})
@@ -147,11 +153,11 @@ def _recorded(record: Path, origin: str) -> list[str] | None:
     try:
         values = json.loads(record.read_text())
         return values["unreadable"] if values["origin"] == origin else None
-    except (OSError, ValueError, KeyError, TypeError):  # absent or damaged: checked anew
+    except (OSError, ValueError, KeyError, TypeError):  # absent or damaged: all are checked again
         return None
 
 
-def _check(paths: list[Path], size: int) -> list[str]:
+def _check(paths: list[Path], size: int, mode: str) -> list[str]:
     """The unreadable pictures among `paths`.
 
     Raises:
@@ -160,10 +166,8 @@ def _check(paths: list[Path], size: int) -> list[str]:
 
     def problem(path: Path) -> str:
         try:
-            with Image.open(path) as picture:
-                picture.load()
-                return "small" if min(picture.size) < size else ""
-        except _UNREADABLE:
+            return "small" if min(open_picture(path, mode).size) < size else ""
+        except UnreadableError:
             return "unreadable"
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -187,13 +191,13 @@ def _check(paths: list[Path], size: int) -> list[str]:
 
 @dataclass(frozen=True)
 class FolderPictures:
-    """Pictures in files, decoded and resized as they are read.
+    """Pictures in files, decoded and resized when they are read.
 
     Attributes:
         paths: the files.
         labels: class numbers, (N,), or (N, 0) where there are none.
         size: side of the images.
-        entry: what is known of the data set.
+        entry: the data set's row in the catalogue.
     """
 
     paths: list[Path]
@@ -212,14 +216,13 @@ class FolderPictures:
         """(H, W, C)."""
         return (self.size, self.size, self.entry.image_shape[2])
 
-    def __getitem__(self, indices: np.ndarray) -> Split:
+    def __getitem__(self, indices: np.ndarray) -> InMemory:
         """The pictures at `indices`, and their labels."""
         images = np.empty((len(indices), *self.image_shape), np.uint8)
-        mode, centre = self.entry.mode, self.entry.centre
         for place, index in zip(images, indices, strict=True):
             try:
-                with Image.open(self.paths[index]) as picture:
-                    place[:] = fit(picture.convert(mode), self.size, centre=centre)
-            except _UNREADABLE as error:
+                picture = open_picture(self.paths[index], self.entry.mode)
+            except UnreadableError as error:
                 raise GlowError(f"{self.paths[index]} can no longer be read: {error}.") from None
-        return Split(images, self.labels[indices])
+            place[:] = fit(picture, self.size, centre=self.entry.centre)
+        return InMemory(images, self.labels[indices])

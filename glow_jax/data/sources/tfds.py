@@ -2,25 +2,41 @@
 
 import dataclasses
 import functools
-import io
 import tempfile
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 from absl import logging
-from PIL import Image
 
 from glow_jax.catalogue import ALIASES, Entry, find, sizes
 from glow_jax.config import DataConfig
-from glow_jax.data.cache import load_splits, with_test_split
-from glow_jax.data.dataset import Dataset, Pictures, Split
-from glow_jax.data.pictures import fit
+from glow_jax.data.cache import load_splits
+from glow_jax.data.dataset import Dataset, InMemory, Pictures, with_test_split
+from glow_jax.data.pictures import UnreadableError, fit, open_picture
 from glow_jax.data.sources.folder import load_pictures
 from glow_jax.data.sources.tfds_prepare import prepare_apart
 from glow_jax.errors import GlowError
+
+if TYPE_CHECKING:
+    from tensorflow_datasets.core.dataset_builder import DatasetBuilder
+    from tensorflow_datasets.core.features import FeatureConnector
+
+# An example as tensorflow-datasets gives it: its features by name.
+_Example = dict[str, object]
+
+
+class _Source(Protocol):
+    """A split as tensorflow-datasets gives it, its pictures still encoded."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> _Example: ...
+
+    def __getitems__(self, indices: list[int]) -> list[_Example]: ...
 
 
 def known_names() -> list[str]:
@@ -31,16 +47,19 @@ def known_names() -> list[str]:
 
 
 def load_tfds(config: DataConfig) -> Dataset:
-    """Load a data set of tensorflow-datasets, preparing it first where it is missing.
+    """Load a data set of tensorflow-datasets, and prepare it first where it is missing.
 
-    Pictures that the user has put into DATAROOT/NAME/train are taken for the data set.
+    Where the user has put pictures into DATAROOT/NAME/train, those are the data set.
+
+    Args:
+        config: which data set, and how it is read.
 
     Raises:
-        GlowError: it is missing and cannot be prepared, or is no data set of images.
+        GlowError: it is missing and cannot be prepared, or it is no data set of images.
     """
     name = ALIASES.get(config.dataset, config.dataset)
     entry = find(name)
-    if entry:  # a size that cannot be is said before anything is downloaded
+    if entry:  # an impossible size is reported before anything is downloaded
         sizes(entry, config.image_size, name)
     pictures = Path(config.dataroot) / (entry.builder if entry else name)
     if entry and (pictures / "train").is_dir():
@@ -48,7 +67,7 @@ def load_tfds(config: DataConfig) -> Dataset:
     builder = _open(entry.builder if entry else name, config.dataroot)
     if builder.is_prepared() and _set_aside_if_damaged(builder):
         builder = _open(entry.builder if entry else name, config.dataroot)
-    _check_features(builder, name)
+    _image_shape(builder, name)  # data sets without pictures are refused before a download
     if not builder.is_prepared():
         prepare_apart(builder, name, config, pictures)
         builder = _open(entry.builder if entry else name, config.dataroot)
@@ -69,10 +88,10 @@ def load_tfds(config: DataConfig) -> Dataset:
     return with_test_split(name, entry.classes, loaded, flips=entry.flips, shifts=entry.shifts)
 
 
-def _open(builder: str, dataroot: str) -> Any:
+def _open(builder: str, dataroot: str) -> "DatasetBuilder":
     import tensorflow_datasets as tfds  # a second, which no other source should pay
 
-    # It warns of every folder that is not there yet.
+    # tensorflow-datasets warns of every folder that is not there yet.
     logging.set_verbosity(logging.ERROR)
     try:
         return tfds.builder(builder, data_dir=dataroot, file_format="array_record")
@@ -84,25 +103,34 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else repr(error)
 
 
-def _features(builder: Any) -> dict[str, Any]:
+def _features(builder: "DatasetBuilder") -> "dict[str, FeatureConnector]":
+    from tensorflow_datasets.core.features import FeaturesDict
+
     features = builder.info.features
-    return dict(features.items()) if hasattr(features, "items") else {}
+    return dict(features.items()) if isinstance(features, FeaturesDict) else {}
 
 
-def _check_features(builder: Any, name: str) -> None:
-    features = _features(builder)
-    image = features.get("image")
-    if image is None or len(image.shape) != 3 or np.dtype(image.np_dtype) != np.uint8:
-        raise GlowError(f"Data set {name} has no feature 'image' of 8-bit pictures.")
+def _image_shape(builder: "DatasetBuilder", name: str) -> tuple[int | None, ...]:
+    """(H, W, C) of the pictures, with None for what varies.
+
+    Raises:
+        GlowError: the data set has no pictures.
+    """
+    from tensorflow_datasets.core.features import TensorInfo
+
+    image = _features(builder).get("image")
+    tensor = image.get_tensor_info() if image is not None else None
+    if isinstance(tensor, TensorInfo) and len(tensor.shape) == 3 and tensor.np_dtype == np.uint8:
+        return tuple(tensor.shape)
+    raise GlowError(f"Data set {name} has no feature 'image' of 8-bit pictures.")
 
 
-def _entry_of(builder: Any, name: str) -> Entry:
-    """The row that the table would have for a data set that it does not name."""
-    features = _features(builder)
+def _entry_of(builder: "DatasetBuilder", name: str) -> Entry:
+    """The catalogue row of a data set that the catalogue does not name."""
     if "train" not in builder.info.splits:
         raise GlowError(f"Data set {name} has no split 'train'.")
-    height, width, channels = features["image"].shape
-    classes = getattr(features.get("label"), "num_classes", None) or 0
+    height, width, channels = _image_shape(builder, name)
+    classes = getattr(_features(builder).get("label"), "num_classes", None) or 0
     test = next((split for split in ("test", "validation") if split in builder.info.splits), "")
     if test == "test" and classes and not _has_labels(builder, "test"):
         test = "validation" if "validation" in builder.info.splits else ""
@@ -110,17 +138,17 @@ def _entry_of(builder: Any, name: str) -> Entry:
     return Entry(name, shape, classes, labels="label" if classes else "", test=test)
 
 
-def _has_labels(builder: Any, split: str) -> bool:
-    """Whether a split is labelled: withheld labels are -1 by convention."""
-    return builder.as_data_source(split)[0]["label"] >= 0
+def _has_labels(builder: "DatasetBuilder", split: str) -> bool:
+    """Whether a split has labels: by convention, withheld ones are -1."""
+    return cast("int", _source(builder, split)[0]["label"]) >= 0
 
 
-def _set_aside_if_damaged(builder: Any) -> bool:
-    """Move prepared files that cannot be opened out of the way of a new preparation."""
+def _set_aside_if_damaged(builder: "DatasetBuilder") -> bool:
+    """Move prepared files aside where they cannot be opened, and say whether that was so."""
     try:
         for split, info in builder.info.splits.items():
-            source = builder.as_data_source(split)
-            # The last example of each file: files are opened when they are read from.
+            source = _source(builder, split)
+            # A file is opened when an example is read from it: here, its last one.
             for end in np.cumsum(info.shard_lengths):
                 source[int(end) - 1]
     except NotImplementedError:
@@ -128,7 +156,7 @@ def _set_aside_if_damaged(builder: Any) -> bool:
             f"{builder.data_dir} was prepared in another format than array_record: give another "
             "--dataroot."
         ) from None
-    except Exception as error:  # array_record raises whatever its C++ code does
+    except Exception as error:  # whatever array_record's C++ code raises
         place = Path(builder.data_dir)
         aside = Path(tempfile.mkdtemp(dir=place.parent, prefix=f"damaged.{place.name}."))
         place.rename(aside)
@@ -142,12 +170,12 @@ def _set_aside_if_damaged(builder: Any) -> bool:
 
 @dataclass
 class PreparedPictures:
-    """A split of a prepared data set, decoded and resized as it is read.
+    """A split of a prepared data set, decoded and resized when it is read.
 
     Attributes:
-        directory: where the data set lies.
-        split: its name there.
-        entry: what is known of the data set.
+        directory: the folder of the prepared data set.
+        split: the name of the split there.
+        entry: the data set's row in the catalogue.
         size: side of the images; 0 leaves them as they are.
     """
 
@@ -157,22 +185,18 @@ class PreparedPictures:
     size: int
 
     @functools.cached_property
-    def _source(self) -> Any:
-        import tensorflow_datasets as tfds
+    def _opened(self) -> _Source:
+        from tensorflow_datasets.core.read_only_builder import builder_from_directory
 
-        # Any, because what tfds imports lazily has no types.
-        library: Any = tfds
-        builder = library.builder_from_directory(self.directory)
-        decode = library.decode
-        return builder.as_data_source(self.split, decoders={"image": decode.SkipDecoding()})
+        return _source(builder_from_directory(self.directory), self.split)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the open files, which no other process can use."""
+    def __getstate__(self) -> dict[str, object]:
+        """Everything but the open files, which no other process can use."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     def __len__(self) -> int:
         """The number of pictures."""
-        return len(self._source)
+        return len(self._opened)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -182,32 +206,42 @@ class PreparedPictures:
 
     @property
     def multi_hot(self) -> bool:
-        """Whether labels are a set of attributes."""
+        """Whether labels are sets of attributes."""
         return self.entry.labels == "attributes" and self.entry.classes > 0
 
-    def __getitem__(self, indices: np.ndarray) -> Split:
+    def __getitem__(self, indices: np.ndarray) -> InMemory:
         """The pictures at `indices`, and their labels."""
+        entry = self.entry
         try:
-            examples = self._source.__getitems__([int(index) for index in indices])
-        except RuntimeError as error:  # array_record's for whatever its checksums do not match
+            examples = self._opened.__getitems__([int(index) for index in indices])
+            pictures = [open_picture(_encoded(example), entry.mode) for example in examples]
+        except (RuntimeError, UnreadableError) as error:  # a checksum or a picture
             raise GlowError(
                 f"{self.directory} is damaged ({_first_line(error)}): remove it, and the next run "
                 "prepares it anew."
             ) from None
         images = np.empty((len(examples), *self.image_shape), np.uint8)
-        for place, example in zip(images, examples, strict=True):
-            place[:] = self._pixels(example["image"])
-        return Split(images, self._labels(examples))
+        for place, picture in zip(images, pictures, strict=True):
+            place[:] = fit(picture, self.size, centre=entry.centre, pad=entry.pad)
+        return InMemory(images, self._labels(examples))
 
-    def _pixels(self, encoded: bytes) -> np.ndarray:
-        with Image.open(io.BytesIO(encoded)) as picture:
-            entry = self.entry
-            return fit(picture.convert(entry.mode), self.size, centre=entry.centre, pad=entry.pad)
-
-    def _labels(self, examples: list[dict[str, Any]]) -> np.ndarray:
+    def _labels(self, examples: list[_Example]) -> np.ndarray:
         if not self.entry.classes:
             return np.empty((len(examples), 0), np.int32)
         labels = [example[self.entry.labels] for example in examples]
         if self.multi_hot:
-            labels = [[one[name] for name in sorted(one)] for one in labels]
+            attributes = cast("list[dict[str, bool]]", labels)
+            labels = [[one[name] for name in sorted(one)] for one in attributes]
         return np.array(labels, np.int32)
+
+
+def _source(builder: "DatasetBuilder", split: str) -> _Source:
+    from tensorflow_datasets.core.decode import SkipDecoding
+
+    # A decorator hides the method's parameters from type checkers.
+    open_source = cast("Callable[..., _Source]", builder.as_data_source)
+    return open_source(split, decoders={"image": SkipDecoding()})
+
+
+def _encoded(example: _Example) -> bytes:
+    return cast("bytes", example["image"])

@@ -1,6 +1,6 @@
-"""`python -m glow_jax.data.sources.tfds_child NAME DATAROOT`: downloads and prepares a data set.
+"""`python -m glow_jax.data.sources.tfds_child NAME DATAROOT` downloads and prepares a data set.
 
-The only module that leads to TensorFlow.
+No other module causes TensorFlow to be imported.
 """
 
 import contextlib
@@ -10,30 +10,31 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import requests
 
 from glow_jax.data.sources.tfds_prepare import manual_folder
 from glow_jax.errors import GlowError
 
+if TYPE_CHECKING:
+    from tensorflow_datasets.core.dataset_builder import DatasetBuilder
 
-def prepare(builder: Any, dataroot: str) -> None:
+
+def prepare(builder: "DatasetBuilder", dataroot: str) -> None:
     """Download and prepare one data set, whole or not at all.
 
     Args:
-        builder: its builder of tensorflow-datasets.
-        dataroot: where data sets live.
+        builder: the data set's builder of tensorflow-datasets.
+        dataroot: the folder of data sets.
 
     Raises:
-        GlowError: what went wrong; what is left behind does not trouble the next run.
+        GlowError: something went wrong. The files left behind do not disturb the next run.
     """
-    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.download import DownloadConfig
 
     root = Path(dataroot)
-    settings = tfds.download.DownloadConfig(
-        manual_dir=manual_folder(dataroot), try_download_gcs=False
-    )
+    settings = DownloadConfig(manual_dir=manual_folder(dataroot), try_download_gcs=False)
     try:
         root.mkdir(parents=True, exist_ok=True)
         with _alone(root / f".{builder.name}.lock"):
@@ -58,7 +59,7 @@ def _sentence(error: Exception, name: str, root: Path) -> str:
         path = Path(text.partition("downloaded to ")[2].partition(", has wrong")[0])
         mend = "replace or remove it" if path.parent == manual_folder(str(root)) else "run again"
         return f"{path} is not the file that {name} is published as: {mend}."
-    # What remains is an archive that cannot be read, which would fail the next run as well.
+    # The remaining case is an archive that cannot be read. The next run would fail on it as well.
     removed = _remove(root / "downloads" / name)
     again = "; what was downloaded is removed: run again to download it anew" if removed else ""
     return f"Preparing {name} failed: {type(error).__name__}: {text[:300].rstrip('.')}{again}."
@@ -66,7 +67,7 @@ def _sentence(error: Exception, name: str, root: Path) -> str:
 
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Keep other processes that would prepare the same data set waiting."""
+    """Make other processes wait before they prepare the same data set."""
     import fcntl  # absent on Windows, where array_record is too
 
     with path.open("w") as file:
@@ -74,8 +75,8 @@ def _alone(path: Path) -> Iterator[None]:
         yield
 
 
-def _remove_leftovers(builder: Any, root: Path) -> None:
-    """Remove what preparations that were cut short have left."""
+def _remove_leftovers(builder: "DatasetBuilder", root: Path) -> None:
+    """Remove the files of earlier preparations that were interrupted."""
     for folder in Path(builder.data_dir).parent.glob("incomplete.*"):
         _remove(folder)
     for folder in (root / "downloads" / builder.name).glob("*.tmp.*"):
@@ -89,7 +90,7 @@ def _remove(folder: Path) -> bool:
 
 
 def main(name: str, dataroot: str) -> None:
-    """Prepare a data set by its name; what goes wrong is one line of standard output."""
+    """Prepare a data set by its name, and print an error as one line of standard output."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import tensorflow_datasets as tfds
 
@@ -101,7 +102,7 @@ def main(name: str, dataroot: str) -> None:
         sys.exit(2)
 
 
-def _attempt(builder: Any, dataroot: str) -> str:
+def _attempt(builder: "DatasetBuilder", dataroot: str) -> str:
     try:
         prepare(builder, dataroot)
     except GlowError as error:

@@ -1,6 +1,6 @@
-"""Downloading and preparing a data set by tensorflow-datasets, in a process of its own.
+"""Download and prepare a data set with tensorflow-datasets, in a process of its own.
 
-TensorFlow is imported there only, so that the process that trains never has it.
+Only that process imports TensorFlow; the process that trains never does.
 """
 
 import concurrent.futures
@@ -11,17 +11,20 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from glow_jax.config import DataConfig
 from glow_jax.errors import GlowError
 
-# Long enough for any answer, and short enough to leave ten seconds for the whole complaint.
+if TYPE_CHECKING:
+    from tensorflow_datasets.core.dataset_builder import DatasetBuilder
+
+# Seconds. Long enough for any answer, and short enough for an error message within ten seconds.
 _TIMEOUT = 4
 # File names in a message; lsun has forty.
 _NAMED = 5
 
-# Said before anything is downloaded: lsun's archives are 43 GB.
+# Reported before anything is downloaded: lsun's archives are 43 GB.
 _CANNOT = {
     "downsampled_imagenet": "its source is gone (tensorflow/datasets issue 4662)",
     "lsun": "its archives cannot be opened any more (it takes tensorflow-io, which has no build "
@@ -29,17 +32,17 @@ _CANNOT = {
 }
 
 
-def prepare_apart(builder: Any, name: str, config: DataConfig, pictures: Path) -> None:
+def prepare_apart(builder: "DatasetBuilder", name: str, config: DataConfig, pictures: Path) -> None:
     """Download and prepare a data set in another process.
 
     Args:
-        builder: its builder of tensorflow-datasets.
-        name: what the user calls it.
+        builder: the data set's builder of tensorflow-datasets.
+        name: the user's name of the data set.
         config: `dataroot` and `download` are used.
-        pictures: where the user may put pictures instead.
+        pictures: the folder into which the user may put pictures instead.
 
     Raises:
-        GlowError: what is missing, and what to do.
+        GlowError: something is missing; the message says what to do.
     """
     missing = f"Data set {name} is not in {config.dataroot}"
     base = name.partition("/")[0]
@@ -72,26 +75,26 @@ def prepare_apart(builder: Any, name: str, config: DataConfig, pictures: Path) -
 
 
 def manual_folder(dataroot: str) -> Path:
-    """Where archives that the user has fetched are looked for."""
+    """The folder for archives that the user has downloaded."""
     return Path(dataroot) / "downloads" / "manual"
 
 
-def _archives_to_download(builder: Any, dataroot: str) -> dict[str, str]:
-    """File name by address, of what is neither downloaded nor put there by hand."""
+def _archives_to_download(builder: "DatasetBuilder", dataroot: str) -> dict[str, str]:
+    """File name by address, of the archives that are neither downloaded nor put there by hand."""
     from tensorflow_datasets.core.download.resource import get_dl_fname
 
     downloads = Path(dataroot) / "downloads" / builder.name
     manual = manual_folder(dataroot)
     return {
         url: info.filename or ""
-        for url, info in builder.url_infos.items()
+        for url, info in (builder.url_infos or {}).items()
         if not (info.filename and (manual / info.filename).exists())
         and not (downloads / get_dl_fname(url, info.checksum)).exists()
     }
 
 
 def unreachable_host(urls: list[str]) -> str:
-    """The first host that does not answer within seconds, of those of `urls`; empty if all do."""
+    """The first host of `urls` that does not answer within seconds; empty if all answer."""
     hosts = {}
     for url in urls:
         parts = urllib.parse.urlsplit(url)
@@ -117,7 +120,7 @@ def _answers(address: str) -> bool:
         return False
 
 
-def _run(builder: Any, name: str, dataroot: str) -> None:
+def _run(builder: "DatasetBuilder", name: str, dataroot: str) -> None:
     configuration = f"/{builder.builder_config.name}" if builder.builder_config else ""
     whole_name = builder.name + configuration
     command = [sys.executable, "-m", "glow_jax.data.sources.tfds_child", whole_name, dataroot]
