@@ -5,7 +5,6 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 
 @contextlib.contextmanager
@@ -39,6 +38,6 @@ def write_whole(path: Path, content: str | bytes) -> None:
             aside.unlink(missing_ok=True)
 
 
-def write_json(path: Path, values: Any) -> None:
+def write_json(path: Path, values: object) -> None:
     """Write plain values as indented JSON, whole or not at all."""
     write_whole(path, json.dumps(values, indent=2) + "\n")

@@ -45,6 +45,7 @@ class Step(Bijection):
     ):
         """Build one step on `channels` channels; the rest is as in `ModelConfig`."""
         self.actnorm = ActNorm(channels, scale=actnorm_scale)
+        self.permutation: Bijection
         if flow_permutation == "invconv":
             self.permutation = (Conv1x1LU if LU_decomposed else Conv1x1)(
                 channels, key=rngs.params()

@@ -200,7 +200,8 @@ class Glow(nnx.Module):
             GlowError: as for `encode`.
         """
         log_prob = self.log_prob(x, y)
-        return bits_per_dim(log_prob, self.config.image_shape, n_bits=self.config.n_bits)
+        bits = bits_per_dim(log_prob, self.config.image_shape, n_bits=self.config.n_bits)
+        return jnp.asarray(bits)
 
     def dequantize(self, pixels: Array, keys: Array) -> jax.Array:
         """Pixels to the model's input; `glow_jax.dequantize` with the model's `n_bits`.

@@ -4,6 +4,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from glow_jax.errors import GlowError, InputTypeError
 from glow_jax.typing import Array
@@ -19,7 +20,7 @@ def check_n_bits(n_bits: int) -> None:
         raise GlowError(f"n_bits is {n_bits}; an 8-bit image can be read with 1 to 8 bits.")
 
 
-def example_keys(seed: Array | int, draw: Array | int, indices: Array) -> jax.Array:
+def example_keys(seed: ArrayLike, draw: ArrayLike, indices: Array) -> jax.Array:
     """One key per image, a function of seed, draw and the image's index: (B,) -> (B,).
 
     With these, no image's noise depends on the batch or the device that it is in.

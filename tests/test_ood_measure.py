@@ -9,13 +9,13 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from glow_jax.devices.parallel import DataParallel
 from ood_runs import GREY, untrained
 from PIL import Image
 
 from glow_jax.config import Config, DataConfig, ModelConfig
 from glow_jax.data import Dataset, InMemory, load_dataset
 from glow_jax.data.batching import Batch
-from glow_jax.devices.parallel import DataParallel
 from glow_jax.errors import GlowError
 from glow_jax.evaluation.likelihood import make_likelihood
 from glow_jax.model import take_apart

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from glow_jax.devices.parallel import DataParallel
 from ood_runs import GREY, untrained
 from PIL import Image
 
 from glow_jax.data.batching import Batch
-from glow_jax.devices.parallel import DataParallel
 from glow_jax.errors import GlowError
 from glow_jax.ood import complexity, scores
 from glow_jax.ood.complexity import CODECS, code_length, encode

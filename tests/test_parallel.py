@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from glow_jax.devices.parallel import DataParallel, mean_over_devices
 
 from glow_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TrainingConfig
 from glow_jax.data import load_dataset
 from glow_jax.data.dataset import InMemory
 from glow_jax.devices.compilation import fast_to_compile
-from glow_jax.devices.parallel import DataParallel, mean_over_devices
 from glow_jax.errors import GlowError
 from glow_jax.evaluation.likelihood import make_likelihood
 from glow_jax.model import Glow, Parts, initialise_actnorm, put_together, take_apart

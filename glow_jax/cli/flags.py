@@ -1,145 +1,60 @@
-"""What the scripts share: flags from the configuration, and errors as one line."""
+"""Flags made from dataclasses: one for each field, its docstring the help."""
 
 import dataclasses
-import functools
-import sys
-import traceback
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Annotated, TypeVar, get_type_hints
 
 import tyro
 
-from glow_jax.catalogue import find
-from glow_jax.config import Config
-from glow_jax.config.presets import PRESETS
-from glow_jax.devices.parallel import has_joined_processes, is_main_process, leave
-from glow_jax.errors import GlowError, Stopped
-from glow_jax.runs.checkpoint import read_config
+from glow_jax.config.checks import NO_FLAG
 
 _T = TypeVar("_T")
 
-# What a resumed run may do differently: how long and where it runs, not what it computes.
-_MAY_CHANGE = {
-    "data": {"dataroot", "download", "memory_limit", "n_workers"},
-    "training": {"epochs", "eval_batch_size", "memory"},
-}
 
+def parse(kind: type[_T], arguments: Sequence[str] | None = None, default: _T | None = None) -> _T:
+    """Make a dataclass of the command line; flags may be spelt with dashes or underscores.
 
-def one_line_errors(script: Callable[[], None]) -> Callable[[], None]:
-    """Make a script print a user's error as one line and exit with status 2, 130 for Ctrl-C."""
-
-    @functools.wraps(script)
-    def run() -> None:
-        try:
-            script()
-        except GlowError as error:
-            message = str(error)
-        except OSError as error:
-            if error.filename is None or error.strerror is None:
-                traceback.print_exc()
-                leave(1)
-            message = f"{error.filename} cannot be used: {error.strerror}."
-        except Stopped as stopped:
-            if is_main_process():
-                print(stopped, flush=True)
-            sys.exit(stopped.exit_status)
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            leave(130)
-        except Exception:
-            if not has_joined_processes():
-                raise
-            traceback.print_exc()
-            leave(1)
-        else:
-            return
-        print(f"error: {message}", file=sys.stderr)
-        leave(2)
-
-    return run
-
-
-def parse(kind: type[_T], arguments: Sequence[str] | None = None, default: Any = None) -> _T:
-    """Make a dataclass of the command line; flags may be spelt with dashes or underscores."""
-    given = {} if default is None else {"default": default}
-    return tyro.cli(kind, args=arguments, config=(tyro.conf.OmitArgPrefixes,), **given)
-
-
-def parse_training(arguments: Sequence[str] | None = None) -> Config:
-    """The configuration of a training run, from the command line.
-
-    Flags override a preset's values; with --resume, those of the run that goes on; with
-    --saved_model, the architecture of the saved model; with --saved_optimizer, its settings. n_bits
-    is what the data set is usually read with, unless given.
+    Args:
+        kind: the dataclass. Fields with the metadata `NO_FLAG` have no flag.
+        arguments: the command line; `sys.argv` if left out.
+        default: the values of flags that are not given; the fields' own if left out.
 
     Raises:
-        GlowError: a value is unknown or out of range, or contradicts what the run goes on from.
+        GlowError: as the dataclass does for the values of its fields.
     """
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    default = _preset(arguments)
-    config = parse(Config, arguments, default=default)
-    if config.output.resume:
-        saved = read_config(Path(config.output.output_dir))
-        if config.preset not in (None, saved.preset):
-            raise GlowError(
-                f"{config.output.output_dir} was not trained with --preset {config.preset}."
-            )
-        config = parse(Config, arguments, default=saved)
-        _refuse_changes(saved, config, config.output.output_dir)
-    elif config.training.saved_model:
-        default = _with_saved(default, config)
-        config = parse(Config, arguments, default=default)
-        _refuse_changes(default, config, config.training.saved_model, sections=("model",))
-    elif config.preset is None or config.data.dataset != default.data.dataset:
-        entry = find(config.data.dataset)
-        n_bits = Config().model.n_bits if entry is None else entry.n_bits
-        model = dataclasses.replace(default.model, n_bits=n_bits)
-        config = parse(Config, arguments, default=dataclasses.replace(default, model=model))
-    return config
+    flags = _flags_of(kind)
+    defaults = {} if default is None else {"default": _as(flags, default)}
+    config = (tyro.conf.OmitArgPrefixes,)
+    return _as(kind, tyro.cli(flags, args=arguments, config=config, **defaults))
 
 
-def _with_saved(default: Config, config: Config) -> Config:
-    """The defaults of a run that starts from a saved model, and perhaps an optimizer's state."""
-    training = config.training
-    folder = Path(training.saved_model)
-    if folder.is_file():
-        raise GlowError(
-            f"--saved_model takes a run folder and {folder} is a file; python "
-            f"convert/from_torch.py {folder} makes a run folder of a PyTorch checkpoint."
-        )
-    default = dataclasses.replace(default, model=read_config(folder).model)
-    if training.saved_optimizer:
-        optimizer = read_config(Path(training.saved_optimizer)).optimizer
-        default = dataclasses.replace(default, optimizer=optimizer)
-    return default
+def _flags_of(kind: type) -> type:
+    """The dataclass as tyro is to see it: without checks, and without fields that have no flag.
+
+    tyro would print an error of `__post_init__` in its own way, so that checks are made afterwards.
+    """
+    hints = get_type_hints(kind, include_extras=True)
+    annotations: dict[str, object] = {}
+    attributes: dict[str, object] = {"__annotations__": annotations, "__doc__": kind.__doc__}
+    for entry in dataclasses.fields(kind):
+        hint = hints[entry.name]
+        is_section = isinstance(hint, type) and dataclasses.is_dataclass(hint)
+        annotations[entry.name] = _flags_of(hint) if is_section else hint
+        if entry.metadata.items() >= NO_FLAG.items():
+            annotations[entry.name] = Annotated[hint, tyro.conf.Suppress]
+        if entry.default is not dataclasses.MISSING:
+            attributes[entry.name] = entry.default
+        elif entry.default_factory is not dataclasses.MISSING:
+            attributes[entry.name] = dataclasses.field(default_factory=entry.default_factory)
+    attributes["__post_init__"] = lambda self: None
+    return dataclasses.dataclass(frozen=True)(type(kind.__name__, (kind,), attributes))
 
 
-def _preset(arguments: Sequence[str]) -> Config:
-    """The defaults that --preset names; what else is on the command line does not matter yet."""
-    for position, argument in enumerate(arguments):
-        flag, _, value = argument.partition("=")
-        if flag != "--preset":
-            continue
-        name = value or (arguments[position + 1] if position + 1 < len(arguments) else "")
-        if name not in PRESETS:
-            raise GlowError(f"There is no preset {name!r}; there are {', '.join(PRESETS)}.")
-        return PRESETS[name]
-    return Config()
-
-
-def _refuse_changes(
-    before: Config,
-    after: Config,
-    source: str | Path,
-    sections: Sequence[str] = ("model", "data", "optimizer", "training"),
-) -> None:
-    for section in sections:
-        old, new = getattr(before, section), getattr(after, section)
-        for field in dataclasses.fields(old):
-            was, wanted = getattr(old, field.name), getattr(new, field.name)
-            if was != wanted and field.name not in _MAY_CHANGE.get(section, ()):
-                raise GlowError(
-                    f"{source} has {field.name} = {was}, which cannot become {wanted}; leave the "
-                    "flag out, or start a new run."
-                )
+def _as(kind: type[_T], other: object) -> _T:
+    """The values of a dataclass in another one of the same fields, which checks them."""
+    values: dict[str, object] = {}
+    for name, hint in get_type_hints(kind).items():
+        value = getattr(other, name)
+        is_section = isinstance(hint, type) and dataclasses.is_dataclass(hint)
+        values[name] = _as(hint, value) if is_section else value
+    return kind(**values)

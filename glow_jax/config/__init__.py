@@ -1,6 +1,6 @@
 """Everything that decides a run: one tree of frozen dataclasses.
 
-The tree is saved as `hparams.json` beside every checkpoint. The flags of `train.py` are made from it.
+The tree is saved as `hparams.json` beside every checkpoint, and makes the flags of `train.py`.
 Where Glow-PyTorch has a flag, the field has its name and its default.
 """
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from glow_jax.catalogue import ALIASES, CATALOGUE, find
 from glow_jax.config import DataConfig
 from glow_jax.data.batching import Batch
-from glow_jax.data.dataset import Dataset, InMemory, Pictures
+from glow_jax.data.dataset import Dataset, InMemory, Pictures, Readable
 from glow_jax.data.sources.arrays import from_arrays, load_npz
 from glow_jax.data.sources.digits import load_digits
 from glow_jax.data.sources.folder import load_folder
@@ -65,6 +65,7 @@ __all__ = [
     "Dataset",
     "InMemory",
     "Pictures",
+    "Readable",
     "Streamed",
     "from_arrays",
     "load_dataset",

@@ -19,7 +19,7 @@ _OLDER_LOOPS = "xla_cpu_use_fusion_emitters"
 
 
 @cache
-def fast_to_compile(platform: str) -> dict[str, bool | int]:
+def fast_to_compile(platform: str) -> dict[str, str | bool]:
     """Compiler options that make a program compile fast: some for a CPU, none for GPUs and TPUs.
 
     They are LLVM's first level and, where jaxlib has it (0.10.2 does, 0.11.2 does not), XLA's older
@@ -31,7 +31,7 @@ def fast_to_compile(platform: str) -> dict[str, bool | int]:
     """
     if platform != "cpu":
         return {}
-    options: dict[str, bool | int] = {"xla_backend_optimization_level": 1}
+    options: dict[str, str | bool] = {"xla_backend_optimization_level": "1"}
     older_loops = {_OLDER_LOOPS: False}
     try:
         jax.jit(lambda: 0, compiler_options=older_loops).lower().compile()

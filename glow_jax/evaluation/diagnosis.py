@@ -27,8 +27,8 @@ def first_nonfinite_layer(model: Glow, x: jax.Array, y: jax.Array | None) -> str
                 x, logdet = getattr(step, name).forward(x)
                 if not _finite((x, logdet)):
                     return f"level {number}, step {k + 1}, {name}"
-        if level.split is not None:
-            x, latent, prior = level.split.factor(x)
+        if number <= len(model.splits):
+            x, latent, prior = model.splits[number - 1].factor(x)
             if not _finite(prior.log_prob(latent)):
                 return f"level {number}, split"
     if not _finite(model.top_prior(x.shape[0], y, x.dtype).log_prob(x)):

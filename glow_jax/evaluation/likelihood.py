@@ -2,23 +2,26 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from glow_jax.config import ModelConfig
+from glow_jax.data import Batch, Readable
 from glow_jax.data.batch_order import Process
-from glow_jax.data.batching import Batch, batches_in_order
-from glow_jax.data.dataset import Readable
-from glow_jax.devices.parallel import DataParallel, sum_over_processes
-from glow_jax.model import put_together
-from glow_jax.pixels import bits_per_dim, dequantize, example_keys
+from glow_jax.data.batching import batches_in_order
+from glow_jax.devices import Devices, sum_over_processes
+from glow_jax.model import Glow
+from glow_jax.pixels import bits_per_dim, example_keys
+from glow_jax.typing import Array
 
 # Noise of an evaluation: the same for every run, so that two models see the same inputs.
 EVALUATION_SEED = 0
+
+OnImages = Callable[[int], object]
+"""Called with the number of images after each batch, for a progress bar."""
 
 
 @dataclass(frozen=True)
@@ -46,121 +49,132 @@ class Likelihood:
         return float(self.bits_per_dim.std(ddof=1) / np.sqrt(count)) if count > 1 else 0.0
 
 
-Progress = Callable[[int], Any]
+def ignore(_: int) -> None:
+    """No progress bar."""
 
 
-def make_batch_likelihood(
-    parallel: DataParallel, graph: nnx.GraphDef, config: ModelConfig
-) -> Callable[..., Likelihood]:
-    """Build the evaluation of a batch.
+def likelihood(
+    model: Glow,
+    split: Readable,
+    devices: Devices,
+    *,
+    batch_size: int,
+    draws: int = 1,
+    progress: OnImages = ignore,
+) -> Likelihood:
+    """Evaluate every image of a split.
 
-    Args:
-        parallel: the devices.
-        graph: the model's structure.
-        config: the model's configuration.
-
-    Returns:
-        likelihood(replicated, batch, draw=0, pad_to=0) -> Likelihood of this process's share of a
-        `Batch`, with `replicated` the model's parameters and buffers on every device. The noise is
-        a function of the draw and of each image's index.
-    """
-
-    def of_batch(state, images, labels, indices, draws):
-        # One draw of the noise for the whole batch; per example so that it is shared like the rest.
-        keys = example_keys(EVALUATION_SEED, draws[0], indices)
-        x = dequantize(images, keys, n_bits=config.n_bits)
-        code = put_together(graph, *state).encode(x, labels if config.y_condition else None)
-        return code.log_prob, code.level_log_prob
-
-    run = parallel.per_example(of_batch)
-    of_dimensions = np.array([np.prod(shape) for shape in config.latent_shapes]) / config.dimensions
-
-    def likelihood(replicated: Any, batch: Batch, draw: int = 0, pad_to: int = 0) -> Likelihood:
-        numbers = np.full(len(batch.indices), draw, np.uint32)
-        parts = (batch.images, batch.labels, batch.indices, numbers)
-        results = run(replicated, *parts, pad_to=pad_to)
-        log_prob, level_log_prob = (np.asarray(part, np.float64) for part in results)
-        level_bits = level_log_prob / (config.dimensions * np.log(2))
-        return Likelihood(
-            np.asarray(bits_per_dim(log_prob, config.image_shape, n_bits=config.n_bits)),
-            config.n_bits * of_dimensions - level_bits,
-        )
-
-    return likelihood
-
-
-def make_likelihood(
-    parallel: DataParallel, graph: nnx.GraphDef, config: ModelConfig, *, batch_size: int
-) -> Callable[..., Likelihood]:
-    """Build the evaluation of a split.
+    The noise is a function of the draw and of each image's place in the split.
 
     Args:
-        parallel: the devices.
-        graph: the model's structure.
-        config: the model's configuration.
+        model: the model.
+        split: the images.
+        devices: what to compute on.
         batch_size: images at a time, over all devices; the result does not depend on it.
-
-    Returns:
-        likelihood(replicated, split, draws=1, progress=ignore) -> Likelihood, with `replicated` the
-        model's parameters and buffers on every device, and `progress` called with the number of
-        images after each batch.
+        draws: draws of the noise to average over.
+        progress: called after each batch.
     """
-    of_batch = make_batch_likelihood(parallel, graph, config)
-    classes = config.y_classes if config.y_condition else 0
-    process = Process(parallel.process, parallel.processes)
-
-    def likelihood(
-        replicated: Any, split: Readable, draws: int = 1, progress: Progress = lambda _: None
-    ) -> Likelihood:
-        total = np.zeros(len(split))
-        by_level = np.zeros((len(split), config.L))
-        pad_to = min(batch_size, len(split))
-        for draw in range(draws):
-            for batch in batches_in_order(
-                split, batch_size=batch_size, classes=classes, process=process
-            ):
-                found = of_batch(replicated, batch, draw, pad_to)
-                total[batch.indices] += found.bits_per_dim
-                by_level[batch.indices] += found.level_bits_per_dim
-                progress(len(batch.indices))
-        # Every process has filled in its own images, and left the others' at zero.
-        means = (sum_over_processes(part) / draws for part in (total, by_level))
-        return Likelihood(*means)
-
-    return likelihood
-
-
-def make_reconstruction(
-    parallel: DataParallel, graph: nnx.GraphDef, config: ModelConfig, *, batch_size: int
-) -> Callable[..., dict[str, float]]:
-    """Build the check that decoding undoes encoding.
-
-    Returns:
-        reconstruction(replicated, split, progress=ignore) -> the largest absolute difference from
-        any image's values, once decoded from its latents and once from its noise.
-    """
-
-    def of_batch(state, images, labels, indices):
-        model = put_together(graph, *state)
-        y = labels if config.y_condition else None
-        x = dequantize(images, example_keys(EVALUATION_SEED, 0, indices), n_bits=config.n_bits)
-        code = model.encode(x, y)
-        decoded = model.decode(code.latents, y), model.decode_noise(code.noise, y)
-        return tuple(jnp.max(jnp.abs(back - x), axis=(1, 2, 3)) for back in decoded)
-
-    run = parallel.per_example(of_batch)
-    classes = config.y_classes if config.y_condition else 0
-
-    def reconstruction(
-        replicated: Any, split: Readable, progress: Progress = lambda _: None
-    ) -> dict[str, float]:
-        worst = np.zeros(2)
-        pad_to = min(batch_size, len(split))
-        for batch in batches_in_order(split, batch_size=batch_size, classes=classes):
-            parts = (batch.images, batch.labels, batch.indices)
-            errors = jax.tree.map(np.max, run(replicated, *parts, pad_to=pad_to))
-            worst = np.maximum(worst, errors)  # keeps NaN
+    config = model.config
+    replicated = devices.replicate(model)
+    total = np.zeros(len(split))
+    by_level = np.zeros((len(split), config.L))
+    pad_to = min(batch_size, len(split))
+    for draw in range(draws):
+        for batch in batches_in_order(
+            split,
+            batch_size=batch_size,
+            classes=_classes(config),
+            process=Process(devices.process, devices.processes),
+        ):
+            found = likelihood_of_batch(replicated, batch, devices, draw=draw, pad_to=pad_to)
+            total[batch.indices] += found.bits_per_dim
+            by_level[batch.indices] += found.level_bits_per_dim
             progress(len(batch.indices))
-        return {"from_latents": float(worst[0]), "from_noise": float(worst[1])}
+    # Every process has filled in its own images, and left the others' at zero.
+    means = (sum_over_processes(part) / draws for part in (total, by_level))
+    return Likelihood(*means)
 
-    return reconstruction
+
+def likelihood_of_batch(
+    replicated: Glow, batch: Batch, devices: Devices, *, draw: int = 0, pad_to: int = 0
+) -> Likelihood:
+    """Evaluate this process's part of a batch.
+
+    Args:
+        replicated: the model on every device, as `devices.replicate` gives it.
+        batch: the images.
+        devices: what to compute on.
+        draw: number of the draw of the noise.
+        pad_to: images in a whole batch, over all processes.
+    """
+    config = replicated.config
+    numbers = np.full(len(batch.indices), draw, np.uint32)
+    parts = (batch.images, batch.labels, batch.indices, numbers)
+    results = devices.map_images(_log_prob, replicated, *parts, pad_to=pad_to)
+    log_prob, level_log_prob = (np.asarray(part, np.float64) for part in results)
+    level_bits = level_log_prob / (config.dimensions * np.log(2))
+    of_dimensions = np.array([np.prod(shape) for shape in config.latent_shapes]) / config.dimensions
+    return Likelihood(
+        np.asarray(bits_per_dim(log_prob, config.image_shape, n_bits=config.n_bits)),
+        config.n_bits * of_dimensions - level_bits,
+    )
+
+
+def _log_prob(
+    model: Glow, images: Array, labels: Array, indices: Array, draws: Array
+) -> tuple[jax.Array, ...]:
+    # The batch has one draw of the noise. Each image has its number, to be divided as they are.
+    x = dequantized(model, images, indices, draw=draws[0])
+    code = model.encode(x, labels if model.config.y_condition else None)
+    return code.log_prob, code.level_log_prob
+
+
+def dequantized(model: Glow, images: Array, indices: Array, *, draw: Array | int = 0) -> jax.Array:
+    """A batch as every evaluation sees it: with the noise of a draw and of each image's index."""
+    return model.dequantize(images, example_keys(EVALUATION_SEED, draw, indices))
+
+
+class Reconstruction(NamedTuple):
+    """The largest absolute difference of any image's values, once decoded, from what was encoded.
+
+    Attributes:
+        from_latents: decoded from the latents.
+        from_noise: decoded from their unit-normal coordinates.
+    """
+
+    from_latents: float
+    from_noise: float
+
+
+def reconstruction(
+    model: Glow,
+    split: Readable,
+    devices: Devices,
+    *,
+    batch_size: int,
+    progress: OnImages = ignore,
+) -> Reconstruction:
+    """Check that decoding undoes encoding, on every image of a split; as `likelihood`."""
+    replicated = devices.replicate(model)
+    worst = np.zeros(2)
+    pad_to = min(batch_size, len(split))
+    classes = _classes(model.config)
+    for batch in batches_in_order(split, batch_size=batch_size, classes=classes):
+        parts = (batch.images, batch.labels, batch.indices)
+        errors = devices.map_images(_errors, replicated, *parts, pad_to=pad_to)
+        worst = np.maximum(worst, [np.max(error) for error in errors])  # keeps NaN
+        progress(len(batch.indices))
+    return Reconstruction(float(worst[0]), float(worst[1]))
+
+
+def _errors(model: Glow, images: Array, labels: Array, indices: Array) -> tuple[jax.Array, ...]:
+    y = labels if model.config.y_condition else None
+    x = dequantized(model, images, indices)
+    code = model.encode(x, y)
+    decoded = model.decode(code.latents, y), model.decode_noise(code.noise, y)
+    return tuple(jnp.max(jnp.abs(back - x), axis=(1, 2, 3)) for back in decoded)
+
+
+def _classes(config: ModelConfig) -> int:
+    """The number of classes that labels are needed for; 0 for none."""
+    return config.y_classes if config.y_condition else 0

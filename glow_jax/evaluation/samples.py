@@ -6,24 +6,22 @@ import jax
 import numpy as np
 
 from glow_jax.model import Glow
-from glow_jax.pixels import to_pixels
 
 
 def sample_pixels(
     model: Glow, key: jax.Array, n: int, *, temperature: float, y: jax.Array | None = None
 ) -> np.ndarray:
     """Draw `n` images from a model: uint8, (n, H, W, C)."""
-    x = model.sample(key, n, temperature=temperature, y=y)
-    return visible_pixels(x, n_bits=model.config.n_bits)
+    return visible_pixels(model, model.sample(key, n, temperature=temperature, y=y))
 
 
-def visible_pixels(x: jax.Array, *, n_bits: int) -> np.ndarray:
-    """What a flow decoded, as pixels to look at: uint8, of the shape of `x`.
+def visible_pixels(model: Glow, x: jax.Array) -> np.ndarray:
+    """What a model decoded, as pixels to look at: uint8, of the shape of `x`.
 
     Where the flow's inverse overflows, which an affine model's may at temperature 1, what is no
     number is shown as black.
     """
-    return np.asarray(to_pixels(jax.numpy.nan_to_num(x, nan=-0.5), n_bits=n_bits))
+    return np.asarray(model.to_pixels(jax.numpy.nan_to_num(x, nan=-0.5)))
 
 
 def labels_in_turn(model: Glow, n: int) -> jax.Array | None:

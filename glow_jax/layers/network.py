@@ -1,6 +1,5 @@
 """The network of a coupling layer (Kingma & Dhariwal 2018, section 3.3, and their code)."""
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -40,9 +39,10 @@ class CouplingNetwork(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """(B, H, W, I) -> (B, H, W, O)."""
-        h = x if self.dtype is None else x.astype(self.dtype)
+        dtype = x.dtype if self.dtype is None else jnp.dtype(self.dtype)
+        h = x.astype(dtype)
         if self.formulation == "convolution":
-            y, _ = _convolutions(self.folded(h.dtype), h)
+            y, _ = _convolutions(self.folded(dtype), h)
         else:
             y = _with_own_gradient(self.formulation, self, h)
         return y.astype(x.dtype) + self.conv_out.scaled_bias(x)
@@ -107,8 +107,7 @@ class _Kept(NamedTuple):
     second: jax.Array  # (B, H, W, hidden): the second hidden layer
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _with_own_gradient(
+def _by_platform(
     formulation: Formulation | None, network: CouplingNetwork, x: jax.Array
 ) -> jax.Array:
     """The network without the last bias: (B, H, W, I) -> (B, H, W, O)."""
@@ -139,4 +138,5 @@ def _backward(
     return unfold(gradient)[0], x_gradient
 
 
+_with_own_gradient = jax.custom_vjp(_by_platform, nondiff_argnums=(0,))
 _with_own_gradient.defvjp(_forward, _backward)

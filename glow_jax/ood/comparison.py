@@ -1,7 +1,7 @@
-"""The suite: what has to be measured, and what comes of it for two sets of images."""
+"""The comparison of two sets of images: what has to be measured, and what comes of it."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 
 from glow_jax.data.batching import Batch
+from glow_jax.evaluation.likelihood import OnImages, ignore
 from glow_jax.ood.images import Images
-from glow_jax.ood.measure import Meter
+from glow_jax.ood.measure import LIKELIHOOD, Meter
 from glow_jax.ood.metrics import detection
 from glow_jax.ood.records import records_of
 from glow_jax.ood.scores import Score
-from glow_jax.ood.store import Columns, measure_all
+from glow_jax.ood.store import measure_all
 from glow_jax.ood.typicality import batch_tests
+from glow_jax.runs.measured import Columns, measured_file
 
 CONVENTION = "a higher score is more in-distribution, and in-distribution is the positive class"
 _TRAINING = "training_bits_per_dim"
@@ -28,15 +30,13 @@ class Job:
     images: Images
     meter: Meter
 
-    def carry_out(
-        self, folder: Path, *, batch_size: int, progress: Callable[[int], Any] = lambda _: None
-    ) -> Columns:
+    def carry_out(self, folder: Path, *, batch_size: int, progress: OnImages = ignore) -> Columns:
         """Measure what is not known yet; numbers are kept under `folder`.
 
         Args:
-            folder: the run's `ood` folder.
+            folder: the run folder.
             batch_size: images at a time.
-            progress: called with the number of images that have come to be known.
+            progress: called with the number of images after each batch.
         """
         split, pad_to = self.images.split, min(batch_size, len(self.images.split))
 
@@ -48,7 +48,7 @@ class Job:
         return measure_all(
             split,
             measure,
-            path=folder / "measured" / place / f"{self.meter.name}.npz",
+            path=measured_file(folder, place, self.meter.name),
             origin=origin,
             batch_size=batch_size,
             progress=progress,
@@ -76,7 +76,8 @@ def plan_jobs(
     """
     jobs = [Job(images, meter) for images in tested for meter in meters]
     if any(_TRAINING in score.needs for score in scores):
-        jobs += [Job(images, meters[0]) for images in dict.fromkeys(reference)]
+        of_training = [meter for meter in meters if meter.name == LIKELIHOOD]
+        jobs += [Job(images, meter) for images in dict.fromkeys(reference) for meter in of_training]
     return jobs
 
 

@@ -11,6 +11,7 @@ from glow_jax.catalogue import find
 from glow_jax.config import Config
 from glow_jax.data import Dataset, InMemory, load_dataset
 from glow_jax.data.dataset import Readable, hold_out
+from glow_jax.data.fit import check_image_shape
 from glow_jax.data.pictures import fit_pixels
 from glow_jax.data.sources.arrays import npz_images
 from glow_jax.data.sources.folder import load_folder
@@ -81,11 +82,9 @@ def load_images(config: Config, name: str, *, dataroot: str, download: bool) -> 
     channels = split.image_shape[2]
     if isinstance(split, InMemory) and not split.crop and side and channels == shape[2]:
         split = _fitted(split, side, config.data.dataset, name)
-    if split.image_shape != shape:
-        raise GlowError(
-            f"The model takes images of {shape}; those of {name} are {split.image_shape}: give "
-            "another --ood."
-        )
+    check_image_shape(
+        config.model, split, name=name, source="The model", advice="give another --ood"
+    )
     return Images(name, "test", split)
 
 

@@ -4,22 +4,20 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
-from glow_jax.config import ModelConfig
 from glow_jax.data.batching import Batch
-from glow_jax.devices.parallel import DataParallel
-from glow_jax.evaluation.likelihood import EVALUATION_SEED, make_batch_likelihood
-from glow_jax.model import Glow, put_together, take_apart
+from glow_jax.devices import Devices
+from glow_jax.evaluation.likelihood import EVALUATION_SEED, dequantized, likelihood_of_batch
+from glow_jax.model import Glow
 from glow_jax.ood.complexity import CODECS, code_length
 from glow_jax.ood.scores import Score
-from glow_jax.pixels import dequantize, example_keys
+from glow_jax.typing import Array
 
+LIKELIHOOD = "likelihood"
 Measure = Callable[[Batch, int], Mapping[str, np.ndarray]]
 
 
@@ -36,7 +34,7 @@ class Meter:
 
     name: str
     gives: tuple[str, ...]
-    origin: Mapping[str, Any]
+    origin: Mapping[str, object]
     measure: Measure
 
 
@@ -45,32 +43,27 @@ class Flow:
     """A model on its devices.
 
     Attributes:
-        parallel: the devices.
-        config: the model's configuration.
-        graph: the model's structure.
-        weights: its parameters and buffers, replicated.
+        devices: the devices.
+        model: the model, replicated over them.
         origin: what its numbers are functions of.
     """
 
-    parallel: DataParallel
-    config: ModelConfig
-    graph: nnx.GraphDef
-    weights: Any
-    origin: Mapping[str, Any]
+    devices: Devices
+    model: Glow
+    origin: Mapping[str, object]
 
 
-def make_flow(parallel: DataParallel, model: Glow, *, step: int, dtype: str) -> Flow:
+def make_flow(devices: Devices, model: Glow, *, step: int, dtype: str) -> Flow:
     """A model that is ready to measure.
 
     Args:
-        parallel: the devices.
+        devices: what to compute on.
         model: as it is to compute.
-        step: its checkpoint, which tells its numbers from others', as does
-        dtype: in which its coupling networks compute.
+        step: the number of its checkpoint. It tells the model's numbers from others'.
+        dtype: in which its coupling networks compute. It tells the numbers apart, too.
     """
-    parts = take_apart(model)
     digest = hashlib.sha256()
-    for leaf in jax.tree.leaves((parts.params, parts.buffers)):
+    for leaf in jax.tree.leaves(model):
         digest.update(np.ascontiguousarray(leaf).data)
     origin = {
         "step": step,
@@ -79,22 +72,20 @@ def make_flow(parallel: DataParallel, model: Glow, *, step: int, dtype: str) -> 
         "dtype": dtype,
         "noise_seed": EVALUATION_SEED,
     }
-    weights = parallel.replicate((parts.params, parts.buffers))
-    return Flow(parallel, model.config, parts.graph, weights, origin)
+    return Flow(devices, devices.replicate(model), origin)
 
 
 def likelihood_meter(flow: Flow) -> Meter:
     """Bits/dim, and each level's share: `bits_per_dim`, (B,), `level_bits_per_dim`, (B, L)."""
-    of_batch = make_batch_likelihood(flow.parallel, flow.graph, flow.config)
 
     def measure(batch: Batch, pad_to: int) -> dict[str, np.ndarray]:
-        found = of_batch(flow.weights, batch, pad_to=pad_to)
+        found = likelihood_of_batch(flow.model, batch, flow.devices, pad_to=pad_to)
         return {
             "bits_per_dim": found.bits_per_dim,
             "level_bits_per_dim": found.level_bits_per_dim,
         }
 
-    return Meter("likelihood", ("bits_per_dim", "level_bits_per_dim"), flow.origin, measure)
+    return Meter(LIKELIHOOD, ("bits_per_dim", "level_bits_per_dim"), flow.origin, measure)
 
 
 def background_meter(flow: Flow) -> Meter:
@@ -114,19 +105,18 @@ def gradient_meter(flow: Flow) -> Meter:
     image's own.
     """
 
-    def of_batch(state: Any, images: jax.Array, indices: jax.Array) -> jax.Array:
-        model = put_together(flow.graph, *state)
-        x = dequantize(images, example_keys(EVALUATION_SEED, 0, indices), n_bits=flow.config.n_bits)
-        gradient = jax.grad(lambda x: jnp.sum(model.log_prob(x)))(x)
-        return jnp.sqrt(jnp.sum(jnp.square(gradient), axis=(1, 2, 3)))
-
-    run = flow.parallel.per_example(of_batch)
-
     def measure(batch: Batch, pad_to: int) -> dict[str, np.ndarray]:
-        norms = run(flow.weights, batch.images, batch.indices, pad_to=pad_to)
+        (norms,) = flow.devices.map_images(
+            _gradient_norm, flow.model, batch.images, batch.indices, pad_to=pad_to
+        )
         return {"gradient_norm": np.asarray(norms, np.float64)}
 
     return Meter("gradient_norm", ("gradient_norm",), flow.origin, measure)
+
+
+def _gradient_norm(model: Glow, images: Array, indices: Array) -> tuple[jax.Array]:
+    gradient = jax.grad(lambda x: jnp.sum(model.log_prob(x)))(dequantized(model, images, indices))
+    return (jnp.sqrt(jnp.sum(jnp.square(gradient), axis=(1, 2, 3))),)
 
 
 def codec_meter(name: str, n_bits: int) -> Meter:
@@ -143,11 +133,10 @@ def codec_meter(name: str, n_bits: int) -> Meter:
 def meters_for(scores: Sequence[Score], flow: Flow, background: Flow | None) -> list[Meter]:
     """The meters whose numbers some score needs."""
     needed = {name for score in scores for name in score.needs}
-    meters = [codec_meter(name, flow.config.n_bits) for name in CODECS if name in needed]
-    if "gradient_norm" in needed:
-        meters.insert(0, gradient_meter(flow))
+    meters = [likelihood_meter(flow)] if needed & {"bits_per_dim", "level_bits_per_dim"} else []
     if "background_bits_per_dim" in needed and background is not None:
-        meters.insert(0, background_meter(background))
-    if needed & {"bits_per_dim", "level_bits_per_dim"}:
-        meters.insert(0, likelihood_meter(flow))
-    return meters
+        meters.append(background_meter(background))
+    if "gradient_norm" in needed:
+        meters.append(gradient_meter(flow))
+    n_bits = flow.model.config.n_bits
+    return meters + [codec_meter(name, n_bits) for name in CODECS if name in needed]

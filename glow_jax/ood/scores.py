@@ -64,7 +64,7 @@ def likelihood_ratio(bits_per_dim: np.ndarray, background_bits_per_dim: np.ndarr
         return background_bits_per_dim - bits_per_dim
 
 
-def level_share(level_bits_per_dim: np.ndarray, *, level: int) -> np.ndarray:
+def level_likelihood(level_bits_per_dim: np.ndarray, *, level: int) -> np.ndarray:
     """The negative share of one level, from 1, of bits/dim: (N, L) -> (N,).
 
     Schirrmeister et al. 2020 take the last one, which sees the coarsest features.
@@ -77,7 +77,7 @@ def gradient_norm(gradient_norm: np.ndarray) -> np.ndarray:
     return -gradient_norm
 
 
-def code_length(code_length: np.ndarray) -> np.ndarray:
+def compressibility(code_length: np.ndarray) -> np.ndarray:
     """The negative length of the compressed image: compression alone, no flow."""
     return -code_length
 
@@ -126,7 +126,7 @@ def score_table(levels: int) -> dict[str, Score]:
                 f"likelihood of level {level}",
                 _SCHIRRMEISTER,
                 ("level_bits_per_dim",),
-                partial(level_share, level=level),
+                partial(level_likelihood, level=level),
             )
             for level in range(1, levels + 1)
         ),
@@ -139,7 +139,7 @@ def score_table(levels: int) -> dict[str, Score]:
             unit="nats per unit of x",
         ),
         *(
-            Score(name, f"{codec.title} alone, no flow", _SERRA, (name,), code_length)
+            Score(name, f"{codec.title} alone, no flow", _SERRA, (name,), compressibility)
             for name, codec in CODECS.items()
         ),
     ]

@@ -1,30 +1,18 @@
-"""Numbers of each image, kept in a file that grows: what was interrupted goes on where it stopped.
+"""Measuring every image of a split; what was interrupted goes on where it stopped."""
 
-    RUN/ood/measured/DATASET-PART/METER.npz
-
-A file says what its numbers are functions of, and is only gone on with where that is the same.
-"""
-
-import io
-import json
 import time
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from glow_jax.data.batching import Batch, batches_in_order
 from glow_jax.data.dataset import Readable
-from glow_jax.files import write_whole
-
-Columns = dict[str, np.ndarray]
-"""Numbers of images by name: each (N, ...)."""
+from glow_jax.evaluation.likelihood import OnImages, ignore
+from glow_jax.runs.measured import Columns, read_columns, write_columns
 
 # How much work an interruption can cost.
 _SECONDS_BETWEEN_SAVES = 10.0
-_ORIGIN = "origin"
 
 
 def measure_all(
@@ -32,9 +20,9 @@ def measure_all(
     measure: Callable[[Batch], Mapping[str, np.ndarray]],
     *,
     path: Path,
-    origin: Mapping[str, Any],
+    origin: Mapping[str, object],
     batch_size: int,
-    progress: Callable[[int], Any] = lambda _: None,
+    progress: OnImages = ignore,
 ) -> Columns:
     """Measure every image of a split, batch by batch, but for those that the file has already.
 
@@ -45,7 +33,7 @@ def measure_all(
         origin: what the numbers are functions of, as JSON has it; a file of another origin is
             replaced.
         batch_size: images at a time.
-        progress: called with the number of images that have come to be known.
+        progress: called with the number of images after each batch, and of those known already.
     """
     columns = read_columns(path, origin)
     known = _count(columns)
@@ -59,28 +47,13 @@ def measure_all(
             progress(len(batch.indices))
             if time.monotonic() - saved_at > _SECONDS_BETWEEN_SAVES:
                 parts = [_joined(parts)]
-                _write(path, origin, parts[0])
+                write_columns(path, origin, parts[0])
                 saved, saved_at = known, time.monotonic()
     finally:
         columns = _joined(parts)
         if known > saved:
-            _write(path, origin, columns)
+            write_columns(path, origin, columns)
     return columns
-
-
-def read_columns(path: Path, origin: Mapping[str, Any]) -> Columns:
-    """The numbers in a file of that origin; none where there is no such file, or it is damaged."""
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            columns = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        return {}
-    found = columns.pop(_ORIGIN, None)
-    return columns if found is not None and str(found) == _text(origin) else {}
-
-
-def _text(origin: Mapping[str, Any]) -> str:
-    return json.dumps(origin, sort_keys=True)
 
 
 def _count(columns: Columns) -> int:
@@ -89,11 +62,3 @@ def _count(columns: Columns) -> int:
 
 def _joined(parts: list[Columns]) -> Columns:
     return {name: np.concatenate([part[name] for part in parts]) for name in (parts or [{}])[0]}
-
-
-def _write(path: Path, origin: Mapping[str, Any], columns: Columns) -> None:
-    buffer = io.BytesIO()
-    arrays: dict[str, Any] = {_ORIGIN: np.array(_text(origin)), **columns}
-    np.savez(buffer, **arrays)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, buffer.getvalue())

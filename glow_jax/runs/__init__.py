@@ -11,6 +11,7 @@ from glow_jax.runs.hparams import read_config, write_config
 from glow_jax.runs.load import LoadedRun, load, load_optimizer_state, load_run
 from glow_jax.runs.lock import locked
 from glow_jax.runs.metrics import append_metrics, keep_metrics, read_metrics
+from glow_jax.runs.results import write_results
 from glow_jax.runs.save import CheckpointWriter, save_weights
 
 __all__ = [
@@ -31,4 +32,5 @@ __all__ = [
     "set_aside_after",
     "whole_steps",
     "write_config",
+    "write_results",
 ]

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import jax
 import orbax.checkpoint as ocp
@@ -18,9 +18,10 @@ from glow_jax.runs import version_1
 from glow_jax.runs.digests import first_damaged
 from glow_jax.runs.folder import CHECKPOINTS, WhichStep, choose_step, step_folder, whole_steps
 from glow_jax.runs.hparams import HPARAMS, read_config
+from glow_jax.runs.version_1 import Keys
 
 _T = TypeVar("_T")
-_Arrays = Mapping[version_1.Path, jax.ShapeDtypeStruct]
+_Shaped = Mapping[Keys, jax.Array] | Mapping[Keys, jax.ShapeDtypeStruct]
 
 # Orbax reports every save and restore through absl, and every error again in each of its threads;
 # what a user must know raises.
@@ -80,56 +81,74 @@ def load_run(folder: str | Path, step: WhichStep = None) -> LoadedRun:
     number = choose_step(folder, step)
     _verify(folder, number)
     abstract = abstract_glow(config.model)
-    variables = dict(nnx.to_flat_state(nnx.state(abstract)))
-    params = {path for path, variable in variables.items() if isinstance(variable, nnx.Param)}
     with _reader(folder) as manager:
         items = manager.item_metadata(number)
-        saved = items["model"].tree
-        is_old = version_1.is_version_1(saved)
-        # Where each array of the model lies in the items `model` and `average`.
-        in_model, in_average = {path: path for path in variables}, {path: path for path in params}
-        if is_old:
-            in_average = {path: version_1.name_in_version_1(path) for path in variables}
-            group = {path: "params" if path in params else "buffers" for path in variables}
-            in_model = {path: (group[path], *place) for path, place in in_average.items()}
-        shapes = {path: _abstract(variable, path, is_old) for path, variable in variables.items()}
-        target = {place: shapes[path] for path, place in in_model.items()}
-        _check_match(folder, number, target, flatten_dict(saved))
+        places = _Places(abstract, items["model"].tree)
+        _check_match(folder, number, places.of_model, _flat(items["model"].tree))
         wanted: dict[str, ocp.args.CheckpointArgs] = {
-            "model": ocp.args.StandardRestore(unflatten_dict(target)),
+            "model": ocp.args.StandardRestore(unflatten_dict(places.of_model)),
             "progress": ocp.args.JsonRestore(),
         }
         if "average" in items:
-            of_average = {in_average[path]: shapes[path] for path in params}
-            wanted["average"] = ocp.args.StandardRestore(unflatten_dict(of_average))
+            wanted["average"] = ocp.args.StandardRestore(unflatten_dict(places.of_average))
         restored = manager.restore(number, args=ocp.args.Composite(**wanted))
 
-    def build(values: Mapping[version_1.Path, jax.Array]) -> Glow:
-        model = nnx.clone(abstract)
-        arrays = {path: value.reshape(variables[path].shape) for path, value in values.items()}
-        nnx.update(
-            model,
-            nnx.from_flat_state(
-                [(path, variables[path].replace(array)) for path, array in arrays.items()]
-            ),
-        )
-        return computing(model, dtype=config.training.dtype)
+    def build(*trees: Mapping[str, object]) -> Glow:
+        return computing(places.fill(*trees), dtype=config.training.dtype)
 
-    found = flatten_dict(restored["model"])
-    trained = {path: found[place] for path, place in in_model.items()}
-    average = None
-    if "average" in items:
-        found = flatten_dict(restored["average"])
-        average = build(trained | {path: found[in_average[path]] for path in params})
+    model = restored["model"]
     return LoadedRun(
         folder=folder,
         config=config,
         step=number,
-        model=build(trained),
-        average=average,
+        model=build(model),
+        average=build(model, restored["average"]) if "average" in items else None,
         has_optimizer="optimizer" in items,
         progress=restored["progress"],
     )
+
+
+class _Places:
+    """Where the arrays of a model lie in the items of a checkpoint, of today's version or before.
+
+    Attributes:
+        of_model: what the item `model` holds, by its keys there.
+        of_average: what the item `average` holds, by its keys there.
+    """
+
+    def __init__(self, abstract: Glow, saved: object):
+        """Find the places of a model's arrays in a saved tree like `saved`."""
+        self._abstract = abstract
+        self._variables: dict[Keys, nnx.Variable] = {}
+        self._keys: dict[Keys, Keys] = {}  # from those of a saved tree to the model's
+        self.of_model: dict[Keys, jax.ShapeDtypeStruct] = {}
+        self.of_average: dict[Keys, jax.ShapeDtypeStruct] = {}
+        is_old = version_1.is_version_1(saved)
+        for path, variable in nnx.to_flat_state(nnx.state(abstract)):
+            keys = cast(Keys, path)
+            self._variables[keys] = variable
+            there, is_param = keys, isinstance(variable, nnx.Param)
+            if is_old:
+                there = version_1.name_in_version_1(keys)
+            array = _abstract(variable, keys, is_old)
+            if is_param:
+                self.of_average[there] = array
+                self._keys[there] = keys
+            if is_old:
+                there = ("params" if is_param else "buffers", *there)
+            self.of_model[there] = array
+            self._keys[there] = keys
+
+    def fill(self, *trees: Mapping[str, object]) -> Glow:
+        """The model with the arrays of saved trees; a later tree's replace an earlier one's."""
+        model = nnx.clone(self._abstract)
+        for tree in trees:
+            filled = []
+            for there, array in _flat(tree).items():
+                variable = self._variables[self._keys[there]]
+                filled.append((self._keys[there], variable.replace(array.reshape(variable.shape))))
+            nnx.update(model, nnx.from_flat_state(filled))
+        return model
 
 
 def load_optimizer_state(folder: str | Path, target: _T, step: WhichStep = None) -> _T:
@@ -154,9 +173,10 @@ def load_optimizer_state(folder: str | Path, target: _T, step: WhichStep = None)
         is_old = version_1.is_version_1(items["model"].tree)
         names, shapes = [], []
         for path, leaf in paths:
-            parts = tuple(path_name(path).split("."))
-            names.append(".".join(version_1.name_in_version_1(parts) if is_old else parts))
-            shapes.append(_abstract(leaf, parts, is_old))
+            keys: Keys = tuple(path_name(path).split("."))
+            there = version_1.name_in_version_1(keys) if is_old else keys
+            names.append(".".join(map(str, there)))
+            shapes.append(_abstract(leaf, keys, is_old))
         wanted = dict(zip(names, shapes, strict=True))
         args = ocp.args.Composite(optimizer=ocp.args.StandardRestore(wanted))
         try:
@@ -194,17 +214,22 @@ def _reader(folder: Path) -> ocp.CheckpointManager:
 
 
 def _abstract(
-    leaf: jax.Array | jax.ShapeDtypeStruct, path: version_1.Path, is_old: bool
+    leaf: nnx.Variable | jax.Array | jax.ShapeDtypeStruct, keys: Keys, is_old: bool
 ) -> jax.ShapeDtypeStruct:
     """What an array is restored as: on this process's first device."""
-    shape = version_1.shape_in_version_1(path, leaf.shape) if is_old else leaf.shape
+    shape = version_1.shape_in_version_1(keys, leaf.shape) if is_old else leaf.shape
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=sharding)
 
 
-def _check_match(folder: Path, step: int, target: _Arrays, saved: _Arrays) -> None:
-    def shapes(arrays: _Arrays) -> dict[str, tuple[int, ...]]:
-        return {".".join(map(str, path)): tuple(leaf.shape) for path, leaf in arrays.items()}
+def _flat(tree: object) -> dict[Keys, jax.Array]:
+    """The arrays of a saved tree, by their keys."""
+    return cast(dict[Keys, jax.Array], flatten_dict(cast(dict, tree)))
+
+
+def _check_match(folder: Path, step: int, target: _Shaped, saved: _Shaped) -> None:
+    def shapes(arrays: _Shaped) -> dict[str, tuple[int, ...]]:
+        return {".".join(map(str, keys)): tuple(leaf.shape) for keys, leaf in arrays.items()}
 
     wanted, found = shapes(target), shapes(saved)
     for name in sorted(set(wanted) | set(found)):

@@ -10,7 +10,8 @@ An array of such a checkpoint is asked for by its old name, and put in its new p
 written in this version any more.
 """
 
-Path = tuple[str | int, ...]
+Keys = tuple[str | int, ...]
+"""The keys that lead to an array in a tree."""
 
 
 def is_version_1(model: object) -> bool:
@@ -18,16 +19,16 @@ def is_version_1(model: object) -> bool:
     return isinstance(model, dict) and "params" in model
 
 
-def name_in_version_1(path: Path) -> Path:
-    """The path in version 1 of an array of a model, or of an optimizer's moments of one."""
-    if "splits" not in path:
-        return path
-    place = path.index("splits")
-    return (*path[:place], "levels", path[place + 1], "split", *path[place + 2 :])
+def name_in_version_1(keys: Keys) -> Keys:
+    """The keys in version 1 of an array of a model, or of an optimizer's moments of one."""
+    if "splits" not in keys:
+        return keys
+    place = keys.index("splits")
+    return (*keys[:place], "levels", keys[place + 1], "split", *keys[place + 2 :])
 
 
-def shape_in_version_1(path: Path, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape in version 1 of the array at a path."""
-    if path[-2:] == ("conv_hidden", "kernel"):
+def shape_in_version_1(keys: Keys, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape in version 1 of the array at `keys`."""
+    if keys[-2:] == ("conv_hidden", "kernel"):
         return (*shape[:-2], 1, 1, *shape[-2:])
     return shape

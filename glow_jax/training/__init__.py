@@ -1,1 +1,1 @@
-"""Training: the optimizer, one pure step, many devices, and the loop around them."""
+"""Training: one class for a run, and what it is made of."""

@@ -1,6 +1,6 @@
 """How a gradient becomes an update: as PyTorch's Adamax with L2 weight decay does it."""
 
-from typing import Any
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +8,7 @@ import optax
 
 from glow_jax.config import OptimizerConfig
 
+_T = TypeVar("_T")
 # Added to the gradient, before the moments, as torch.optim does it; decoupled decay differs.
 WEIGHT_DECAY = 5e-5
 
@@ -43,7 +44,7 @@ def make_optimizer(config: OptimizerConfig, updates_per_epoch: int) -> optax.Gra
     )
 
 
-def update_average(average: Any, params: Any, decay: float, updates: jax.Array) -> Any:
+def update_average(average: _T, params: _T, decay: float, updates: jax.Array) -> _T:
     """The exponential moving average of the parameters after `updates` updates.
 
     Early on, when the average would mostly hold the initial values, it forgets faster.

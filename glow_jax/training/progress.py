@@ -1,18 +1,21 @@
 """How far an epoch has come: what a checkpoint in the middle of it must know to go on exactly."""
 
+import dataclasses
 import resource
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-import dataclasses
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
+import numpy as np
+from tqdm import tqdm
 
 from glow_jax.training.step import Metrics
 
-_Value = int | float | dict[str, float]
 PHASES = ("reading", "training", "evaluating", "sampling", "saving")
 
 
@@ -36,15 +39,6 @@ class EpochProgress:
     gradient_norm: float = 0.0
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
 
-    @classmethod
-    def from_json(cls, values: Mapping[str, _Value] | None) -> "EpochProgress":
-        """What `to_json` returned; a new epoch for None."""
-        return dataclasses.replace(cls(), **(values or {}))
-
-    def to_json(self) -> dict[str, _Value]:
-        """Plain values."""
-        return dataclasses.asdict(self)
-
     def add(self, metrics: Metrics) -> None:
         """Count a step."""
         self.steps += 1
@@ -66,6 +60,62 @@ class EpochProgress:
             yield
         finally:
             self.seconds[phase] += time.perf_counter() - started
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a checkpoint notes of its run's progress, beside the step.
+
+    Attributes:
+        skipped: updates skipped so far.
+        skipped_in_a_row: the same since the last good update.
+        epochs: whole epochs done; None where a converted checkpoint does not know.
+        epoch: how far the next one has come.
+    """
+
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+    epochs: int | None = None
+    epoch: EpochProgress = field(default_factory=EpochProgress)
+
+    def to_json(self) -> dict[str, object]:
+        """Plain values."""
+        return dataclasses.asdict(self)
+
+
+def progress_of(noted: Mapping[str, Any]) -> Progress:
+    """What `Progress.to_json` returned; what is absent takes its default."""
+    epoch = EpochProgress(**(noted.get("epoch") or {}))
+    return dataclasses.replace(Progress(), **{**noted, "epoch": epoch})
+
+
+class StepBar:
+    """The progress bar of an epoch: recent bits/dim, and images a second."""
+
+    def __init__(self, name: str, steps: int, *, images: int, shown: bool):
+        """Open a bar of so many steps, of so many `images` each."""
+        self._bar = tqdm(total=steps, desc=name, unit="step", leave=False, disable=not shown)
+        self._images = images
+        self._recent: deque[float] = deque(maxlen=50)
+        self._started, self._done = time.perf_counter(), 0
+
+    def __enter__(self) -> "StepBar":
+        """For use in a `with` statement."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the bar."""
+        self._bar.close()
+
+    def add(self, metrics: Metrics) -> None:
+        """Count a step."""
+        self._done += 1
+        if not metrics.skipped_in_a_row:
+            self._recent.append(float(metrics.bits_per_dim))
+        shown = f"{np.mean(self._recent):.3f} bits/dim, " if self._recent else ""
+        rate = self._done * self._images / (time.perf_counter() - self._started)
+        self._bar.set_postfix_str(f"{shown}{rate:.0f} images/s", refresh=False)
+        self._bar.update()
 
 
 def peak_bytes() -> dict[str, int]:

@@ -24,8 +24,8 @@ class Requests(NamedTuple):
         stop_signal: the number of the signal that asks to stop, 0 for none.
     """
 
-    checkpoint: np.ndarray
-    stop_signal: np.ndarray
+    checkpoint: np.ndarray | np.integer
+    stop_signal: np.ndarray | np.integer
 
     @classmethod
     def of(cls, checkpoint: bool = False, stop_signal: int = 0) -> "Requests":

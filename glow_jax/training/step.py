@@ -1,19 +1,26 @@
 """One training step as a pure function: pixels in, updated parameters out."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar, TypeVarTuple, cast
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jax.typing import ArrayLike
 
 from glow_jax.config import Config
 from glow_jax.data.augmentation import augment, mutate
-from glow_jax.model import Glow, Parts, put_together
+from glow_jax.model import Glow
 from glow_jax.pixels import bits_per_dim, dequantize, example_keys
 from glow_jax.training.optimizer import update_average
 from glow_jax.typing import Array
+
+_T = TypeVar("_T")
+_Batch = TypeVarTuple("_Batch")
+
+Prepare = Callable[[Array, ArrayLike, ArrayLike, Array], jax.Array]
+"""Pixels to the model's input: (images, seed, draw, indices) -> x, (B, H, W, C)."""
 
 
 class TrainState(NamedTuple):
@@ -22,9 +29,8 @@ class TrainState(NamedTuple):
     Attributes:
         step: batches seen, (); what a batch's order and noise are functions of.
         seed: the run's, (), constant; here, so that one compiled step serves every seed.
-        params: trained arrays.
-        buffers: untrained state, constant.
-        average: moving average of `params`, or None.
+        model: the model that is trained.
+        average: the moving average of its parameters, a state of `nnx.Param`, or None.
         optimizer_state: optax's.
         skipped: updates skipped because loss or gradient was not finite, ().
         skipped_in_a_row: the same since the last good update, ().
@@ -32,16 +38,20 @@ class TrainState(NamedTuple):
 
     step: jax.Array
     seed: jax.Array
-    params: nnx.State
-    buffers: nnx.State
+    model: Glow
     average: nnx.State | None
-    optimizer_state: Any
+    optimizer_state: optax.OptState
     skipped: jax.Array
     skipped_in_a_row: jax.Array
 
 
-# What an update changes of a state: its params, average and optimizer_state.
-_Changing = tuple[Any, nnx.State | None, Any]
+TrainStep = Callable[[TrainState, Array, Array, Array], tuple[TrainState, "Metrics"]]
+"""(state, images, labels, indices) -> (state, metrics)."""
+
+# Loss and bits/dim, and the gradient of the parameters.
+_Gradient = tuple[tuple[jax.Array, jax.Array], nnx.State]
+# What an update changes: the parameters, their average and the optimizer's state.
+_Changing = tuple[nnx.State, nnx.State | None, optax.OptState]
 
 
 class Metrics(NamedTuple):
@@ -60,18 +70,27 @@ class Metrics(NamedTuple):
     skipped_in_a_row: jax.Array
 
 
-def new_state(parts: Parts, optimizer: optax.GradientTransformation, config: Config) -> TrainState:
+def new_state(model: Glow, optimizer: optax.GradientTransformation, config: Config) -> TrainState:
     """The state before the first step."""
+    params = nnx.state(model, nnx.Param)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         seed=jnp.asarray(config.training.seed, jnp.uint32),
-        params=parts.params,
-        buffers=parts.buffers,
-        average=parts.params if config.optimizer.ema_decay else None,
-        optimizer_state=jax.jit(optimizer.init)(parts.params),  # one program, not one a leaf
+        model=model,
+        average=params if config.optimizer.ema_decay else None,
+        optimizer_state=jax.jit(optimizer.init)(params),  # one program, not one a leaf
         skipped=jnp.zeros((), jnp.int32),
         skipped_in_a_row=jnp.zeros((), jnp.int32),
     )
+
+
+def averaged_model(state: TrainState) -> Glow | None:
+    """The model with its averaged parameters; None where no average is kept."""
+    if state.average is None:
+        return None
+    model = nnx.clone(state.model)
+    nnx.update(model, state.average)
+    return model
 
 
 def loss_function(model: Glow, x: Array, y: Array, config: Config) -> tuple[jax.Array, jax.Array]:
@@ -105,8 +124,8 @@ def loss_function(model: Glow, x: Array, y: Array, config: Config) -> tuple[jax.
 
 def prepare_images(
     images: Array,
-    seed: Array | int,
-    draw: Array | int,
+    seed: ArrayLike,
+    draw: ArrayLike,
     indices: Array,
     config: Config,
     *,
@@ -128,24 +147,22 @@ def prepare_images(
 
 
 def make_train_step(
-    graph: nnx.GraphDef,
     optimizer: optax.GradientTransformation,
     config: Config,
     *,
-    prepare: Callable[..., jax.Array],
-    mean: Callable[[Any], Any] = lambda tree: tree,
-) -> Callable[..., tuple[TrainState, Metrics]]:
+    prepare: Prepare,
+    mean: Callable[[_Gradient], _Gradient] = lambda gradient: gradient,
+) -> TrainStep:
     """Build the step: augment, dequantize, loss, gradient, update.
 
-    With `accumulate` the images are a device's share of several batches, whose gradients are
+    With `accumulate` the images are a device's part of several batches, whose gradients are
     computed one batch after the other and averaged.
 
     Args:
-        graph: the model's structure.
-        optimizer: as `make_optimizer` returns it; what it does may not depend on axes of 1.
+        optimizer: as `make_optimizer` returns it.
         config: the run.
         prepare: `prepare_images`, all but its first four arguments given.
-        mean: averages a tree over devices that each see an equal share of the batch.
+        mean: averages a tree over devices that each see an equal part of the batch.
 
     Returns:
         step(state, images, labels, indices) -> (state, metrics), where images are uint8,
@@ -154,37 +171,39 @@ def make_train_step(
     """
 
     def train_step(
-        state: TrainState, images: jax.Array, labels: jax.Array, indices: jax.Array
+        state: TrainState, images: Array, labels: Array, indices: Array
     ) -> tuple[TrainState, Metrics]:
-        def of_batch(images: Array, labels: Array, indices: Array) -> Any:
+        # The one place where parameters are told from the rest of a model.
+        graph, params, buffers = nnx.split(state.model, nnx.Param, ...)
+
+        def of_batch(images: Array, labels: Array, indices: Array) -> _Gradient:
             x = prepare(images, state.seed, state.step, indices)
 
             def loss_of(params: nnx.State) -> tuple[jax.Array, jax.Array]:
-                return loss_function(put_together(graph, params, state.buffers), x, labels, config)
+                return loss_function(nnx.merge(graph, params, buffers), x, labels, config)
 
-            return jax.value_and_grad(loss_of, has_aux=True)(state.params)
+            return jax.value_and_grad(loss_of, has_aux=True)(params)
 
-        share = (images, labels, indices)
-        (loss, bits), gradient = mean(_mean_of_batches(of_batch, share, config.training.accumulate))
+        batches = config.training.accumulate
+        (loss, bits), gradient = mean(_mean_of_parts(of_batch, batches, images, labels, indices))
         norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
 
         def update(changing: _Changing, gradient: nnx.State) -> _Changing:
             params, average, optimizer_state = changing
             updates, optimizer_state = optimizer.update(gradient, optimizer_state, params)
-            params = optax.apply_updates(params, updates)
+            params = cast(nnx.State, optax.apply_updates(params, updates))
             if average is not None:
                 average = update_average(average, params, config.optimizer.ema_decay, state.step)
             return params, average, optimizer_state
 
-        changing = (state.params, state.average, state.optimizer_state)
+        changing = (params, state.average, state.optimizer_state)
         params, average, optimizer_state = _update_if(finite, update, changing, gradient)
         skipped_in_a_row = jnp.where(finite, 0, state.skipped_in_a_row + 1)
         state = TrainState(
             step=state.step + 1,
             seed=state.seed,
-            params=params,
-            buffers=state.buffers,
+            model=nnx.merge(graph, params, buffers),
             average=average,
             optimizer_state=optimizer_state,
             skipped=state.skipped + (1 - finite.astype(jnp.int32)),
@@ -202,27 +221,29 @@ def _update_if(
     gradient: nnx.State,
 ) -> _Changing:
     """`update(changing, gradient)` where `finite`, else `changing`."""
-    if jax.default_backend() != "cpu":  # a GPU would wait for the host at every branch
+
+    # A CPU copies all arrays for a choice between them, and changes them in place in a branch. A
+    # GPU would wait for the host at a branch.
+    def branch(finite: jax.Array, changing: _Changing, gradient: nnx.State) -> _Changing:
+        return jax.lax.cond(finite, update, lambda unchanged, _: unchanged, changing, gradient)
+
+    def select(finite: jax.Array, changing: _Changing, gradient: nnx.State) -> _Changing:
         new = update(changing, gradient)
         return jax.tree.map(lambda a, b: jax.lax.select(finite, a, b), new, changing)
-    # A CPU copies all of it first for a choice between arrays, and changes it in place in a branch;
-    # but there XLA lays out what has axes of 1 in another way, which takes copies again.
-    operands = jax.tree.map(jnp.squeeze, (changing, gradient))
-    new = jax.lax.cond(finite, update, lambda unchanged, _: unchanged, *operands)
-    return jax.tree.map(lambda leaf, like: leaf.reshape(like.shape), new, changing)
+
+    return jax.lax.platform_dependent(finite, changing, gradient, cpu=branch, default=select)
 
 
-def _mean_of_batches(function: Callable[..., Any], images: tuple[Array, ...], count: int) -> Any:
-    """The mean of `function(*batch)` over `count` equal parts of `images`, one after the other."""
+def _mean_of_parts(function: Callable[[*_Batch], _T], count: int, *batch: *_Batch) -> _T:
+    """The mean of `function(*part)` over `count` equal parts of a batch, one after the other."""
     if count == 1:
-        return function(*images)
-    size = len(images[0]) // count
-    batches = jax.tree.map(lambda part: part.reshape(count, size, *part.shape[1:]), images)
-    first = jax.tree.map(lambda part: part[0], batches)
+        return function(*batch)
+    parts = jax.tree.map(lambda array: array.reshape(count, -1, *array.shape[1:]), batch)
+    first = jax.tree.map(lambda array: array[0], parts)
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(function, *first))
 
-    def add(total: Any, batch: tuple[Array, ...]) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, total, function(*batch)), None
+    def add(total: _T, part: tuple[*_Batch]) -> tuple[_T, None]:
+        return jax.tree.map(jnp.add, total, function(*part)), None
 
-    total, _ = jax.lax.scan(add, zeros, batches)
+    total, _ = jax.lax.scan(add, zeros, parts)
     return jax.tree.map(lambda leaf: leaf / count, total)

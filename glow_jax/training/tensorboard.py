@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+
 import numpy as np
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter

@@ -1,6 +1,6 @@
 """What `eval.py --ood` does: files, prints and the progress bar around the suite."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,13 @@ from glow_jax.ood.measure import Flow, make_flow, meters_for
 from glow_jax.ood.plots import save_histogram
 from glow_jax.ood.report import markdown_report, text_report
 from glow_jax.ood.scores import Score, choose_scores
-from glow_jax.ood.store import Columns
-from glow_jax.runs.checkpoint import LoadedRun, load_run
+from glow_jax.runs import LoadedRun, load_run
+from glow_jax.runs.measured import Columns
 
 
 def compare_with(
     names: Sequence[str],
     *,
-    folder: Path,
     run: LoadedRun,
     flow: Flow,
     dataset: Dataset,
@@ -38,8 +37,7 @@ def compare_with(
 
     Args:
         names: of the other data sets, as for `load_images`.
-        folder: the run folder.
-        run: what was loaded from it.
+        run: the run.
         flow: its model, as it is to compute.
         dataset: the run's own.
         scores: names of scores; none for all that can be computed.
@@ -51,9 +49,10 @@ def compare_with(
     Raises:
         GlowError: the model is conditional, a name is unknown, or something does not fit.
     """
-    if flow.config.y_condition:
+    folder, config = run.folder, flow.model.config
+    if config.y_condition:
         raise GlowError(f"{folder} is conditional on labels, which other data sets do not share.")
-    chosen = choose_scores(scores, flow.config, has_background=background is not None)
+    chosen = choose_scores(scores, config, has_background=background is not None)
     other = None if background is None else _load_background(background, flow)
     outsides = [
         load_images(run.config, name, dataroot=dataroot, download=download) for name in names
@@ -63,7 +62,7 @@ def compare_with(
     reference = reference_images(dataset, run.config.data.validation)
     meters = meters_for(chosen, flow, other)
     jobs = plan_jobs(chosen, meters, [inside, *outsides], reference)
-    columns = _carry_out(jobs, folder / "ood", batch_size)
+    columns = _carry_out(jobs, folder, batch_size)
 
     known = [Measured(images, columns[images]) for images in reference if images in columns]
     about = {
@@ -84,7 +83,7 @@ def compare_with(
 
 def _load_background(folder: Path, flow: Flow) -> Flow:
     run = load_run(folder)
-    ours, theirs = flow.config, run.config.model
+    ours, theirs = flow.model.config, run.config.model
     if theirs.y_condition:
         raise GlowError(f"--background {folder} is conditional on labels: give one that is not.")
     if _pixels(theirs) != _pixels(ours):
@@ -94,7 +93,7 @@ def _load_background(folder: Path, flow: Flow) -> Flow:
         )
     dtype = run.config.training.dtype
     model = computing(run.best_model, dtype=dtype)
-    return make_flow(flow.parallel, model, step=run.step, dtype=dtype)
+    return make_flow(flow.devices, model, step=run.step, dtype=dtype)
 
 
 def _pixels(config: ModelConfig) -> str:
@@ -122,7 +121,7 @@ def _carry_out(jobs: Sequence[Job], folder: Path, batch_size: int) -> dict[Image
 
 def _write(
     folder: Path,
-    results: dict[str, Any],
+    results: Mapping[str, Any],
     scores: Sequence[Score],
     inside: Measured,
     outside: Measured,

@@ -1,0 +1,129 @@
+"""`python eval.py`: bits/dim of a run's test split, or comparisons with other data sets."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from tqdm import tqdm
+
+from glow_jax.cli.errors import one_line_errors
+from glow_jax.cli.flags import parse
+from glow_jax.cli.ood import compare_with
+from glow_jax.devices import Devices, keep_compiled_programs
+from glow_jax.errors import GlowError
+from glow_jax.evaluation.evaluate import Evaluation, dataset_of, evaluate
+from glow_jax.evaluation.likelihood import OnImages
+from glow_jax.model import computing
+from glow_jax.ood.measure import make_flow
+from glow_jax.runs import load_run, write_results
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Evaluate a trained Glow: bits/dim of the test split, and reconstruction.
+
+    With --ood: how well scores tell the test split from other data sets.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """run folder"""
+    step: int | Literal["best"] | None = None
+    """checkpoint: a step's number, or best on the validation split; the newest if left out"""
+    dequantizations: int = 1
+    """draws of the dequantisation noise to average over"""
+    eval_batch_size: int | None = None
+    """images at a time; as in training if left out"""
+    dataset: str | None = None
+    """another data set than the run's own, of images of the same size"""
+    dataroot: str | None = None
+    """folder where data sets live; as in training if left out"""
+    dtype: Literal["float32", "bfloat16"] | None = None
+    """type in which the coupling networks compute; as in training if left out"""
+    download: bool = True
+    """download and prepare the data set if it is missing"""
+    ood: tuple[str, ...] = ()
+    """data sets to tell from the run's own: names, folder:PATH, or .npz files"""
+    scores: tuple[str, ...] = ()
+    """scores to tell them apart by (needs ood); all that can be computed if left out"""
+    background: Path | None = None
+    """run folder of the likelihood ratio's second model (needs ood)"""
+
+    def __post_init__(self) -> None:
+        """Check every value that needs no run.
+
+        Raises:
+            GlowError: one is out of range, or does not go with the others.
+        """
+        if self.dequantizations < 1:
+            raise GlowError(f"dequantizations is {self.dequantizations}; it must be at least 1.")
+        if self.ood and self.dequantizations > 1:
+            raise GlowError(
+                f"dequantizations is {self.dequantizations}; with --ood, each image is measured "
+                "with one draw of noise: leave it out."
+            )
+        if self.ood and self.dataset:
+            raise GlowError(
+                f"--ood compares with the images that the run was trained on, not with those of "
+                f"--dataset {self.dataset}: give it as --ood, too, or leave it out."
+            )
+        if not self.ood and (self.scores or self.background):
+            raise GlowError("--scores and --background say how to compare: give --ood, too.")
+
+
+@one_line_errors
+def main() -> None:
+    """Load the run, evaluate it, print and write `results.json`."""
+    arguments = parse(Arguments)
+    keep_compiled_programs()
+    run = load_run(arguments.run, arguments.step)
+    dataset = dataset_of(
+        run, arguments.dataset, dataroot=arguments.dataroot, download=arguments.download
+    )
+    if not arguments.ood:
+        found = evaluate(
+            run,
+            dataset,
+            dequantizations=arguments.dequantizations,
+            batch_size=arguments.eval_batch_size,
+            dtype=arguments.dtype,
+            bar=_bar,
+        )
+        path = write_results(arguments.run, found.to_json())
+        print(f"{_text(found)}\nwritten to {path}")
+        return
+    dtype = arguments.dtype or run.config.training.dtype
+    model = computing(run.best_model, dtype=dtype)
+    compare_with(
+        arguments.ood,
+        run=run,
+        flow=make_flow(Devices(), model, step=run.step, dtype=dtype),
+        dataset=dataset,
+        scores=arguments.scores,
+        background=arguments.background,
+        batch_size=arguments.eval_batch_size or run.config.training.eval_batch_size,
+        download=arguments.download,
+        dataroot=arguments.dataroot or run.config.data.dataroot,
+    )
+
+
+@contextmanager
+def _bar(images: int) -> Iterator[OnImages]:
+    with tqdm(total=images, unit="image", leave=False) as bar:
+        yield bar.update
+
+
+def _text(found: Evaluation) -> str:
+    levels = enumerate(found.level_bits_per_dim, start=1)
+    shares = "  ".join(f"level {i}: {share:.4f}" for i, share in levels)
+    bits, errors = found.likelihood, found.reconstruction
+    return (
+        f"{found.run.folder}, step {found.run.step}: {len(bits.bits_per_dim)} test images of "
+        f"{found.dataset}\n"
+        f"bits/dim            {bits.mean:.4f} +- {bits.standard_error:.4f} (standard error)\n"
+        f"of which            {shares}\n"
+        f"max abs error of encode -> decode: {errors.from_latents:.2e} from latents, "
+        f"{errors.from_noise:.2e} from noise"
+    )

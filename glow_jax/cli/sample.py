@@ -1,0 +1,84 @@
+"""`python sample.py`: samples of a run as a PNG grid."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import jax
+import numpy as np
+import tyro
+
+from glow_jax.cli.errors import one_line_errors
+from glow_jax.cli.flags import parse
+from glow_jax.devices import keep_compiled_programs
+from glow_jax.errors import GlowError
+from glow_jax.evaluation.png import save_png
+from glow_jax.evaluation.samples import grid, labels_in_turn, sample_pixels
+from glow_jax.model import Glow
+from glow_jax.runs import load_run
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Draw samples from a trained Glow as a PNG grid."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """run folder"""
+    temperature: float = 0.7
+    """standard deviation of the unit-normal draws"""
+    temperatures: str = ""
+    """several, separated by commas: one row each, from the same draws"""
+    num: int | None = None
+    """images; 64 if left out, or 10 in each row of --temperatures"""
+    label: int | None = None
+    """class of every image of a conditional model; all classes in turn if left out"""
+    seed: int = 0
+    """seed of the draws"""
+    step: int | Literal["best"] | None = None
+    """checkpoint: a step's number, or best on the validation split; the newest if left out"""
+    output: Path | None = None
+    """PNG file; samples.png in the run folder if left out"""
+
+
+@one_line_errors
+def main() -> None:
+    """Load the run, draw, write the grid."""
+    arguments = parse(Arguments)
+    keep_compiled_programs()
+    temperatures = _temperatures(arguments)
+    num = arguments.num if arguments.num is not None else (10 if arguments.temperatures else 64)
+    if num < 1:
+        raise GlowError(f"num is {num}; it must be at least 1.")
+    run = load_run(arguments.run, arguments.step)
+    model = run.best_model
+    y = _labels(model, arguments.label, num)
+    key = jax.random.key(arguments.seed)
+    rows = [sample_pixels(model, key, num, temperature=t, y=y) for t in temperatures]
+    columns = num if arguments.temperatures else None
+    path = arguments.output or arguments.run / "samples.png"
+    save_png(path, grid(np.concatenate(rows), columns=columns))
+    print(f"{num * len(rows)} samples of step {run.step}, written to {path}")
+
+
+def _temperatures(arguments: Arguments) -> list[float]:
+    try:
+        given = [float(part) for part in arguments.temperatures.split(",") if part.strip()]
+    except ValueError:
+        raise GlowError(
+            f"temperatures is {arguments.temperatures!r}; give numbers separated by commas."
+        ) from None
+    temperatures = given or [arguments.temperature]
+    if not all(0 <= temperature < float("inf") for temperature in temperatures):
+        raise GlowError(f"A temperature of {temperatures} is below 0 or not a number.")
+    return temperatures
+
+
+def _labels(model: Glow, label: int | None, num: int) -> jax.Array | None:
+    if label is None:
+        return labels_in_turn(model, num)
+    classes = model.config.y_classes
+    if not model.config.y_condition:
+        raise GlowError(f"--label {label}: this model is not conditional on a label.")
+    if not 0 <= label < classes:
+        raise GlowError(f"--label {label}: labels of this model lie in 0..{classes - 1}.")
+    return jax.nn.one_hot(np.full(num, label), classes)

@@ -1,0 +1,35 @@
+"""`python train.py`: find devices and other processes, load the images, train."""
+
+from pathlib import Path
+
+from glow_jax.cli.errors import one_line_errors
+from glow_jax.cli.training_flags import parse_training
+from glow_jax.data import load_dataset
+from glow_jax.devices import (
+    is_main_process,
+    join_processes,
+    keep_compiled_programs,
+    main_process_first,
+    make_virtual_devices,
+    use_cpu,
+)
+from glow_jax.runs import check_folder
+from glow_jax.training.trainer import train
+
+
+@one_line_errors
+def main() -> None:
+    """Train as the command line says."""
+    config = parse_training()
+    keep_compiled_programs()
+    output = config.output
+    if not output.cuda:
+        use_cpu()
+    if output.devices:
+        make_virtual_devices(output.devices)
+    join_processes(output.coordinator, output.num_processes, output.process_id)
+    if is_main_process():  # before anything is downloaded
+        check_folder(Path(output.output_dir), resume=output.resume, fresh=output.fresh)
+    with main_process_first():
+        dataset = load_dataset(config.data)
+    train(config, dataset)

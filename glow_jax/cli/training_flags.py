@@ -1,0 +1,98 @@
+"""The flags of `train.py`, and the defaults that they override."""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from glow_jax.catalogue import find
+from glow_jax.cli.flags import parse
+from glow_jax.config import Config
+from glow_jax.config.presets import PRESETS
+from glow_jax.errors import GlowError
+from glow_jax.runs import read_config
+
+# What a resumed run may do differently: how long and where it runs, not what it computes.
+_MAY_CHANGE = {
+    "data": {"dataroot", "download", "memory_limit", "n_workers"},
+    "training": {"epochs", "eval_batch_size", "memory"},
+}
+
+
+def parse_training(arguments: Sequence[str] | None = None) -> Config:
+    """The configuration of a training run, from the command line.
+
+    Flags override a preset's values; with --resume, those of the run that goes on; with
+    --saved_model, the architecture of the saved model; with --saved_optimizer, its settings. n_bits
+    is what the data set is usually read with, unless given.
+
+    Raises:
+        GlowError: a value is unknown or out of range, or contradicts what the run goes on from.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    default = _preset(arguments)
+    config = parse(Config, arguments, default=default)
+    if config.output.resume:
+        saved = read_config(config.output.output_dir)
+        if config.preset not in (None, saved.preset):
+            raise GlowError(
+                f"{config.output.output_dir} was not trained with --preset {config.preset}."
+            )
+        config = parse(Config, arguments, default=saved)
+        _refuse_changes(saved, config, config.output.output_dir)
+    elif config.training.saved_model:
+        default = _with_saved(default, config)
+        config = parse(Config, arguments, default=default)
+        _refuse_changes(default, config, config.training.saved_model, sections=("model",))
+    elif config.preset is None or config.data.dataset != default.data.dataset:
+        entry = find(config.data.dataset)
+        n_bits = Config().model.n_bits if entry is None else entry.n_bits
+        model = dataclasses.replace(default.model, n_bits=n_bits)
+        config = parse(Config, arguments, default=dataclasses.replace(default, model=model))
+    return config
+
+
+def _with_saved(default: Config, config: Config) -> Config:
+    """The defaults of a run that starts from a saved model, and perhaps an optimizer's state."""
+    training = config.training
+    folder = Path(training.saved_model)
+    if folder.is_file():
+        raise GlowError(
+            f"--saved_model takes a run folder and {folder} is a file; python "
+            f"convert/from_torch.py {folder} makes a run folder of a PyTorch checkpoint."
+        )
+    default = dataclasses.replace(default, model=read_config(folder).model)
+    if training.saved_optimizer:
+        optimizer = read_config(training.saved_optimizer).optimizer
+        default = dataclasses.replace(default, optimizer=optimizer)
+    return default
+
+
+def _preset(arguments: Sequence[str]) -> Config:
+    """The defaults that --preset names; what else is on the command line does not matter yet."""
+    for position, argument in enumerate(arguments):
+        flag, _, value = argument.partition("=")
+        if flag != "--preset":
+            continue
+        name = value or (arguments[position + 1] if position + 1 < len(arguments) else "")
+        if name not in PRESETS:
+            raise GlowError(f"There is no preset {name!r}; there are {', '.join(PRESETS)}.")
+        return PRESETS[name]
+    return Config()
+
+
+def _refuse_changes(
+    before: Config,
+    after: Config,
+    source: str | Path,
+    sections: Sequence[str] = ("model", "data", "optimizer", "training"),
+) -> None:
+    for section in sections:
+        old, new = getattr(before, section), getattr(after, section)
+        for field in dataclasses.fields(old):
+            was, wanted = getattr(old, field.name), getattr(new, field.name)
+            if was != wanted and field.name not in _MAY_CHANGE.get(section, ()):
+                raise GlowError(
+                    f"{source} has {field.name} = {was}, which cannot become {wanted}; leave the "
+                    "flag out, or start a new run."
+                )

@@ -1,0 +1,141 @@
+"""The evaluation of a run on the test split of a data set."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from glow_jax.data import Dataset, load_dataset
+from glow_jax.data.fit import check_fits
+from glow_jax.devices import Devices
+from glow_jax.errors import GlowError
+from glow_jax.evaluation.likelihood import (
+    Likelihood,
+    OnImages,
+    Reconstruction,
+    likelihood,
+    reconstruction,
+)
+from glow_jax.model import computing
+from glow_jax.runs import LoadedRun, load_run
+
+_Bar = Callable[[int], AbstractContextManager[OnImages]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a run makes of a test split.
+
+    Attributes:
+        run: the run.
+        dataset: the name of the data set.
+        dtype: the type in which the coupling networks computed.
+        dequantizations: draws of the noise that were averaged over.
+        likelihood: bits/dim of each image.
+        reconstruction: the largest errors of encode -> decode.
+    """
+
+    run: LoadedRun
+    dataset: str
+    dtype: str
+    dequantizations: int
+    likelihood: Likelihood
+    reconstruction: Reconstruction
+
+    @property
+    def level_bits_per_dim(self) -> np.ndarray:
+        """Each level's mean share of bits/dim, (L,)."""
+        return self.likelihood.level_bits_per_dim.mean(axis=0)
+
+    def to_json(self) -> dict[str, object]:
+        """Plain values, for `results.json`."""
+        return {
+            "dataset": self.dataset,
+            "split": "test",
+            "images": len(self.likelihood.bits_per_dim),
+            "step": self.run.step,
+            "dtype": self.dtype,
+            "averaged_parameters": self.run.average is not None,
+            "dequantizations": self.dequantizations,
+            "bits_per_dim": self.likelihood.mean,
+            "standard_error": self.likelihood.standard_error,
+            "level_bits_per_dim": self.level_bits_per_dim.tolist(),
+            "reconstruction_max_abs_error": self.reconstruction._asdict(),
+        }
+
+
+def evaluate(
+    run: str | Path | LoadedRun,
+    dataset: Dataset | None = None,
+    *,
+    dequantizations: int = 1,
+    batch_size: int | None = None,
+    dtype: Literal["float32", "bfloat16"] | None = None,
+    devices: Devices | None = None,
+    bar: _Bar = lambda _: nullcontext(lambda _: None),
+) -> Evaluation:
+    """Evaluate a run on a test split: bits/dim and reconstruction.
+
+    Args:
+        run: a run folder, whose newest checkpoint is taken, or a loaded run.
+        dataset: whose test split; the run's own if left out.
+        dequantizations: draws of the dequantisation noise to average over.
+        batch_size: images at a time; as in training if left out. The result does not depend on it.
+        dtype: type in which the coupling networks compute; as in training if left out.
+        devices: what to compute on; all if left out.
+        bar: opens a progress bar of so many images.
+
+    Raises:
+        GlowError: the run cannot be loaded, or the data set does not fit it.
+    """
+    run = run if isinstance(run, LoadedRun) else load_run(run)
+    dataset = dataset_of(run) if dataset is None else dataset
+    check_fits(run.config.model, dataset, source=str(run.folder), advice="give another --dataset")
+    if dequantizations < 1:
+        raise GlowError(f"dequantizations is {dequantizations}; it must be at least 1.")
+    batch_size = run.config.training.eval_batch_size if batch_size is None else batch_size
+    if batch_size < 1:
+        raise GlowError(f"eval_batch_size is {batch_size}; it must be at least 1.")
+    dtype = dtype or run.config.training.dtype
+    devices = devices or Devices()
+    model, test = computing(run.best_model, dtype=dtype), dataset.test
+    with bar(len(test) * (dequantizations + 1)) as progress:
+        found = likelihood(
+            model,
+            test,
+            devices,
+            batch_size=batch_size,
+            draws=dequantizations,
+            progress=progress,
+        )
+        errors = reconstruction(model, test, devices, batch_size=batch_size, progress=progress)
+    return Evaluation(run, dataset.name, dtype, dequantizations, found, errors)
+
+
+def dataset_of(
+    run: LoadedRun, name: str | None = None, *, dataroot: str | None = None, download: bool = True
+) -> Dataset:
+    """The data set that a run was trained on, or another one of images of the same size.
+
+    Args:
+        run: the run.
+        name: the other data set; the run's own if left out.
+        dataroot: folder where data sets live; as in training if left out.
+        download: whether to download and prepare the data set if it is missing.
+
+    Raises:
+        GlowError: as `load_dataset`.
+    """
+    data = replace(
+        run.config.data,
+        dataset=name or run.config.data.dataset,
+        dataroot=dataroot or run.config.data.dataroot,
+        download=download,
+    )
+    height, width, _ = run.config.model.image_shape
+    if name and height == width:
+        data = replace(data, image_size=height)
+    return load_dataset(data)

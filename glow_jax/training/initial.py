@@ -1,0 +1,126 @@
+"""What a run starts from: its own checkpoint, a saved model, or a new one."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from glow_jax.config import Config
+from glow_jax.data import Readable
+from glow_jax.data.batching import to_batch
+from glow_jax.devices import run_once
+from glow_jax.errors import GlowError
+from glow_jax.model import Glow, computing, initialise_actnorm
+from glow_jax.runs import LoadedRun, load_optimizer_state, load_run, read_config, whole_steps
+from glow_jax.training.optimizer import make_optimizer
+from glow_jax.training.progress import EpochProgress, progress_of
+from glow_jax.training.step import Prepare, TrainState, new_state
+
+# The draw of the initialisation's noise: no step of training has this number.
+_INITIALISATION = 2**32 - 1
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a run begins, or goes on.
+
+    Attributes:
+        state: everything a step changes.
+        epochs: the number of finished epochs.
+        progress: how far the epoch after those has come.
+    """
+
+    state: TrainState
+    epochs: int
+    progress: EpochProgress
+
+
+def start_of(config: Config, images: Readable, prepare: Prepare, updates_per_epoch: int) -> Start:
+    """Where a run begins: at its own checkpoint, at a saved model, or at a new one.
+
+    Args:
+        config: the run.
+        images: the training images, from which the actnorms of a new model are initialised.
+        prepare: pixels to the model's input.
+        updates_per_epoch: turns a step into an epoch.
+
+    Raises:
+        GlowError: what the run goes on from cannot be loaded, or is of another kind.
+    """
+    folder, training = Path(config.output.output_dir), config.training
+    optimizer = make_optimizer(config.optimizer, updates_per_epoch)
+    # Stopped before its first checkpoint, a run has nothing but its configuration to go on from.
+    if config.output.resume and (config.output.step is not None or whole_steps(folder)):
+        return _resumed(load_run(folder, config.output.step), config, optimizer, updates_per_epoch)
+    if training.saved_model:
+        state = _from_saved(config, optimizer)
+    else:
+        state = new_state(
+            _as_trained(_new_model(config, images, prepare), config), optimizer, config
+        )
+    return Start(state, int(state.step) // updates_per_epoch, EpochProgress())
+
+
+def _as_trained(model: Glow, config: Config) -> Glow:
+    return computing(model, memory=config.training.memory, dtype=config.training.dtype)
+
+
+def _resumed(
+    run: LoadedRun,
+    config: Config,
+    optimizer: optax.GradientTransformation,
+    updates_per_epoch: int,
+) -> Start:
+    progress = progress_of(run.progress)
+    state = new_state(_as_trained(run.model, config), optimizer, config)
+    state = state._replace(
+        step=jnp.asarray(run.step, jnp.int32),
+        average=None if run.average is None else nnx.state(run.average, nnx.Param),
+        skipped=jnp.asarray(progress.skipped, jnp.int32),
+        skipped_in_a_row=jnp.asarray(progress.skipped_in_a_row, jnp.int32),
+        optimizer_state=load_optimizer_state(run.folder, state.optimizer_state, run.step),
+    )
+    epochs = run.step // updates_per_epoch if progress.epochs is None else progress.epochs
+    return Start(state, epochs, progress.epoch)
+
+
+def _from_saved(config: Config, optimizer: optax.GradientTransformation) -> TrainState:
+    """The state of a new run that starts from a saved model, and perhaps an optimizer's state."""
+    saved_run = load_run(config.training.saved_model)
+    if not config.training.saved_optimizer:
+        return new_state(_as_trained(saved_run.best_model, config), optimizer, config)
+    folder = Path(config.training.saved_optimizer)
+    kind = read_config(folder).optimizer.optimizer
+    if kind != config.optimizer.optimizer:
+        raise GlowError(
+            f"{folder} holds the state of {kind}; this run is to use "
+            f"{config.optimizer.optimizer}: give --optimizer {kind}."
+        )
+    # An optimizer's state belongs to the parameters as trained, not to their average.
+    state = new_state(_as_trained(saved_run.model, config), optimizer, config)
+    optimizer_state = load_optimizer_state(folder, state.optimizer_state)
+    updates = optax.tree.get_all_with_path(optimizer_state, "count")[0][1]
+    return state._replace(optimizer_state=optimizer_state, step=jnp.asarray(updates))
+
+
+def _new_model(config: Config, images: Readable, prepare: Prepare) -> Glow:
+    """A new model, its actnorms initialised from the first batches of training."""
+    training = config.training
+    seed, count = training.seed, training.n_init_batches * training.batch_size
+    order = np.random.default_rng((seed, 0)).permutation(len(images))
+    classes = config.model.y_classes if config.model.y_condition else 0
+    batch = to_batch(images, order[:count], classes)
+
+    def build(seed: np.uint32) -> Glow:
+        model_key, _ = jax.random.split(jax.random.key(seed))
+        return Glow(config.model, rngs=nnx.Rngs(model_key))
+
+    model = run_once(build, np.uint32(seed))
+    draw = np.uint32(_INITIALISATION)
+    x = run_once(prepare, batch.images, np.uint32(seed), draw, batch.indices)
+    y = jnp.asarray(batch.labels) if config.model.y_condition else None
+    return run_once(initialise_actnorm, model, x, y)

@@ -1,0 +1,63 @@
+"""What a run resolves before it starts: the configuration, with all that the data set decides."""
+
+import dataclasses
+import secrets
+import zlib
+
+from glow_jax.config import Config
+from glow_jax.data import Dataset, Readable
+from glow_jax.data.fit import check_fits
+from glow_jax.devices import Devices, of_main_process, same_in_all_processes
+from glow_jax.errors import GlowError
+
+
+def resolve(config: Config, dataset: Dataset, devices: int) -> Config:
+    """The configuration with all that the data set and chance decide filled in.
+
+    Args:
+        config: what was asked for.
+        dataset: the images.
+        devices: how many this process trains on.
+
+    Raises:
+        GlowError: the model does not fit the data set, or the processes were asked for different
+            things.
+    """
+    saved = config.output.output_dir if config.output.resume else config.training.saved_model
+    check_fits(config.model, dataset, source=saved)
+    every_time = (config.output.resume, config.output.step, config.output.checkpoint_every)
+    flags = (dataclasses.replace(config, output=None), every_time, devices)
+    if not same_in_all_processes(zlib.crc32(repr(flags).encode())):
+        raise GlowError(
+            "The processes of this run were started with different flags, or have different "
+            "numbers of devices."
+        )
+    model = dataclasses.replace(
+        config.model, image_shape=dataset.image_shape, y_classes=dataset.classes
+    )
+    seed = config.training.seed or of_main_process(secrets.randbelow(10_000) + 1)
+    training = dataclasses.replace(config.training, seed=int(seed))
+    return dataclasses.replace(config, model=model, training=training)
+
+
+def check_sizes(
+    config: Config, training_images: Readable, validation_images: Readable, devices: Devices
+) -> None:
+    """Raise `GlowError` where the images are too few, or the devices cannot divide a batch."""
+    training, images = config.training, len(training_images)
+    if config.data.validation and not len(validation_images):
+        raise GlowError(
+            f"validation {config.data.validation} of the training images is not a single one."
+        )
+    if training.images_per_update > images:
+        raise GlowError(
+            f"batch_size * accumulate = {training.batch_size} * {training.accumulate} is larger "
+            f"than the {images} training images."
+        )
+    devices.check_batch_size(training.batch_size)
+    starts_new = not (config.output.resume or training.saved_model)
+    if starts_new and training.n_init_batches * training.batch_size > images:
+        raise GlowError(
+            f"n_init_batches * batch_size = {training.n_init_batches} * {training.batch_size} is "
+            f"larger than the {images} training images; give fewer --n_init_batches."
+        )

@@ -1,0 +1,360 @@
+"""Training: epochs of steps; after each an evaluation, samples, a line of metrics, a checkpoint."""
+
+import contextlib
+import shlex
+import signal
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+import jax
+import jax.numpy as jnp
+
+from glow_jax.config import Config
+from glow_jax.data import Batch, Dataset, Readable
+from glow_jax.data.batch_order import Process
+from glow_jax.data.batching import training_batches
+from glow_jax.data.dataset import hold_out
+from glow_jax.devices import (
+    Devices,
+    is_alone,
+    is_main_process,
+    losing_processes,
+    mean_over_devices,
+    of_main_process,
+    wait_for_processes,
+)
+from glow_jax.errors import GlowError, Stopped
+from glow_jax.evaluation.diagnosis import first_nonfinite_layer
+from glow_jax.evaluation.likelihood import likelihood
+from glow_jax.evaluation.samples import grid, labels_in_turn, sample_pixels
+from glow_jax.model import Glow
+from glow_jax.runs import (
+    CheckpointWriter,
+    check_folder,
+    locked,
+    make_folder,
+    set_aside_after,
+    whole_steps,
+    write_config,
+)
+from glow_jax.training.initial import Start, start_of
+from glow_jax.training.logs import Logs
+from glow_jax.training.optimizer import make_optimizer
+from glow_jax.training.progress import EpochProgress, Progress, StepBar
+from glow_jax.training.report import epoch_line, epoch_values, introduction, size_of
+from glow_jax.training.resolve import check_sizes, resolve
+from glow_jax.training.signals import Interruptions, Requests
+from glow_jax.training.step import (
+    Metrics,
+    averaged_model,
+    make_train_step,
+    prepare_images,
+)
+
+_SKIPS_THAT_STOP = 10
+_SAMPLES = 64
+_SAMPLE_TEMPERATURE = 0.7
+
+
+def train(config: Config, dataset: Dataset) -> Glow:
+    """Train a model, leaving everything in `config.output.output_dir`.
+
+    Args:
+        config: the run; with `resume`, the folder's own configuration, some of it changed.
+        dataset: its images.
+
+    Returns:
+        The model as trained, with averaged parameters where the run keeps them.
+
+    Raises:
+        GlowError: something does not fit together, or training no longer gives finite numbers.
+        Stopped: a signal came, and the state is saved.
+    """
+    with losing_processes(), contextlib.ExitStack() as held:
+        return Trainer(config, dataset, held).fit()
+
+
+class _Dispatched(NamedTuple):
+    """A step that was started and has not been looked at.
+
+    Attributes:
+        step: the number of steps before it.
+        batch: its images.
+        metrics: what it reports, once it is done.
+        requests: what processes asked when it started.
+    """
+
+    step: int
+    batch: Batch
+    metrics: Metrics
+    requests: Requests
+
+
+class _AskedToStop(Exception):  # noqa: N818 - it is no error
+    """A signal came while images were being evaluated."""
+
+
+class Trainer:
+    """One run, from its first step to its last."""
+
+    def __init__(self, config: Config, dataset: Dataset, held: contextlib.ExitStack):
+        """Resolve the configuration, take the folder, and load or make what the run starts from.
+
+        Args:
+            config: the run, as asked for.
+            dataset: its images.
+            held: closes what the run holds: the folder's lock, files, processes that read.
+
+        Raises:
+            GlowError: something does not fit together.
+        """
+        self._folder, self._held = Path(config.output.output_dir), held
+        self._shows = is_main_process()
+        if self._shows:
+            self._check_folder(config)
+            if self._folder.exists():
+                held.enter_context(locked(self._folder))
+        self._devices = Devices(config.output.devices)
+        self._config = config = resolve(config, dataset, self._devices.local_count)
+        images, self._validation = hold_out(dataset.train, config.data.validation)
+        self._test = dataset.test
+        check_sizes(config, images, self._validation, self._devices)
+        self._updates_per_epoch = len(images) // config.training.images_per_update
+        self._print(
+            introduction(dataset, images, self._validation, self._devices, config.training.seed)
+        )
+
+        self._prepare = partial(
+            prepare_images, config=config, flips=dataset.flips, shifts=dataset.shifts
+        )
+        start = start_of(config, images, self._prepare, self._updates_per_epoch)
+        self._take_folder(start)
+        keep_best = len(self._validation) > 0
+        self._checkpoints = held.enter_context(CheckpointWriter(self._folder, keep_best=keep_best))
+        logs = Logs(self._folder, epochs=start.epochs) if self._shows else None
+        self._logs = logs and held.enter_context(logs)
+        self._interruptions = Interruptions(config.output)
+        held.enter_context(self._interruptions.listening())
+        optimizer = make_optimizer(config.optimizer, self._updates_per_epoch)
+        step = make_train_step(optimizer, config, prepare=self._prepare, mean=mean_over_devices)
+        self._step = self._devices.training_step(step)
+        self._batches = training_batches(
+            images,
+            batch_size=config.training.images_per_update,
+            classes=dataset.classes,
+            seed=config.training.seed,
+            first_step=int(start.state.step),
+            process=Process(self._devices.process, self._devices.processes),
+        )
+        held.enter_context(contextlib.closing(self._batches))
+        self._epochs, self._progress = start.epochs, start.progress
+        state = of_main_process(start.state)
+        going_on = f"; going on after step {int(state.step)}" if state.step else ""
+        self._print(f"{size_of(state.model)}; writing to {self._folder}{going_on}")
+        self._state = self._devices.replicate(state)
+
+    def fit(self) -> Glow:
+        """Train to the last epoch; return the model."""
+        training = self._config.training
+        if not whole_steps(self._folder):
+            self._save()
+        while self._epochs < training.epochs:
+            self._train_epoch()
+            model = self._best_model()
+            values = {
+                "train_bits_per_dim": self._progress.mean("bits_per_dim"),
+                "validation_bits_per_dim": self._evaluate(model, self._validation),
+                "test_bits_per_dim": self._evaluate(model, self._test),
+            }
+            self._epochs += 1
+            self._log(model, values)
+            self._progress = EpochProgress()
+            self._save(values["validation_bits_per_dim"])
+        self._checkpoints.wait()
+        return self._best_model()
+
+    def _train_epoch(self) -> None:
+        """Run the steps that remain of an epoch."""
+        first, end = self._at, (self._epochs + 1) * self._updates_per_epoch
+        name = f"epoch {self._epochs + 1}/{self._config.training.epochs}"
+        dispatched: _Dispatched | None = None
+        images = self._config.training.images_per_update
+        with StepBar(name, end - first, images=images, shown=self._shows) as bar:
+            for step in range(first + 1, end + 1):
+                batch = self._read_batch(dispatched, bar)
+                with self._progress.timed("training"):
+                    before, dispatched = dispatched, self._dispatch(step - 1, batch)
+                    # Looked at one step late, so that the device never waits for the host.
+                    asked = Requests.of() if before is None else self._look(before, bar)
+                    due = self._interruptions.due_after(step) or asked.any
+                    if due or step == end:
+                        asked = asked.or_of(self._look(dispatched, bar))
+                        dispatched = None
+                self._checkpoints.raise_failure()
+                if asked.stop_signal:
+                    self._save_and_stop(asked)
+                if due and step < end:
+                    self._save()
+
+    def _read_batch(self, dispatched: _Dispatched | None, bar: "StepBar") -> Batch:
+        with self._progress.timed("reading"):
+            try:
+                return next(self._batches)
+            except Exception:
+                # Ctrl-C goes to the processes that read as well, and they die of it.
+                asked = self._interruptions.requests
+                if not asked.stop_signal or not is_alone():
+                    raise
+                if dispatched is not None:
+                    self._look(dispatched, bar)
+                self._save_and_stop(asked)
+
+    def _dispatch(self, step: int, batch: Batch) -> _Dispatched:
+        """Start a step."""
+        arrays = (batch.images, batch.labels, batch.indices)
+        asked = self._interruptions.requests
+        self._state, metrics, requests = self._step(self._state, asked, *arrays)
+        return _Dispatched(step, batch, metrics, requests)
+
+    def _look(self, dispatched: _Dispatched, bar: "StepBar") -> Requests:
+        """Wait for a step and count it; return what processes asked when it started."""
+        metrics = jax.tree.map(float, self._devices.to_host(dispatched.metrics))
+        self._progress.add(metrics)
+        bar.add(metrics)
+        if metrics.skipped_in_a_row >= _SKIPS_THAT_STOP:
+            self._give_up(dispatched)
+        return self._devices.to_host(dispatched.requests)
+
+    def _evaluate(self, model: Glow, split: Readable) -> float | None:
+        """Mean bits/dim of a split; None where it has no images."""
+        if not len(split):
+            return None
+        with self._progress.timed("evaluating"):
+            try:
+                return likelihood(
+                    model,
+                    split,
+                    self._devices,
+                    batch_size=self._config.training.eval_batch_size,
+                    progress=self._stop_if_asked,
+                ).mean
+            except _AskedToStop:
+                self._save_and_stop(self._interruptions.requests)
+
+    def _stop_if_asked(self, _: int) -> None:
+        # Several processes would have to agree, which they do at the next training step.
+        if is_alone() and self._interruptions.requests.stop_signal:
+            raise _AskedToStop
+
+    def _log(self, model: Glow, bits_per_dim: dict[str, float | None]) -> None:
+        """Draw samples, write the line of metrics, and print the epoch's."""
+        if self._logs is None:
+            return
+        step = self._at
+        with self._progress.timed("sampling"):
+            y = labels_in_turn(model, _SAMPLES)
+            images = sample_pixels(
+                model, jax.random.key(0), _SAMPLES, temperature=_SAMPLE_TEMPERATURE, y=y
+            )
+            self._logs.samples(grid(images), epoch=self._epochs, step=step)
+        rest = epoch_values(
+            self._progress,
+            self._config,
+            step=step,
+            skipped=int(self._devices.to_host(self._state.skipped)),
+            updates_per_epoch=self._updates_per_epoch,
+        )
+        self._logs.scalars(epoch=self._epochs, step=step, values={**bits_per_dim, **rest})
+        epochs = self._config.training.epochs
+        print(epoch_line(self._epochs, epochs, bits_per_dim, rest), flush=True)
+
+    def _save(self, validation_bits_per_dim: float | None = None) -> None:
+        """Start to save the state, after whole epochs and so much of the next."""
+        with self._progress.timed("saving"):
+            state = self._devices.gather(self._state)
+            progress = Progress(
+                skipped=int(state.skipped),
+                skipped_in_a_row=int(state.skipped_in_a_row),
+                epochs=self._epochs,
+                epoch=self._progress,
+            )
+            self._checkpoints.save(
+                int(state.step),
+                state.model,
+                average=averaged_model(state),
+                optimizer_state=state.optimizer_state,
+                progress=progress.to_json(),
+                validation_bits_per_dim=validation_bits_per_dim,
+            )
+            self._interruptions.saved()
+
+    def _save_and_stop(self, asked: Requests) -> NoReturn:
+        self._save()
+        self._checkpoints.wait()
+        again = "" if is_alone() else ", every process with the flags it was started with"
+        number = int(asked.stop_signal)
+        raise Stopped(
+            f"stopped by {signal.Signals(number).name} after step {self._at}, which is saved; go "
+            f"on with\npython train.py --output_dir {shlex.quote(str(self._folder))} --resume"
+            f"{again}",
+            number,
+        )
+
+    def _give_up(self, dispatched: _Dispatched) -> NoReturn:
+        """Say where the numbers stop being finite."""
+        state = self._devices.gather(self._state)
+        step, batch = dispatched.step, dispatched.batch
+        x = self._prepare(batch.images, state.seed, step, batch.indices)
+        y = jnp.asarray(batch.labels) if self._config.model.y_condition else None
+        layer = first_nonfinite_layer(state.model, x, y)
+        where = (
+            f"the first output that is not finite is that of {layer}"
+            if layer
+            else "every layer's output is finite, the gradient is not"
+        )
+        raise GlowError(
+            f"Training stopped at step {step}: {_SKIPS_THAT_STOP} updates in a row were not "
+            f"finite; {where}. The last good checkpoint is step {whole_steps(self._folder)[-1]} of "
+            f"{self._folder}."
+        )
+
+    @property
+    def _at(self) -> int:
+        """Steps done."""
+        return int(self._devices.to_host(self._state.step))
+
+    def _best_model(self) -> Glow:
+        """The model to evaluate and sample with: the average where the run keeps one."""
+        state = self._devices.gather(self._state)
+        return averaged_model(state) or state.model
+
+    def _print(self, text: str) -> None:
+        if self._shows:
+            print(text, flush=True)
+
+    def _check_folder(self, config: Config) -> None:
+        check_folder(self._folder, resume=config.output.resume, fresh=config.output.fresh)
+
+    def _take_folder(self, start: Start) -> None:
+        """Make the output folder this run's own, and write `hparams.json` before anything else.
+
+        Raises:
+            GlowError: there is nothing left to train, or another run was faster.
+        """
+        output, first_step = self._config.output, int(start.state.step)
+        if start.epochs >= self._config.training.epochs:
+            raise GlowError(
+                f"Step {first_step}, where training would go on, is already beyond "
+                f"{self._config.training.epochs} epochs of {self._updates_per_epoch} steps; give "
+                "more --epochs."
+            )
+        if self._shows:
+            if not output.resume:
+                make_folder(self._folder, fresh=output.fresh)
+                self._held.enter_context(locked(self._folder))
+                self._check_folder(self._config)  # another run may have been faster
+            write_config(self._folder, self._config)
+            if output.step is not None:
+                set_aside_after(self._folder, first_step)
+        wait_for_processes("the output folder is ready")
