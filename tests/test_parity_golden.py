@@ -33,10 +33,9 @@ def print_figures() -> Iterator[None]:
     FIGURES.print()
 
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "golden"
-OURS = Path(__file__).parent / "data"
+DATA = Path(__file__).parent / "data"
 PUBLISHED = (
-    "additive_lu_grey",  # in the repository
+    "additive_lu_grey",
     "affine_lu",
     "additive_plain",
     "affine_lu_conditional",
@@ -49,13 +48,6 @@ TRAINED = [
     else pytest.param(name, marks=pytest.mark.slow)
     for name in PUBLISHED
 ]
-
-
-def find(name: str) -> Path:
-    folder = OURS / name if (OURS / name).is_dir() else SHARED / name
-    if not folder.is_dir():
-        pytest.skip(f"no golden files at {folder}")
-    return folder
 
 
 def load(folder: Path) -> dict[str, np.ndarray]:
@@ -81,7 +73,7 @@ def check(name: str, ours: Any, theirs: Any, tolerance: float) -> None:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_evaluation(name: str) -> None:
-    folder = find(name)
+    folder = DATA / name
     arrays = load(folder)
     model, config, _ = convert(folder / "glow.pt")
     shape, dimensions = config.model.image_shape, config.model.dimensions
@@ -117,7 +109,7 @@ def test_evaluation(name: str) -> None:
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_initialisation(name: str) -> None:
-    folder = find(name)
+    folder = DATA / name
     arrays = load(folder)
     model, _, _ = convert(folder / "uninitialised.pt")
     x, y = images(arrays, "init"), labels(folder, arrays, "init")
@@ -130,7 +122,7 @@ def test_initialisation(name: str) -> None:
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_training_from_the_start_and_from_half_way(name: str) -> None:
-    folder = find(name)
+    folder = DATA / name
     arrays = load(folder)
     model, config, _ = convert(folder / "initialised.pt")
     run = Config(model=config.model, optimizer=OptimizerConfig(lr=5e-4, warmup=5))
@@ -170,7 +162,7 @@ def test_training_from_the_start_and_from_half_way(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["rosinality_affine_lu", "rosinality_additive_plain"])
 def test_rosinality(name: str) -> None:
-    folder = find(name)
+    folder = DATA / name
     arrays = load(folder)
     settings = json.loads((folder / "settings.json").read_text())
     n_bits = int(arrays["n_bits"])
@@ -210,7 +202,7 @@ def test_rosinality(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["chaiyujin_affine_lu_conditional", "chaiyujin_additive_plain"])
 def test_chaiyujin(name: str) -> None:
-    folder = find(name)
+    folder = DATA / name
     arrays = load(folder)
     settings = json.loads((folder / "settings.json").read_text())
     model, config, state = convert(folder / "save_15.pkl")
