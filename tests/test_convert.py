@@ -20,8 +20,10 @@ pytest.importorskip("torch")
 import torch
 
 from glow_jax import GlowError, ModelConfig
-from glow_jax.bridge import from_torch, mapping, optimizer, proof, to_torch
+from glow_jax.bridge import mapping, moments, proof, to_torch
 from glow_jax.bridge.from_torch import convert
+from glow_jax.cli import from_torch
+from glow_jax.cli import to_torch as to_torch_command
 from glow_jax.config import Config, OptimizerConfig
 from glow_jax.runs.checkpoint import load, load_run
 
@@ -328,7 +330,7 @@ def spoil(values: dict, key: str, how: str) -> dict:
 
 
 ORDINARY = ("flow.layers.1.actnorm.bias", "flow.layers.5.block.4.conv.weight")
-EVERY_KEY = sorted(mapping.template(TINY))
+EVERY_KEY = sorted(mapping.layout_shapes(TINY))
 
 
 @pytest.mark.parametrize("how", ["missing", "shape", "integers", "nan", "inf"])
@@ -374,7 +376,7 @@ def test_a_failed_proof_writes_nothing(
     tiny_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     wrong = [proof.Figure("latents", float("nan"), 1e-4)]
-    monkeypatch.setattr(from_torch, "prove", lambda *_: wrong)
+    monkeypatch.setattr(proof, "prove", lambda *_: wrong)
     output = tiny_file.parent / "run"
     assert run(from_torch, monkeypatch, tiny_file, "--output", output) == 2
     captured = capsys.readouterr()
@@ -564,8 +566,8 @@ def test_optimizer_state_there_and_back(kind: str, tiny: dict, tmp_path: Path) -
     assert config.optimizer.optimizer == kind.lower()
     assert [int(count) for _, count in optax.tree.get_all_with_path(ours, "count")] == [3, 3]
     assert ours is not None
-    moments = optimizer.from_optax(ours, config.model, config.optimizer)
-    back = optimizer.to_state_dict(moments, config)
+    kept = moments.from_optax(ours, config.model, config.optimizer)
+    back = moments.to_state_dict(kept, config)
     assert list(back["state"]) == list(state["state"])
     for number, wanted in state["state"].items():
         assert back["state"][number].keys() == wanted.keys()
@@ -661,7 +663,7 @@ def test_there_and_back_bit_for_bit(
     assert loaded.config.training.batch_size == 16
 
     exported = tmp_path / "export" / "glow.pt"
-    assert run(to_torch, monkeypatch, tmp_path / "run", "--output", exported) == 0
+    assert run(to_torch_command, monkeypatch, tmp_path / "run", "--output", exported) == 0
     original = torch.load(DATA / "midway.pt", weights_only=True)
     weights = torch.load(exported, weights_only=True)
     assert same(weights, original["model"])
@@ -682,7 +684,7 @@ def test_there_and_back_bit_for_bit(
     assert again[1].model == loaded.config.model
 
     capsys.readouterr()
-    assert run(to_torch, monkeypatch, tmp_path / "run", "--output", exported) == 2
+    assert run(to_torch_command, monkeypatch, tmp_path / "run", "--output", exported) == 2
     assert "glow.pt exists" in capsys.readouterr().err
     assert run(from_torch, monkeypatch, *arguments) == 2
     assert "not an empty folder" in capsys.readouterr().err
@@ -695,14 +697,14 @@ def test_a_run_without_optimizer_and_hparams_of_another(
     assert run(from_torch, monkeypatch, tiny_file, "--output", folder / "run", "--no_check") == 0
     (folder / "hparams.json").write_text("{}")
     arguments = (folder / "run", "--output", folder / "new.pt")
-    assert run(to_torch, monkeypatch, *arguments) == 2
+    assert run(to_torch_command, monkeypatch, *arguments) == 2
     assert "hparams.json exists" in capsys.readouterr().err
     assert not (folder / "new.pt").exists()
     (folder / "hparams.json").unlink()
-    assert run(to_torch, monkeypatch, *arguments) == 0
+    assert run(to_torch_command, monkeypatch, *arguments) == 0
     assert "optimizer's state is left out" in capsys.readouterr().out
     assert not (folder / "optimizer.pt").exists()
-    assert run(to_torch, monkeypatch, *arguments, "--average") == 2
+    assert run(to_torch_command, monkeypatch, *arguments, "--average") == 2
     assert "no averaged parameters" in capsys.readouterr().err
 
 

@@ -287,7 +287,7 @@ def check_gradients(model_config: ModelConfig) -> None:
         return loss_function(glow, jnp.asarray(x), labels_or_nothing(y, 4), config)[0]
 
     gradient = jax.jit(jax.grad(loss_of))(params)
-    ours = mapping.read_out(gradient, config.model)
+    ours = mapping.extract(gradient, config.model)
     torch_glow.loss(reference, nchw(x), None if y is None else torch.from_numpy(y)).backward()
     theirs = {key: p.grad.numpy() for key, p in reference.named_parameters() if p.grad is not None}
     assert ours.keys() == theirs.keys()

@@ -12,13 +12,8 @@ pytest.importorskip("torch")
 
 import torch
 
-from glow_jax.bridge.torch_glow import (
-    ActNorm,
-    Glow,
-    Permutation,
-    bits_per_dim,
-    loss,
-)
+from glow_jax.bridge.torch_glow import Glow, bits_per_dim, loss
+from glow_jax.bridge.torch_layers import ActNorm, Permutation
 
 GOLDEN = Path(__file__).parent / "data"
 CASES = (
