@@ -1,4 +1,15 @@
-"""The table of parity figures: every comparison is held to a bound, and its worst kept."""
+"""What the parity tests share: the table of differences, and a training step in JAX."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+from flax import nnx
+
+from glow_jax import Glow
+from glow_jax.config import Config
+from glow_jax.training.step import loss_function
 
 
 class Figures:
@@ -21,3 +32,23 @@ class Figures:
         print(f"\n| {self.title} | largest difference | bound |\n|---|---|---|")
         for name, (difference, bound) in self.worst.items():
             print(f"| {name} | {difference:.1e} | {bound:.1e} |")
+
+
+def make_step(config: Config, optimizer: optax.GradientTransformation) -> Callable[..., Any]:
+    """One update: (model, state, x, y) -> (model, state, loss)."""
+
+    @jax.jit
+    def step(
+        model: Glow, state: optax.OptState, x: jax.Array, y: jax.Array
+    ) -> tuple[Glow, optax.OptState, jax.Array]:
+        graph, params, buffers = nnx.split(model, nnx.Param, ...)
+
+        def loss_of(params: nnx.State) -> jax.Array:
+            return loss_function(nnx.merge(graph, params, buffers), x, y, config)[0]
+
+        loss, gradient = jax.value_and_grad(loss_of)(params)
+        updates, state = optimizer.update(gradient, state, params)
+        params = optax.apply_updates(params, updates)
+        return nnx.merge(graph, params, buffers), state, loss
+
+    return step
