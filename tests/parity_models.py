@@ -14,6 +14,9 @@ from glow_jax import Glow, ModelConfig, bits_per_dim
 from glow_jax.bridge import mapping, torch_glow
 from glow_jax.bridge.proof import log_det
 
+# Tensors as small as these are faster on one thread.
+torch.set_num_threads(1)
+
 Mixing = Literal["lu", "plain", "reverse", "shuffle"]
 MIXINGS: tuple[Mixing, ...] = ("lu", "plain", "reverse", "shuffle")
 

@@ -120,20 +120,10 @@ def run_script(*command: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize(
-    ("script", "arguments", "message"),
-    [
-        ("from_torch", ["none.pt"], "There is no file none.pt"),
-        ("to_torch", ["none", "--output", "glow.pt"], "none is no run folder"),
-    ],
-)
-def test_a_script_ends_with_one_line_and_status_2(
-    script: str, arguments: list[str], message: str
-) -> None:
-    done = run_script(f"convert/{script}.py", *arguments)
+def test_a_script_ends_with_one_line_and_status_2() -> None:
+    done = run_script("convert/from_torch.py", "none.pt")
     assert done.returncode == 2
-    assert done.stderr.startswith(f"error: {message}")
-    assert done.stderr.count("\n") == 1
+    assert done.stderr == "error: There is no file none.pt.\n"
 
 
 WITHOUT_TORCH = """

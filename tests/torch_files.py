@@ -13,6 +13,9 @@ import torch
 from glow_jax import ModelConfig
 from glow_jax.bridge import mapping
 
+# Tensors as small as these are faster on one thread.
+torch.set_num_threads(1)
+
 DATA = Path(__file__).parent / "data" / "additive_lu_grey"
 TINY = ModelConfig(K=2, L=2, hidden_channels=4, image_shape=(4, 8, 3))
 
