@@ -1,10 +1,11 @@
 """What the parity tests share: the table of differences, and a training step in JAX."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import optax
+import pytest
 from flax import nnx
 
 from glow_jax import Glow
@@ -32,6 +33,17 @@ class Figures:
         print(f"\n| {self.title} | largest difference | bound |\n|---|---|---|")
         for name, (difference, bound) in self.worst.items():
             print(f"| {name} | {difference:.1e} | {bound:.1e} |")
+
+
+def print_when_done(figures: Figures) -> Callable[[], Iterator[None]]:
+    """A fixture that prints the table when the tests of a file are done."""
+
+    @pytest.fixture(scope="module", autouse=True)
+    def print_figures() -> Iterator[None]:
+        yield
+        figures.print()
+
+    return print_figures
 
 
 def make_step(config: Config, optimizer: optax.GradientTransformation) -> Callable[..., Any]:

@@ -1,7 +1,5 @@
 """JAX against the PyTorch reference in float64: every kind of model, every number."""
 
-from collections.abc import Iterator
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,7 +7,7 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
-from parity import Figures
+from parity import Figures, print_when_done
 from parity_models import (
     COVERING,
     FLOAT32,
@@ -29,12 +27,7 @@ from glow_jax import ModelConfig
 pytestmark = pytest.mark.usefixtures("x64", "quick_compilation")
 
 FIGURES = Figures("JAX and our PyTorch reference, float64")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def print_figures() -> Iterator[None]:
-    yield
-    FIGURES.print()
+print_figures = print_when_done(FIGURES)
 
 
 def check_float64(config: ModelConfig) -> None:

@@ -1,7 +1,6 @@
 """JAX against the PyTorch reference in float32, in programs compiled as a user's are."""
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
-from parity import Figures
+from parity import Figures, print_when_done
 from parity_models import (
     COVERING,
     FLOAT32,
@@ -27,12 +26,7 @@ from glow_jax import ModelConfig
 from glow_jax.layers.convolution import formulation
 
 FIGURES = Figures("JAX and our PyTorch reference, float32")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def print_figures() -> Iterator[None]:
-    yield
-    FIGURES.print()
+print_figures = print_when_done(FIGURES)
 
 
 def check_float32(config: ModelConfig) -> None:

@@ -1,7 +1,6 @@
 """JAX against numbers that the public PyTorch implementations gave."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from flax import nnx
 pytest.importorskip("torch")
 
 from golden_cases import CHAIYUJIN, DATA, PUBLISHED, ROSINALITY, TRAINED, load_arrays
-from parity import Figures, make_step
+from parity import Figures, make_step, print_when_done
 
 from glow_jax import Glow, bits_per_dim, initialise_actnorm
 from glow_jax.bridge import mapping
@@ -25,12 +24,7 @@ from glow_jax.config import Config, OptimizerConfig
 from glow_jax.training.optimizer import make_optimizer
 
 FIGURES = Figures("JAX and the public implementations")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def print_figures() -> Iterator[None]:
-    yield
-    FIGURES.print()
+print_figures = print_when_done(FIGURES)
 
 
 # Compiling takes most of the time, and the bounds hold for unoptimised programs too; what a user

@@ -1,7 +1,6 @@
 """JAX against the PyTorch reference: initialisation, gradients and training."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from flax import nnx
 pytest.importorskip("torch")
 
 import torch
-from parity import Figures, make_step
+from parity import Figures, make_step, print_when_done
 from parity_models import COVERING, largest, make_images, make_pair, nchw, slow_but
 
 from glow_jax import Glow, ModelConfig, initialise_actnorm
@@ -37,12 +36,7 @@ LU, PLAIN, REVERSE, PADDED = (
 )
 
 FIGURES = Figures("JAX and our PyTorch reference, training")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def print_figures() -> Iterator[None]:
-    yield
-    FIGURES.print()
+print_figures = print_when_done(FIGURES)
 
 
 @pytest.mark.parametrize("name", slow_but([LU], [LU, PLAIN]))

@@ -55,6 +55,14 @@ class Golden:
         return torch.eye(10)[torch.from_numpy(self.arrays[f"{prefix}_labels"])]
 
 
+def assert_same_weights(model: Glow, expected: Glow, atol: float) -> None:
+    weights = model.state_dict()
+    for key, wanted in expected.state_dict().items():
+        torch.testing.assert_close(
+            weights[key], wanted, rtol=0, atol=atol, msg=lambda text, key=key: f"{key}: {text}"
+        )
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 @torch.no_grad()
 def test_golden_evaluation(name: str) -> None:
@@ -88,14 +96,7 @@ def test_golden_initialisation(name: str) -> None:
     golden = Golden(name)
     model = golden.model("uninitialised.pt")
     model.initialise(golden.x("init"), golden.y("init"))
-    for key, expected in golden.model("initialised.pt").state_dict().items():
-        torch.testing.assert_close(
-            model.state_dict()[key],
-            expected,
-            rtol=0,
-            atol=1e-5,
-            msg=lambda m, key=key: f"{key}: {m}",
-        )
+    assert_same_weights(model, golden.model("initialised.pt"), atol=1e-5)
 
 
 @pytest.mark.parametrize("start", ["initialised.pt", "midway.pt"])
@@ -118,14 +119,7 @@ def test_golden_training(name: str, start: str) -> None:
         value.backward()
         optimizer.step()
         assert value.item() == pytest.approx(losses[i], abs=1e-5)
-    for key, expected in golden.model("glow.pt").state_dict().items():
-        torch.testing.assert_close(
-            model.state_dict()[key],
-            expected,
-            rtol=0,
-            atol=5e-6,
-            msg=lambda m, key=key: f"{key}: {m}",
-        )
+    assert_same_weights(model, golden.model("glow.pt"), atol=5e-6)
     for moments in (golden.load("optimizer.pt"), golden.load("midway.pt")["optimizer"]):
         assert list(moments["state"]) == list(range(len(list(model.parameters()))))
         for i, parameter in enumerate(model.parameters()):
