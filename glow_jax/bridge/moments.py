@@ -10,7 +10,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypedDict
 
 import jax.numpy as jnp
 import numpy as np
@@ -28,6 +28,13 @@ Algorithm = Literal["adamax", "adam"]
 
 _SECOND_MOMENT: dict[Algorithm, str] = {"adamax": "exp_inf", "adam": "exp_avg_sq"}
 _BETAS, _EPSILON = (0.9, 0.999), 1e-8
+
+
+class StateDict(TypedDict):
+    """The state dict of a PyTorch optimizer, its states by the parameters' numbers."""
+
+    state: dict[int, dict[str, torch.Tensor]]
+    param_groups: list[dict[str, object]]
 
 
 @dataclass(frozen=True)
@@ -228,7 +235,7 @@ def from_optax(state: optax.OptState, model: ModelConfig, config: OptimizerConfi
     return Moments(config.optimizer, int(adam.count), config.lr, mu, nu, [])
 
 
-def to_state_dict(moments: Moments, config: Config) -> dict[str, object]:
+def to_state_dict(moments: Moments, config: Config) -> StateDict:
     """The state dict that `torch.optim.Adamax` or `Adam` of the published model loads."""
     keys = parameter_keys(config.model)
     second = _SECOND_MOMENT[moments.algorithm]

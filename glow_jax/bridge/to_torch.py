@@ -142,7 +142,7 @@ def to_hparams(config: Config) -> dict[str, object]:
     return {name: ours[name] for name in _THEIR_SETTINGS}
 
 
-def _optimizer_state_dict(run: LoadedRun, folder: Path) -> dict[str, object]:
+def _optimizer_state_dict(run: LoadedRun, folder: Path) -> moments.StateDict:
     """The state of the run's optimizer, as PyTorch's."""
     params = nnx.state(run.model, nnx.Param)
     target = jax.eval_shape(make_optimizer(run.config.optimizer, 1).init, params)

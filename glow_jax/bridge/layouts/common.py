@@ -66,10 +66,7 @@ class Found:
 
 
 def vote(sizes: Iterable[T]) -> T | None:
-    """The value that most tensors agree on, so that a single odd tensor is found out.
-
-    None if there are no values.
-    """
+    """The value of most tensors, so that one faulty tensor does not decide; None of no values."""
     counted = Counter(sizes).most_common(1)
     return counted[0][0] if counted else None
 
@@ -94,11 +91,13 @@ def check_arrays(
     missing = [spell(key) for key in expected if key not in arrays]
     if missing:
         more = f", and {len(missing) - 1} more are" if len(missing) > 1 else ""
-        raise GlowError(f"Key {missing[0]!r} is missing{more}: the file is not whole.")
+        raise GlowError(f"Key {missing[0]!r} is missing{more}: the file is incomplete.")
     extra = [spell(key) for key in arrays if key not in expected]
     if extra:
         more = f" (and {len(extra) - 1} more)" if len(extra) > 1 else ""
-        raise GlowError(f"Key {extra[0]!r}{more} has no place in the model that the others make.")
+        raise GlowError(
+            f"Key {extra[0]!r}{more} does not fit the model that the other keys describe."
+        )
     for key, array in arrays.items():
         if array.shape != expected[key]:
             raise GlowError(
@@ -115,7 +114,7 @@ def image_channels(sizes: Iterable[tuple[int, int]]) -> int:
     """The number of channels of the images, by vote.
 
     Args:
-        sizes: (level, channels of the level's steps), one for each tensor that tells.
+        sizes: (level, channels of the level's steps), one for each tensor that shows them.
 
     Raises:
         GlowError: no image has such a number of channels.
@@ -123,7 +122,7 @@ def image_channels(sizes: Iterable[tuple[int, int]]) -> int:
     channels = vote(Fraction(size, 4 * 2**level) for level, size in sizes)
     if channels is None:
         raise GlowError(
-            "The keys of actnorms and 1x1 convolutions are missing: the file is not whole."
+            "The keys of actnorms and 1x1 convolutions are missing: the file is incomplete."
         )
     if channels.denominator != 1 or channels < 1:
         raise GlowError(
@@ -181,16 +180,13 @@ def check_steps(counts: list[int], first_keys: list[str]) -> int:
     return K
 
 
-def check_hparams(config: ModelConfig, given: Given, *, permutation_stored: bool) -> ModelConfig:
+def check_hparams(config: ModelConfig, given: Given, *, permutation_stored: bool) -> None:
     """Compare the architecture in the weights with flags and `hparams.json`.
 
     Args:
         config: the architecture by keys and shapes.
         given: flags and settings.
         permutation_stored: whether the keys tell the permutation.
-
-    Returns:
-        The architecture with what only the settings know.
 
     Raises:
         GlowError: they contradict each other.
@@ -220,6 +216,5 @@ def check_hparams(config: ModelConfig, given: Given, *, permutation_stored: bool
         if (tuple(said) if isinstance(said, list) else said) != getattr(config, name):
             raise GlowError(
                 f"hparams.json says {name} = {said}, but the weights have {name} = "
-                f"{getattr(config, name)}: it belongs to another model; move it away or mend it."
+                f"{getattr(config, name)}: it belongs to another model; correct it or move it away."
             )
-    return config

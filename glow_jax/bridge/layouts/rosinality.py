@@ -37,7 +37,7 @@ def translate(arrays: Mapping[str, np.ndarray], given: Given) -> Found:
     config = _infer({key: array.shape for key, array in arrays.items()}, given)
     common.check_arrays(arrays, _expected_shapes(config), integers=(_INITIALISED,))
     _check_constants(arrays)
-    config = common.check_hparams(config, given, permutation_stored=True)
+    common.check_hparams(config, given, permutation_stored=True)
     return Found(config, _rewrite(arrays, config), parameters=None)
 
 

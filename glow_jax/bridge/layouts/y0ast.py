@@ -43,7 +43,7 @@ def translate(
     common.check_arrays(arrays, layout_shapes(config), spell)
     if np.any(arrays["prior_h"]):
         raise GlowError(f"Key {spell('prior_h')!r} is not zero, as every Glow's is.")
-    config = common.check_hparams(config, given, permutation_stored=permutation_stored)
+    common.check_hparams(config, given, permutation_stored=permutation_stored)
     parameters: list[str | None] = [key for key in arrays if not key.endswith(_BUFFERS)]
     return Found(config, dict(arrays), parameters)
 
@@ -103,7 +103,7 @@ def _top_size(shapes: Mapping[str, Shape], spell: Callable[[str], str]) -> tuple
     """Height and width of the top latent, in pixels."""
     shape = shapes.get("prior_h")
     if shape is None:
-        raise GlowError(f"Key {spell('prior_h')!r} is missing: the file is not whole.")
+        raise GlowError(f"Key {spell('prior_h')!r} is missing: the file is incomplete.")
     if len(shape) != 4:
         raise GlowError(f"Key {spell('prior_h')!r} has shape {shape}; it must have four axes.")
     return shape[2], shape[3]
@@ -137,8 +137,8 @@ def _count(
         for wanted, layer in enumerate(found, start):
             if layer != wanted:
                 raise GlowError(
-                    f"Key {key_of(layer)!r} has no place in the model that the others make: layers "
-                    "before it are missing."
+                    f"Key {key_of(layer)!r} does not fit the model that the other keys describe: "
+                    "layers before it are missing."
                 )
         if not layers:
             raise GlowError(f"Key 'flow.layers.{start}.actnorm.bias' is missing: a level is empty.")
@@ -163,8 +163,8 @@ def _ask_permutation(given: Given) -> Literal["reverse"]:
         )
     if said == "shuffle":
         raise GlowError(
-            "The file is of a model with flow_permutation shuffle, whose orders were drawn when it "
-            "was built and never stored: nobody can restore it."
+            "The model has flow_permutation shuffle: its orders were drawn when it was built and "
+            "never stored, so nobody can restore it."
         )
     if said != "reverse":
         raise GlowError(
