@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from glow_jax.bridge.torch_glow import ActNormConv, Glow, ScaledConv, Step
+from glow_jax.bridge.torch_glow import Glow
+from glow_jax.bridge.torch_layers import ActNormConv, ScaledConv, Step
 
 
 def compute_layer_by_layer(model: Glow) -> Glow:

@@ -3,7 +3,7 @@
 python convert/from_torch.py glow.pt --output runs/published
 """
 
-from glow_jax.bridge.from_torch import main
+from glow_jax.cli.from_torch import main
 
 if __name__ == "__main__":
     main()

@@ -3,7 +3,7 @@
 python convert/to_torch.py runs/mine --output export/glow.pt
 """
 
-from glow_jax.bridge.to_torch import main
+from glow_jax.cli.to_torch import main
 
 if __name__ == "__main__":
     main()

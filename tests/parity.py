@@ -1,4 +1,16 @@
-"""The table of parity figures: every comparison is held to a bound, and its worst kept."""
+"""What the parity tests share: the table of differences, and a training step in JAX."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import optax
+import pytest
+from flax import nnx
+
+from glow_jax import Glow
+from glow_jax.config import Config
+from glow_jax.training.step import loss_function
 
 
 class Figures:
@@ -21,3 +33,34 @@ class Figures:
         print(f"\n| {self.title} | largest difference | bound |\n|---|---|---|")
         for name, (difference, bound) in self.worst.items():
             print(f"| {name} | {difference:.1e} | {bound:.1e} |")
+
+
+def print_when_done(figures: Figures) -> Callable[[], Iterator[None]]:
+    """A fixture that prints the table when the tests of a file are done."""
+
+    @pytest.fixture(scope="module", autouse=True)
+    def print_figures() -> Iterator[None]:
+        yield
+        figures.print()
+
+    return print_figures
+
+
+def make_step(config: Config, optimizer: optax.GradientTransformation) -> Callable[..., Any]:
+    """One update: (model, state, x, y) -> (model, state, loss)."""
+
+    @jax.jit
+    def step(
+        model: Glow, state: optax.OptState, x: jax.Array, y: jax.Array
+    ) -> tuple[Glow, optax.OptState, jax.Array]:
+        graph, params, buffers = nnx.split(model, nnx.Param, ...)
+
+        def loss_of(params: nnx.State) -> jax.Array:
+            return loss_function(nnx.merge(graph, params, buffers), x, y, config)[0]
+
+        loss, gradient = jax.value_and_grad(loss_of)(params)
+        updates, state = optimizer.update(gradient, state, params)
+        params = optax.apply_updates(params, updates)
+        return nnx.merge(graph, params, buffers), state, loss
+
+    return step

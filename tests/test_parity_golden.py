@@ -1,7 +1,6 @@
 """JAX against numbers that the public PyTorch implementations gave."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,57 +9,27 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 pytest.importorskip("torch")
 
-from parity import Figures
+from golden_cases import CHAIYUJIN, DATA, PUBLISHED, ROSINALITY, TRAINED, load_arrays
+from parity import Figures, make_step, print_when_done
 
 from glow_jax import Glow, bits_per_dim, initialise_actnorm
 from glow_jax.bridge import mapping
 from glow_jax.bridge.from_torch import convert
 from glow_jax.bridge.proof import log_det
 from glow_jax.config import Config, OptimizerConfig
-from glow_jax.model import put_together, take_apart
 from glow_jax.training.optimizer import make_optimizer
-from glow_jax.training.step import loss_function
 
 FIGURES = Figures("JAX and the public implementations")
+print_figures = print_when_done(FIGURES)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def print_figures() -> Iterator[None]:
-    yield
-    FIGURES.print()
-
-
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "golden"
-OURS = Path(__file__).parent / "data"
-PUBLISHED = (
-    "additive_lu_grey",  # in the repository
-    "affine_lu",
-    "additive_plain",
-    "affine_lu_conditional",
-    "affine_reverse_no_learn_top",
-)
-# Compiling a training step takes longest.
-TRAINED = [
-    name
-    if name in ("additive_lu_grey", "affine_lu_conditional")
-    else pytest.param(name, marks=pytest.mark.slow)
-    for name in PUBLISHED
-]
-
-
-def find(name: str) -> Path:
-    folder = OURS / name if (OURS / name).is_dir() else SHARED / name
-    if not folder.is_dir():
-        pytest.skip(f"no golden files at {folder}")
-    return folder
-
-
-def load(folder: Path) -> dict[str, np.ndarray]:
-    with np.load(folder / "golden.npz") as arrays:
-        return dict(arrays)
+# Compiling takes most of the time, and the bounds hold for unoptimised programs too; what a user
+# runs is compared by test_parity_float32.py and by the proof of every conversion.
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def labels(folder: Path, arrays: dict[str, np.ndarray], prefix: str) -> Any:
@@ -81,8 +50,8 @@ def check(name: str, ours: Any, theirs: Any, tolerance: float) -> None:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_evaluation(name: str) -> None:
-    folder = find(name)
-    arrays = load(folder)
+    folder = DATA / name
+    arrays = load_arrays(name)
     model, config, _ = convert(folder / "glow.pt")
     shape, dimensions = config.model.image_shape, config.model.dimensions
     x, y = images(arrays, "eval"), labels(folder, arrays, "eval")
@@ -117,8 +86,8 @@ def test_evaluation(name: str) -> None:
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_initialisation(name: str) -> None:
-    folder = find(name)
-    arrays = load(folder)
+    folder = DATA / name
+    arrays = load_arrays(name)
     model, _, _ = convert(folder / "uninitialised.pt")
     x, y = images(arrays, "init"), labels(folder, arrays, "init")
     ours = mapping.from_glow(initialise_actnorm(model, x, y))
@@ -130,22 +99,13 @@ def test_initialisation(name: str) -> None:
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_training_from_the_start_and_from_half_way(name: str) -> None:
-    folder = find(name)
-    arrays = load(folder)
+    folder = DATA / name
+    arrays = load_arrays(name)
     model, config, _ = convert(folder / "initialised.pt")
     run = Config(model=config.model, optimizer=OptimizerConfig(lr=5e-4, warmup=5))
     # Epochs of three batches give the learning rates that they had.
     optimizer = make_optimizer(run.optimizer, 3)
-    graph, params, buffers = take_apart(model)
-
-    @jax.jit
-    def step(params: Any, state: Any, x: jax.Array, y: Any) -> tuple[Any, Any, jax.Array]:
-        def loss_of(params: Any) -> jax.Array:
-            return loss_function(put_together(graph, params, buffers), x, y, run)[0]
-
-        loss, gradient = jax.value_and_grad(loss_of)(params)
-        updates, state = optimizer.update(gradient, state, params)
-        return optax.apply_updates(params, updates), state, loss
+    step = make_step(run, optimizer)
 
     x, y = images(arrays, "train"), labels(folder, arrays, "train")
     if y is None:
@@ -153,13 +113,13 @@ def test_training_from_the_start_and_from_half_way(name: str) -> None:
     final, _, final_state = convert(folder / "glow.pt", optimizer=folder / "optimizer.pt")
     theirs = mapping.from_glow(final)
     half_way, _, half_way_state = convert(folder / "midway.pt")
-    starts = ((params, optimizer.init(params), 0), (take_apart(half_way).params, half_way_state, 6))
-    for params, state, first in starts:
+    fresh_state = optimizer.init(nnx.state(model, nnx.Param))
+    for start, state, first in ((model, fresh_state, 0), (half_way, half_way_state, 6)):
         stage = f"resumed at step {first}" if first else "12 steps"
         for i in range(first, 12):
-            params, state, loss = step(params, state, x[i], y[i])
+            start, state, loss = step(start, state, x[i], y[i])
             check(f"{stage}: losses", loss, arrays["train_losses"][i], 1e-4)
-        ours = mapping.from_glow(put_together(graph, params, buffers))
+        ours = mapping.from_glow(start)
         for key in theirs:
             check(f"{stage}: final parameters", ours[key], theirs[key], 1e-4)
         for moment, wanted in zip(
@@ -168,10 +128,10 @@ def test_training_from_the_start_and_from_half_way(name: str) -> None:
             check(f"{stage}: moments", moment, wanted, 1e-4)
 
 
-@pytest.mark.parametrize("name", ["rosinality_affine_lu", "rosinality_additive_plain"])
+@pytest.mark.parametrize("name", ROSINALITY)
 def test_rosinality(name: str) -> None:
-    folder = find(name)
-    arrays = load(folder)
+    folder = DATA / name
+    arrays = load_arrays(name)
     settings = json.loads((folder / "settings.json").read_text())
     n_bits = int(arrays["n_bits"])
     model, config, state = convert(
@@ -208,10 +168,10 @@ def test_rosinality(name: str) -> None:
     check("rosinality: sample", sample, arrays["sample"], 1e-4)
 
 
-@pytest.mark.parametrize("name", ["chaiyujin_affine_lu_conditional", "chaiyujin_additive_plain"])
+@pytest.mark.parametrize("name", CHAIYUJIN)
 def test_chaiyujin(name: str) -> None:
-    folder = find(name)
-    arrays = load(folder)
+    folder = DATA / name
+    arrays = load_arrays(name)
     settings = json.loads((folder / "settings.json").read_text())
     model, config, state = convert(folder / "save_15.pkl")
     expected = {**settings, "image_shape": tuple(settings["image_shape"])}

@@ -1,1 +1,13 @@
-"""The bridge to PyTorch: the only part of the project that imports torch."""
+"""The bridge to other programs' checkpoints; the only part of glow_jax that imports torch."""
+
+from glow_jax.errors import GlowError
+
+try:
+    import torch  # noqa: F401
+except ModuleNotFoundError as error:
+    if error.name != "torch":
+        raise
+    raise GlowError(
+        "PyTorch is not installed: run pip install 'glow-jax[torch]', or in a checkout pip install "
+        "-e '.[torch]'."
+    ) from error

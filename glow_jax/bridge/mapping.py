@@ -1,6 +1,6 @@
-"""One model, two homes: state dicts in Glow-PyTorch's layout, and `glow_jax.Glow`.
+"""The same weights in two trees: state dicts in Glow-PyTorch's layout, and `glow_jax.Glow`.
 
-Every tensor is only copied, transposed or stacked, so the way there and back is exact.
+Every tensor is only copied, transposed, reshaped or stacked, so the way there and back is exact.
 
 | PyTorch | JAX |
 |---|---|
@@ -11,10 +11,8 @@ Every tensor is only copied, transposed or stacked, so the way there and back is
 | vector with axes of length 1 | (C,) |
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Hashable, Mapping
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
@@ -22,8 +20,7 @@ from flax import nnx
 
 from glow_jax.bridge import torch_glow
 from glow_jax.config import ModelConfig
-from glow_jax.model import Glow, put_together
-from glow_jax.runs.checkpoint import abstract_parts
+from glow_jax.model import Glow
 
 _STEP = {
     "actnorm.bias": "actnorm.bias",
@@ -62,7 +59,7 @@ _TOP = {
     "classifier.logs": "project_class.logs",
 }
 
-Path = tuple[Any, ...]
+Shape = tuple[int, ...]
 
 
 def step_layer(config: ModelConfig, level: int, step: int) -> int:
@@ -70,60 +67,69 @@ def step_layer(config: ModelConfig, level: int, step: int) -> int:
     return level * (config.K + 2) + 1 + step
 
 
-def _keys(path: Path, config: ModelConfig) -> list[str]:
-    """The PyTorch keys of a JAX array: K for an array of stacked steps, one for another."""
-    if path[0] != "levels":
-        return [_TOP[".".join(map(str, path))]]
-    level, part, name = path[1], path[2], ".".join(map(str, path[3:]))
-    if part == "split":
-        return [f"flow.layers.{step_layer(config, level, config.K)}.{_SPLIT[name]}"]
-    layers = [step_layer(config, level, step) for step in range(config.K)]
-    return [f"flow.layers.{layer}.{_STEP[name]}" for layer in layers]
+def _keys(path: tuple[Hashable, ...], config: ModelConfig) -> list[str]:
+    """The PyTorch keys of a JAX array: K keys for an array of stacked steps, else one."""
+    match path:
+        case ("levels", int(level), "steps", *names):
+            layers = [step_layer(config, level, step) for step in range(config.K)]
+            return [f"flow.layers.{layer}.{_STEP[_dotted(names)]}" for layer in layers]
+        case ("levels", int(level), "split", *names):
+            return [f"flow.layers.{step_layer(config, level, config.K)}.{_SPLIT[_dotted(names)]}"]
+        case _:
+            return [_TOP[_dotted(path)]]
 
 
-def _from_torch(key: str, array: np.ndarray) -> np.ndarray:
+def _dotted(names: list[Hashable] | tuple[Hashable, ...]) -> str:
+    return ".".join(map(str, names))
+
+
+def _from_torch(key: str, array: np.ndarray, shape: Shape) -> np.ndarray:
+    """One PyTorch tensor as JAX's array of that shape."""
     if key.endswith(".conv.weight"):
-        return array.transpose(2, 3, 1, 0)
-    if key.endswith(".linear.weight"):
-        return array.T
-    is_matrix = ".invconv." in key and array.ndim == 2
-    return array if is_matrix else array.reshape(-1)
+        array = array.transpose(2, 3, 1, 0)
+    elif key.endswith(".linear.weight"):
+        array = array.T
+    return array.reshape(shape)
 
 
-def _to_torch(key: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def _to_torch(key: str, array: np.ndarray, shape: Shape) -> np.ndarray:
+    """The inverse of `_from_torch`; `shape` is the tensor's."""
     if key.endswith(".conv.weight"):
-        return array.transpose(3, 2, 0, 1)
+        outputs, inputs, height, width = shape
+        return array.reshape(height, width, inputs, outputs).transpose(3, 2, 0, 1)
     if key.endswith(".linear.weight"):
         return array.T
     return array.reshape(shape)
 
 
 def fill(state: nnx.State, values: Mapping[str, np.ndarray], config: ModelConfig) -> nnx.State:
-    """Fill an NNX state with what a PyTorch state dict holds for it.
+    """Fill an NNX state with the tensors of a PyTorch state dict.
 
     Args:
-        state: the parameters or buffers of a model, or anything shaped like them.
-        values: arrays under PyTorch's keys; more than needed may be there.
+        state: the state of a model or a part of it, or anything shaped like one (moments).
+        values: arrays under PyTorch's keys; further keys are ignored.
         config: the model's architecture.
 
     Returns:
-        A state of the same structure, in the dtype of the arrays.
+        A state of the same structure and shapes, in the dtype of the arrays.
     """
     filled = []
     for path, leaf in nnx.to_flat_state(state):
-        keys = _keys(path, config)
-        arrays = [_from_torch(key, values[key]) for key in keys]
-        stacked = np.stack(arrays) if "steps" in path else arrays[0]
-        filled.append((path, leaf.replace(jnp.array(stacked))))
+        keys, is_stacked = _keys(path, config), "steps" in path
+        shape = leaf.shape[1:] if is_stacked else leaf.shape
+        arrays = [_from_torch(key, values[key], shape) for key in keys]
+        filled.append(
+            (path, leaf.replace(jnp.array(np.stack(arrays) if is_stacked else arrays[0])))
+        )
     return nnx.from_flat_state(filled)
 
 
-def read_out(state: nnx.State, config: ModelConfig) -> dict[str, np.ndarray]:
+def extract(state: nnx.State, config: ModelConfig) -> dict[str, np.ndarray]:
     """The inverse of `fill`: arrays under PyTorch's keys, in the shapes of its layout.
 
     The order of a shuffle is left out: the layout has no place for it.
     """
-    shapes, values = template(config), {}
+    shapes, values = layout_shapes(config), {}
     for path, leaf in nnx.to_flat_state(state):
         array = np.asarray(leaf[...])
         arrays = list(array) if "steps" in path else [array]
@@ -136,24 +142,30 @@ def read_out(state: nnx.State, config: ModelConfig) -> dict[str, np.ndarray]:
 def to_glow(values: Mapping[str, np.ndarray], config: ModelConfig) -> Glow:
     """Build the JAX model of a state dict in Glow-PyTorch's layout.
 
-    That of a model with shuffle permutations needs their `invconv.indices` too, which no file has.
+    A model with shuffle permutations needs their `invconv.indices` too, which no file holds.
     """
-    graph, params, buffers = abstract_parts(config)
-    return put_together(graph, fill(params, values, config), fill(buffers, values, config))
+    model = nnx.eval_shape(lambda: Glow(config, rngs=nnx.Rngs(0)))
+    nnx.update(model, fill(nnx.state(model), values, config))
+    return model
 
 
 def from_glow(model: Glow) -> dict[str, np.ndarray]:
-    """The state dict, in Glow-PyTorch's layout and order, of a JAX model; see `read_out`."""
-    values = read_out(nnx.state(model), model.config)
+    """The state dict of a JAX model, in Glow-PyTorch's layout and order; see `extract`."""
+    values = extract(nnx.state(model), model.config)
     dtype = next(iter(values.values())).dtype
-    shapes = template(model.config)
+    shapes = layout_shapes(model.config)
     return {key: values.get(key, np.zeros(shapes[key], dtype)) for key in shapes}
 
 
 def build_reference(
     config: ModelConfig, values: Mapping[str, np.ndarray] | None = None
 ) -> torch_glow.Glow:
-    """The PyTorch model of an architecture, with the given state if there is one."""
+    """Build the PyTorch model of an architecture.
+
+    Args:
+        config: the architecture.
+        values: the state dict to load; None leaves the initial values.
+    """
     model = torch_glow.Glow(
         image_shape=config.image_shape,
         K=config.K,
@@ -176,19 +188,14 @@ def build_reference(
     return model
 
 
-def template(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Keys and shapes of Glow-PyTorch's layout for an architecture, in its order."""
+def layout_shapes(config: ModelConfig) -> dict[str, Shape]:
+    """Keys and shapes of Glow-PyTorch's layout for an architecture, in the layout's order."""
     with torch.device("meta"):
         state = build_reference(config).state_dict()
     return {key: tuple(tensor.shape) for key, tensor in state.items()}
 
 
 def parameter_keys(config: ModelConfig) -> list[str]:
-    """Keys of the trained tensors, in the order in which an optimizer of theirs numbers them."""
+    """Keys of the trained tensors, in the order in which PyTorch's optimizers number them."""
     with torch.device("meta"):
         return [key for key, _ in build_reference(config).named_parameters()]
-
-
-def count_parameters(model: Glow) -> int:
-    """The number of trained values."""
-    return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))

@@ -1,27 +1,22 @@
-"""Write a run as files that Glow-PyTorch loads: weights, optimizer's state and settings.
-
-python convert/to_torch.py runs/mine --output export/glow.pt
-"""
+"""Runs of glow_jax as Glow-PyTorch's weights, optimizer's state and settings."""
 
 import dataclasses
 import io
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Literal
 
 import jax
 import torch
-import tyro
+from flax import nnx
 
-from glow_jax.bridge import optimizer
-from glow_jax.bridge.files import HPARAMS
+from glow_jax.bridge import moments
+from glow_jax.bridge.checkpoint_file import HPARAMS
 from glow_jax.bridge.mapping import from_glow
-from glow_jax.cli.flags import one_line_errors, parse
 from glow_jax.config import Config, ModelConfig
 from glow_jax.errors import GlowError
-from glow_jax.files import write_whole
-from glow_jax.model import Glow, take_apart
+from glow_jax.model import Glow
 from glow_jax.runs.checkpoint import LoadedRun, load_optimizer_state, load_run
 from glow_jax.training.optimizer import make_optimizer
 
@@ -55,22 +50,68 @@ _THEIR_SETTINGS = [
     "y_condition",
     "y_weight",
 ]
-# Ours name run folders; theirs name files of theirs.
+# Ours name run folders, theirs name PyTorch files: one is no use to the other program.
 _OUR_PATHS = {"saved_model": "", "saved_optimizer": ""}
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """The files that Glow-PyTorch loads, in memory.
+
+    Attributes:
+        step: the number of updates behind the weights.
+        contents: what each file holds, by its path.
+        notes: what is left out, one sentence each.
+    """
+
+    step: int
+    contents: dict[Path, bytes]
+    notes: list[str]
+
+
+def export_run(
+    folder: Path, output: Path, *, step: int | Literal["best"] | None = None, average: bool = False
+) -> Export:
+    """Load a run and serialise it for Glow-PyTorch; nothing is written.
+
+    Args:
+        folder: the run folder.
+        output: the file of the weights; the optimizer's state and the settings go beside it.
+        step: a step's number, "best" for the best on the validation split, None for the newest.
+        average: export the averaged parameters, without the optimizer's state.
+
+    Raises:
+        GlowError: the run cannot be loaded, keeps no average, or does not fit Glow-PyTorch.
+    """
+    run = load_run(folder, step)
+    if average and run.average is None:
+        raise GlowError(f"{folder} keeps no averaged parameters: leave --average out.")
+    model = run.average if average and run.average is not None else run.model
+    hparams = json.dumps(to_hparams(run.config), indent=4, sort_keys=True) + "\n"
+    contents = {output: _serialise(to_state_dict(model))}
+    notes = []
+    if average:
+        notes.append("The optimizer's state is left out: it belongs to the trained parameters.")
+    elif run.has_optimizer:
+        contents[output.with_name("optimizer.pt")] = _serialise(_optimizer_state_dict(run, folder))
+    else:
+        notes.append(f"The optimizer's state is left out: step {run.step} was saved without one.")
+    contents[output.with_name(HPARAMS)] = hparams.encode()
+    return Export(run.step, contents, notes)
 
 
 def to_state_dict(model: Glow) -> dict[str, torch.Tensor]:
     """The weights as Glow-PyTorch's `load_state_dict(strict=True)` takes them.
 
     Raises:
-        GlowError: their layout cannot hold the model.
+        GlowError: Glow-PyTorch's layout cannot hold the model.
     """
     check_fits(model.config)
     return {key: torch.from_numpy(value) for key, value in from_glow(model).items()}
 
 
 def check_fits(config: ModelConfig) -> None:
-    """Refuse what Glow-PyTorch could only load as another model.
+    """Refuse a model that Glow-PyTorch would load as a different one.
 
     Raises:
         GlowError: names the reason.
@@ -91,81 +132,26 @@ def check_fits(config: ModelConfig) -> None:
             raise GlowError(f"Glow-PyTorch cannot hold this model: {reason}.")
 
 
-def to_hparams(config: Config) -> dict[str, Any]:
-    """Their `hparams.json`: one flat list of settings."""
+def to_hparams(config: Config) -> dict[str, object]:
+    """Glow-PyTorch's `hparams.json`: one flat object of settings."""
     sections = (config.model, config.data, config.optimizer, config.training, config.output)
-    ours: dict[str, Any] = {}
+    ours: dict[str, object] = {}
     for section in sections:
         ours |= dataclasses.asdict(section)
     ours |= _OUR_PATHS
     return {name: ours[name] for name in _THEIR_SETTINGS}
 
 
-@dataclass(frozen=True)
-class Arguments:
-    """Write a run as files that Glow-PyTorch loads."""
-
-    run: Annotated[Path, tyro.conf.Positional]
-    """run folder"""
-    output: Path
-    """file of the weights; optimizer.pt and hparams.json are written beside it"""
-    step: int | Literal["best"] | None = None
-    """checkpoint: a step's number, or best on the validation split; the newest if left out"""
-    average: bool = False
-    """write the averaged parameters of a run with ema_decay, without the optimizer's state"""
-
-
-@one_line_errors
-def main() -> None:
-    """Load the run, write the three files."""
-    arguments = parse(Arguments)
-    run = load_run(arguments.run, arguments.step)
-    if arguments.average and run.average is None:
-        raise GlowError(f"{arguments.run} keeps no averaged parameters: leave --average out.")
-    model = run.average if arguments.average and run.average is not None else run.model
-    hparams = json.dumps(to_hparams(run.config), indent=4, sort_keys=True) + "\n"
-    output = arguments.output
-    contents = {output: _serialise(to_state_dict(model))}
-    notes = []
-    if arguments.average:
-        notes.append("The optimizer's state is left out: it belongs to the trained parameters.")
-    elif run.has_optimizer:
-        state = _optimizer_state_dict(run, arguments.run)
-        contents[output.with_name("optimizer.pt")] = _serialise(state)
-    else:
-        notes.append(f"The optimizer's state is left out: step {run.step} was saved without one.")
-    beside = output.with_name(HPARAMS)
-    contents[beside] = hparams.encode()
-    if any(parent.is_file() for parent in output.parents):
-        raise GlowError(f"{output} would lie below a file; give another --output.")
-    for path, content in contents.items():
-        if path.exists() and not (path == beside and path.read_bytes() == content):
-            raise GlowError(f"{path} exists; move it away or give another --output.")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    for path, content in contents.items():
-        write_whole(path, content)
-    print(f"{arguments.run}, step {run.step}, written to {', '.join(map(str, contents))}")
-    print("\n".join(notes), end="\n" if notes else "")
-
-
-def _optimizer_state_dict(run: LoadedRun, folder: Path) -> dict[str, Any]:
-    """The optimizer's state of a run, as PyTorch's.
-
-    Raises:
-        GlowError: the run has none.
-    """
-    params = take_apart(run.model).params
+def _optimizer_state_dict(run: LoadedRun, folder: Path) -> moments.StateDict:
+    """The state of the run's optimizer, as PyTorch's."""
+    params = nnx.state(run.model, nnx.Param)
     target = jax.eval_shape(make_optimizer(run.config.optimizer, 1).init, params)
     state = load_optimizer_state(folder, target, run.step)
-    moments = optimizer.from_optax(state, run.config.model, run.config.optimizer)
-    return optimizer.to_state_dict(moments, run.config)
+    ours = moments.from_optax(state, run.config.model, run.config.optimizer)
+    return moments.to_state_dict(ours, run.config)
 
 
-def _serialise(values: Any) -> bytes:
+def _serialise(values: Mapping[str, object]) -> bytes:
     file = io.BytesIO()
     torch.save(values, file)
     return file.getvalue()
-
-
-if __name__ == "__main__":
-    main()

@@ -5,10 +5,7 @@ The model of Kingma & Dhariwal, "Glow: Generative Flow with Invertible 1x1 Convo
 estimation using Real NVP" (arXiv:1605.08803), section 3.6. Keys, shapes and order of its state
 dict are those of the y0ast/Glow-PyTorch checkpoints, so such files load with ``strict=True``.
 
-Tensors are NCHW; B is the batch, and a level works on C channels of h x w pixels. A step's actnorm
-and channel mixing are both affine in the channels, as are a convolution and the per-channel scaling
-that follows it, so each such pair runs as a single convolution with a combined kernel: that saves
-passes over the wide hidden activations, which on a CPU cost as much as they compute.
+Tensors are NCHW; B is the batch, and a level works on C channels of h x w pixels.
 """
 
 import math
@@ -19,258 +16,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from glow_jax.bridge.torch_layers import ScaledConv, ScaledLinear, Split, Step, make_mixing
+
 
 class Code(NamedTuple):
-    """What `Glow.encode` makes of a batch; log probabilities are densities of x, in nats."""
+    """The result of `Glow.encode`; log probabilities are log densities of x, in nats."""
 
     latents: tuple[Tensor, ...]
     """One tensor a level, finest first: L - 1 of (B, C/2, h, w), then the top's (B, C, h, w)."""
     noise: tuple[Tensor, ...]
-    """The latents less their prior's mean, over its standard deviation."""
+    """(latent - mean) / sd of its prior, in the shapes of the latents."""
     log_prob: Tensor
     """(B,)"""
     level_log_prob: Tensor
-    """(B, L): a level's log-determinants plus the log density of what it factors out."""
+    """(B, L): a level's log-determinants plus the log density of the latent it factors out."""
     log_det: Tensor
     """(B,): the sum of all log-determinants."""
-
-
-class ActNorm(nn.Module):
-    """Per-channel affine map ``(x + bias) * exp(logs)``; paper section 3.1.
-
-    It starts as the identity; only `initialise` looks at data.
-    """
-
-    def __init__(self, channels: int, scale: float = 1.0) -> None:
-        """Makes the identity; `initialise` gives outputs a standard deviation of `scale`."""
-        super().__init__()
-        self.scale = scale
-        self.bias = nn.Parameter(torch.zeros(1, channels, 1, 1))
-        self.logs = nn.Parameter(torch.zeros(1, channels, 1, 1))
-
-    @torch.no_grad()
-    def initialise(self, x: Tensor) -> None:
-        """Sets bias and logs so that x (B, C, h, w) comes out normalised in each channel."""
-        mean = x.mean((0, 2, 3), keepdim=True)
-        deviation = (x - mean).square().mean((0, 2, 3), keepdim=True).sqrt()
-        self.bias.copy_(-mean)
-        self.logs.copy_(torch.log(self.scale / (deviation + 1e-6)))
-
-
-class ActNormConv(nn.Module):
-    """A "same" convolution without bias, then an actnorm: the hidden layers of a coupling net."""
-
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
-        """Draws the kernel from N(0, 0.05^2)."""
-        super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding="same", bias=False)
-        self.actnorm = ActNorm(out_channels)
-        nn.init.normal_(self.conv.weight, std=0.05)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps (B, in, h, w) to (B, out, h, w)."""
-        scale = self.actnorm.logs.exp().flatten()
-        kernel = self.conv.weight * scale[:, None, None, None]
-        return F.conv2d(x, kernel, self.actnorm.bias.flatten() * scale, padding="same")
-
-
-class ScaledConv(nn.Module):
-    """A 3x3 convolution scaled by ``exp(3 * logs)``, zero at first; paper section 3.3."""
-
-    def __init__(self, in_channels: int, out_channels: int, pad_ones: bool) -> None:
-        """Makes the zero map; its input is padded with ones if `pad_ones`, else with zeros."""
-        super().__init__()
-        self.pad_ones = pad_ones
-        self.logs = nn.Parameter(torch.zeros(out_channels, 1, 1))
-        self.conv = nn.Conv2d(in_channels, out_channels, 3)
-        for parameter in self.conv.parameters():
-            nn.init.zeros_(parameter)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps (B, in, h, w) to (B, out, h, w)."""
-        scale = torch.exp(3 * self.logs)
-        kernel = self.conv.weight * scale[:, None]
-        bias = cast(Tensor, self.conv.bias) * scale.flatten()
-        if self.pad_ones:
-            return F.conv2d(F.pad(x, (1, 1, 1, 1), value=1.0), kernel, bias)
-        return F.conv2d(x, kernel, bias, padding=1)
-
-
-class ScaledLinear(nn.Module):
-    """A linear map scaled by ``exp(3 * logs)``, zero at first."""
-
-    def __init__(self, in_features: int, out_features: int) -> None:
-        """Makes the zero map."""
-        super().__init__()
-        self.logs = nn.Parameter(torch.zeros(out_features))
-        self.linear = nn.Linear(in_features, out_features)
-        for parameter in self.linear.parameters():
-            nn.init.zeros_(parameter)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps (B, in) to (B, out)."""
-        return self.linear(x) * torch.exp(3 * self.logs)
-
-
-class Permutation(nn.Module):
-    """A fixed order of the channels: output channel i is input channel ``indices[i]``.
-
-    `indices` (C,) is in no state dict, as in the published layout: whoever restores a shuffled
-    model has to bring the indices, and set them by ``module.indices.copy_(...)``.
-    """
-
-    indices: Tensor
-
-    def __init__(self, indices: Tensor) -> None:
-        """Keeps the order."""
-        super().__init__()
-        self.register_buffer("indices", indices, persistent=False)
-
-    def forward(self) -> tuple[Tensor, Tensor]:
-        """Returns the one-hot matrix (C, C) and its log absolute determinant ()."""
-        return F.one_hot(self.indices), self.indices.new_zeros(())
-
-    def inverse(self) -> Tensor:
-        """Returns the inverse matrix (C, C)."""
-        return F.one_hot(self.indices).T
-
-
-class InvConv(nn.Module):
-    """Invertible 1x1 convolution with a free matrix; paper section 3.2."""
-
-    def __init__(self, channels: int) -> None:
-        """Draws an orthogonal matrix."""
-        super().__init__()
-        self.weight = nn.Parameter(random_orthogonal(channels))
-
-    def forward(self) -> tuple[Tensor, Tensor]:
-        """Returns the matrix (C, C), [out, in], and its log absolute determinant ()."""
-        return self.weight, torch.linalg.slogdet(self.weight).logabsdet
-
-    def inverse(self) -> Tensor:
-        """Returns the inverse matrix (C, C)."""
-        return torch.linalg.inv(self.weight)
-
-
-class InvConvLU(nn.Module):
-    """Invertible 1x1 convolution with ``W = P L (U + diag(s))``; paper section 3.2, equation 10.
-
-    `lower` and `upper` are whole matrices of which only the strict triangles are used: weight decay
-    moves the rest too, and the files keep it.
-    """
-
-    p: Tensor
-    sign_s: Tensor
-
-    def __init__(self, channels: int) -> None:
-        """Draws an orthogonal matrix, and factorises it."""
-        super().__init__()
-        p, lower, upper = torch.linalg.lu(random_orthogonal(channels))
-        s = upper.diagonal()
-        self.lower = nn.Parameter(lower)
-        self.log_s = nn.Parameter(s.abs().log())
-        self.upper = nn.Parameter(upper.triu(1))
-        self.register_buffer("p", p)
-        self.register_buffer("sign_s", s.sign())
-
-    def _upper(self) -> Tensor:
-        return self.upper.triu(1) + torch.diag(self.sign_s * self.log_s.exp())
-
-    def forward(self) -> tuple[Tensor, Tensor]:
-        """Returns the matrix (C, C), [out, in], and its log absolute determinant ()."""
-        upper = self._upper()
-        return self.p @ (self.lower.tril(-1) @ upper + upper), self.log_s.sum()
-
-    def inverse(self) -> Tensor:
-        """Returns the inverse matrix (C, C)."""
-        half = torch.linalg.solve_triangular(
-            self.lower.tril(-1), self.p.T, upper=False, unitriangular=True
-        )
-        return torch.linalg.solve_triangular(self._upper(), half, upper=True)
-
-
-class Step(nn.Module):
-    """One step of flow: actnorm, channel mixing, coupling; paper figure 2a and table 1."""
-
-    def __init__(
-        self,
-        channels: int,
-        hidden_channels: int,
-        permutation: InvConv | InvConvLU | Permutation,
-        affine: bool,
-        actnorm_scale: float,
-        pad_ones: bool,
-    ) -> None:
-        """Makes a step whose coupling starts as (all but) the identity."""
-        super().__init__()
-        self.affine = affine
-        self.actnorm = ActNorm(channels, actnorm_scale)
-        self.invconv = permutation
-        # In place is safe: a convolution's backward pass needs its input, never its output.
-        self.block = nn.Sequential(
-            ActNormConv(channels // 2, hidden_channels, 3),
-            nn.ReLU(inplace=True),
-            ActNormConv(hidden_channels, hidden_channels, 1),
-            nn.ReLU(inplace=True),
-            ScaledConv(hidden_channels, channels if affine else channels // 2, pad_ones),
-        )
-
-    def _mix(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        matrix, log_det = self.invconv()
-        kernel = matrix * self.actnorm.logs.exp().flatten()
-        x = F.conv2d(x, kernel[:, :, None, None], kernel @ self.actnorm.bias.flatten())
-        return x, (log_det + self.actnorm.logs.sum()) * (x.shape[2] * x.shape[3])
-
-    def _shift_and_log_scale(self, kept: Tensor) -> tuple[Tensor, Tensor]:
-        h = self.block(kept)
-        return h[:, 0::2], F.logsigmoid(h[:, 1::2] + 2)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the step's output (B, C, h, w) and its log-determinant, (B,) or ()."""
-        x, log_det = self._mix(x)
-        kept, moved = x.chunk(2, dim=1)
-        if not self.affine:
-            return torch.cat((kept, moved + self.block(kept)), dim=1), log_det
-        shift, log_scale = self._shift_and_log_scale(kept)
-        moved = (moved + shift) * log_scale.exp()
-        return torch.cat((kept, moved), dim=1), log_det + log_scale.sum((1, 2, 3))
-
-    def inverse(self, y: Tensor) -> Tensor:
-        """Returns the input (B, C, h, w) that gives the output y."""
-        kept, moved = y.chunk(2, dim=1)
-        if self.affine:
-            h = self.block(kept)
-            moved = moved * (1 + torch.exp(-h[:, 1::2] - 2)) - h[:, 0::2]
-        else:
-            moved = moved - self.block(kept)
-        kernel = self.invconv.inverse() * torch.exp(-self.actnorm.logs).view(-1, 1)
-        y = torch.cat((kept, moved), dim=1)
-        return F.conv2d(y, kernel[:, :, None, None], -self.actnorm.bias.flatten())
-
-    @torch.no_grad()
-    def initialise(self, x: Tensor) -> Tensor:
-        """Sets the step's actnorms, each on what the ones before let through; returns output."""
-        self.actnorm.initialise(x)
-        h = self._mix(x)[0].chunk(2, dim=1)[0]
-        for layer in self.block:
-            if isinstance(layer, ActNormConv):
-                layer.actnorm.initialise(layer.conv(h))
-            h = layer(h)
-        return self(x)[0]
-
-
-class Split(nn.Module):
-    """The prior of the half of the channels that a level factors out, given the other half."""
-
-    def __init__(self, channels: int, pad_ones: bool) -> None:
-        """Makes a standard normal, for a level of `channels` channels."""
-        super().__init__()
-        self.conv = ScaledConv(channels // 2, channels, pad_ones)
-
-    def forward(self, kept: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns mean and log standard deviation, (B, C/2, h, w) each, given the kept half."""
-        h = self.conv(kept)
-        return h[:, 0::2], h[:, 1::2]
 
 
 class Flow(nn.Module):
@@ -307,14 +68,14 @@ class Glow(nn.Module):
 
         Args:
             image_shape: (H, W, C) of the images; H and W must be multiples of 2^L.
-            K: Steps of flow a level.
-            L: Levels.
+            K: Number of steps of flow in a level.
+            L: Number of levels.
             hidden_channels: Width of the coupling nets.
             flow_permutation: How a step mixes channels: a learned 1x1 convolution, the reversed
                 order, or an order drawn here (see `Permutation`).
             flow_coupling: Kind of the coupling layers.
-            LU_decomposed: Whether the 1x1 convolutions are LU-factorised; one value a level, or one
-                for all.
+            LU_decomposed: Whether the 1x1 convolutions are LU-factorised; one value for each level,
+                or one for all.
             learn_top: Whether the top prior is learned rather than a standard normal.
             y_condition: Whether labels shift the top prior, and are predicted from the top latent.
             y_classes: Number of classes.
@@ -323,36 +84,19 @@ class Glow(nn.Module):
                 (as in rosinality/glow-pytorch) rather than zeros.
         """
         super().__init__()
+        lu = _lu_by_level(LU_decomposed, L)
+        _check(image_shape, L, flow_permutation, flow_coupling)
+        self.K, self.L, self.learn_top, self.y_condition = K, L, learn_top, y_condition
         height, width, channels = image_shape
-        if height % 2**L or width % 2**L:
-            raise ValueError(f"{height} x {width} images cannot be halved {L} times")
-        if flow_permutation not in ("invconv", "reverse", "shuffle"):
-            raise ValueError(f"unknown flow_permutation {flow_permutation!r}")
-        if flow_coupling not in ("affine", "additive"):
-            raise ValueError(f"unknown flow_coupling {flow_coupling!r}")
-        lu = (LU_decomposed,) * L if isinstance(LU_decomposed, bool) else LU_decomposed
-        if len(lu) != L:
-            raise ValueError(f"LU_decomposed has {len(lu)} values for {L} levels")
-
-        self.K, self.L = K, L
-        self.learn_top, self.y_condition = learn_top, y_condition
-
-        def permutation(level: int) -> InvConv | InvConvLU | Permutation:
-            if flow_permutation == "invconv":
-                return InvConvLU(channels) if lu[level] else InvConv(channels)
-            if flow_permutation == "reverse":
-                return Permutation(torch.arange(channels - 1, -1, -1))
-            return Permutation(torch.randperm(channels))
-
         affine = flow_coupling == "affine"
         layers: list[nn.Module] = []
         for level in range(L):
             channels *= 4
             layers.append(nn.PixelUnshuffle(2))
-            layers += [
-                Step(channels, hidden_channels, permutation(level), affine, actnorm_scale, pad_ones)
-                for _ in range(K)
-            ]
+            for _ in range(K):
+                mixing = make_mixing(channels, flow_permutation, lu[level])
+                step = (channels, hidden_channels, mixing, affine, actnorm_scale, pad_ones)
+                layers.append(Step(*step))
             if level < L - 1:
                 layers.append(Split(channels, pad_ones))
                 channels //= 2
@@ -477,9 +221,23 @@ class Glow(nn.Module):
                 x = x.chunk(2, dim=1)[0]
 
 
-def random_orthogonal(size: int) -> Tensor:
-    """Draws an orthogonal matrix (size, size): the Q of a Gaussian matrix."""
-    return torch.linalg.qr(torch.randn(size, size)).Q
+def _check(
+    image_shape: tuple[int, int, int], L: int, flow_permutation: str, flow_coupling: str
+) -> None:
+    height, width, _ = image_shape
+    if height % 2**L or width % 2**L:
+        raise ValueError(f"{height} x {width} images cannot be halved {L} times")
+    if flow_permutation not in ("invconv", "reverse", "shuffle"):
+        raise ValueError(f"unknown flow_permutation {flow_permutation!r}")
+    if flow_coupling not in ("affine", "additive"):
+        raise ValueError(f"unknown flow_coupling {flow_coupling!r}")
+
+
+def _lu_by_level(LU_decomposed: bool | tuple[bool, ...], L: int) -> tuple[bool, ...]:
+    lu = (LU_decomposed,) * L if isinstance(LU_decomposed, bool) else LU_decomposed
+    if len(lu) != L:
+        raise ValueError(f"LU_decomposed has {len(lu)} values for {L} levels")
+    return lu
 
 
 def bits_per_dim(log_prob: Tensor, image_shape: tuple[int, int, int], n_bits: int = 8) -> Tensor:

@@ -1,5 +1,6 @@
 """The layout of chaiyujin/glow-pytorch: Glow-PyTorch's under other names, for images in [0, 1]."""
 
+import dataclasses
 import re
 from collections.abc import Mapping
 
@@ -50,24 +51,25 @@ def _rename(key: str, names: Mapping[str, str]) -> str:
     return prefix + names.get(name, name)
 
 
-def read(arrays: Mapping[str, np.ndarray], given: Given) -> Found:
-    """Rename the keys, and centre the images; see `y0ast.read`.
+def translate(arrays: Mapping[str, np.ndarray], given: Given) -> Found:
+    """Rename the keys and centre the images; see `y0ast.translate`.
 
-    Its prior_h is a parameter, of which its optimizer keeps count, and carries the batch size.
+    In this layout prior_h is a parameter, so its optimizers number it, and its first axis is the
+    batch.
     """
     hparams = given.hparams or {}
-    if not isinstance(hparams.get("Glow", {}), dict):
-        raise GlowError(f"hparams.json says Glow = {hparams['Glow']!r}; it must be an object.")
-    given = Given(
-        given.image_size, given.flow_permutation, given.n_bits, hparams.get("Glow", hparams)
-    )
+    settings = hparams.get("Glow", hparams)
+    if not isinstance(settings, Mapping):
+        raise GlowError(f"hparams.json says Glow = {settings!r}; it must be an object.")
+    given = dataclasses.replace(given, hparams=settings)
     renamed = {_rename(key, _NAMES): array for key, array in arrays.items()}
     prior_h = renamed.get("prior_h")
     if prior_h is not None and prior_h.ndim == 4:
         renamed["prior_h"] = prior_h[:1]
         if np.any(prior_h):
             raise GlowError("Key 'prior_h' is not zero, as every Glow's is.")
-    found = y0ast.read(renamed, given, lambda key: _rename(key, _ORIGINALS))
+    found = y0ast.translate(renamed, given, lambda key: _rename(key, _ORIGINALS))
+    # Its images are in [0, 1]; ours are centred, so the first bias takes the difference.
     bias = found.values[_FIRST_BIAS]
     found.values[_FIRST_BIAS] = bias + bias.dtype.type(0.5)
     numbered = {"prior_h", *(key for key in found.parameters or [])}

@@ -1,10 +1,10 @@
-"""What the layouts share: votes on sizes, and checks that name the key at fault."""
+"""What the layouts share: an architecture from shapes, and checks that name the key at fault."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from fractions import Fraction
-from typing import Any, Literal, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -13,34 +13,51 @@ from glow_jax.errors import GlowError
 
 T = TypeVar("T")
 
+FlowPermutation = Literal["invconv", "reverse", "shuffle"]
+Shape = tuple[int, ...]
+
+
+class StepTensor(NamedTuple):
+    """A tensor of a step of flow.
+
+    Attributes:
+        level: the level of its step, 0 the finest.
+        name: its key within the step.
+        shape: its shape.
+    """
+
+    level: int
+    name: str
+    shape: Shape
+
 
 @dataclass(frozen=True)
 class Given:
-    """What the user says about a file, beside the file itself.
+    """What is known about a file from elsewhere; None where nothing is.
 
     Attributes:
-        image_size: height and width.
+        image_size: height and width in pixels.
         flow_permutation: how channels are mixed.
         n_bits: bits kept of each pixel.
         hparams: settings of the run that wrote the file, by name.
     """
 
     image_size: int | None = None
-    flow_permutation: Literal["invconv", "reverse", "shuffle"] | None = None
+    flow_permutation: FlowPermutation | None = None
     n_bits: int | None = None
-    hparams: Mapping[str, Any] | None = None
+    hparams: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a layout makes of a file.
+    """A file, translated.
 
     Attributes:
         config: the architecture.
         values: the state dict in Glow-PyTorch's layout.
-        parameters: for each parameter that an optimizer of the writing code numbers, its key in
-            `values`, or None where there is no such thing in Glow-PyTorch; None as a whole where
-            its parameters are not those of Glow-PyTorch.
+        parameters: the key in `values` of each parameter, in the order in which the optimizers of
+            the program that wrote the file number them; an entry is None if Glow-PyTorch has no
+            such parameter. The list is None if that program trains other quantities.
     """
 
     config: ModelConfig
@@ -49,14 +66,14 @@ class Found:
 
 
 def vote(sizes: Iterable[T]) -> T | None:
-    """The value that most tensors agree on, so that a single odd one is found out; None of none."""
+    """The value of most tensors, so that one faulty tensor does not decide; None of no values."""
     counted = Counter(sizes).most_common(1)
     return counted[0][0] if counted else None
 
 
-def check(
+def check_arrays(
     arrays: Mapping[str, np.ndarray],
-    expected: Mapping[str, tuple[int, ...]],
+    expected: Mapping[str, Shape],
     spell: Callable[[str], str] = str,
     integers: tuple[str, ...] = (),
 ) -> None:
@@ -64,22 +81,23 @@ def check(
 
     Args:
         arrays: the state dict.
-        expected: keys and shapes that the architecture needs.
-        spell: a key as the file has it.
-        integers: endings of keys that may hold whole numbers.
+        expected: keys and shapes of the architecture.
+        spell: turns a key into its spelling in the file.
+        integers: endings of the keys that may hold whole numbers.
 
     Raises:
-        GlowError: a key is missing, unknown, or holds something else than finite floats of its
-            shape.
+        GlowError: a key is missing or unknown, or does not hold finite floats of its shape.
     """
     missing = [spell(key) for key in expected if key not in arrays]
     if missing:
         more = f", and {len(missing) - 1} more are" if len(missing) > 1 else ""
-        raise GlowError(f"Key {missing[0]!r} is missing{more}: the file is not whole.")
+        raise GlowError(f"Key {missing[0]!r} is missing{more}: the file is incomplete.")
     extra = [spell(key) for key in arrays if key not in expected]
     if extra:
         more = f" (and {len(extra) - 1} more)" if len(extra) > 1 else ""
-        raise GlowError(f"Key {extra[0]!r}{more} has no place in the model that the others make.")
+        raise GlowError(
+            f"Key {extra[0]!r}{more} does not fit the model that the other keys describe."
+        )
     for key, array in arrays.items():
         if array.shape != expected[key]:
             raise GlowError(
@@ -93,7 +111,10 @@ def check(
 
 
 def image_channels(sizes: Iterable[tuple[int, int]]) -> int:
-    """The channels of the images, from (level, channels of its steps) of many tensors.
+    """The number of channels of the images, by vote.
+
+    Args:
+        sizes: (level, channels of the level's steps), one for each tensor that shows them.
 
     Raises:
         GlowError: no image has such a number of channels.
@@ -101,7 +122,7 @@ def image_channels(sizes: Iterable[tuple[int, int]]) -> int:
     channels = vote(Fraction(size, 4 * 2**level) for level, size in sizes)
     if channels is None:
         raise GlowError(
-            "The keys of actnorms and 1x1 convolutions are missing: the file is not whole."
+            "The keys of actnorms and 1x1 convolutions are missing: the file is incomplete."
         )
     if channels.denominator != 1 or channels < 1:
         raise GlowError(
@@ -110,24 +131,44 @@ def image_channels(sizes: Iterable[tuple[int, int]]) -> int:
     return int(channels)
 
 
-def lu_levels(keys: Iterable[tuple[int, bool]], L: int) -> tuple[bool, tuple[int, ...]]:
-    """`LU_decomposed` and `plain_levels`, from (level, whether LU) of every key of a 1x1."""
+def coupling_kind(
+    tensors: Iterable[StepTensor], prefix: str, channels: int
+) -> Literal["affine", "additive"]:
+    """The kind of the couplings, by vote: additive ones have half as many outputs.
+
+    Args:
+        tensors: the tensors of all steps.
+        prefix: how the names of a coupling's last convolution begin; their first axis is its
+            outputs.
+        channels: the number of channels of the images.
+    """
+    is_additive = vote(
+        2 * tensor.shape[0] == 4 * 2**tensor.level * channels
+        for tensor in tensors
+        if tensor.name.startswith(prefix) and tensor.shape
+    )
+    return "additive" if is_additive else "affine"
+
+
+def lu_levels(tensors: Iterable[StepTensor], L: int) -> tuple[bool, tuple[int, ...]]:
+    """`LU_decomposed` and `plain_levels`, by the keys of the 1x1 convolutions."""
     by_level: dict[int, list[bool]] = {level: [] for level in range(L)}
-    for level, is_lu in keys:
-        by_level[level].append(is_lu)
+    for level, name, _ in tensors:
+        if name.startswith("invconv."):
+            by_level[level].append(name != "invconv.weight")
     plain = tuple(level for level, kinds in by_level.items() if vote(kinds) is False)
     return (True, plain) if len(plain) < L else (False, ())
 
 
 def check_steps(counts: list[int], first_keys: list[str]) -> int:
-    """K, which must be the same in every level.
+    """K, the number of steps in each level.
 
     Args:
-        counts: the number of steps in each level.
-        first_keys: a key of each level, to name it by.
+        counts: the number of steps of each level.
+        first_keys: a key of each level, for messages.
 
     Raises:
-        GlowError: levels differ.
+        GlowError: the levels differ.
     """
     K = counts[0]
     for count, key in zip(counts, first_keys, strict=True):
@@ -139,16 +180,13 @@ def check_steps(counts: list[int], first_keys: list[str]) -> int:
     return K
 
 
-def check_hparams(config: ModelConfig, given: Given, *, permutation_stored: bool) -> ModelConfig:
-    """Hold the architecture in the weights against flags and `hparams.json`.
+def check_hparams(config: ModelConfig, given: Given, *, permutation_stored: bool) -> None:
+    """Compare the architecture in the weights with flags and `hparams.json`.
 
     Args:
-        config: the architecture that keys and shapes give.
+        config: the architecture by keys and shapes.
         given: flags and settings.
         permutation_stored: whether the keys tell the permutation.
-
-    Returns:
-        The architecture with what only the settings know.
 
     Raises:
         GlowError: they contradict each other.
@@ -174,10 +212,9 @@ def check_hparams(config: ModelConfig, given: Given, *, permutation_stored: bool
     for name in [entry.name for entry in fields(ModelConfig) if entry.name in compared]:
         if name not in hparams:
             continue
-        said = tuple(hparams[name]) if isinstance(hparams[name], list) else hparams[name]
-        if said != getattr(config, name):
+        said = hparams[name]
+        if (tuple(said) if isinstance(said, list) else said) != getattr(config, name):
             raise GlowError(
-                f"hparams.json says {name} = {hparams[name]}, but the weights have {name} = "
-                f"{getattr(config, name)}: it belongs to another model; move it away or mend it."
+                f"hparams.json says {name} = {said}, but the weights have {name} = "
+                f"{getattr(config, name)}: it belongs to another model; correct it or move it away."
             )
-    return config

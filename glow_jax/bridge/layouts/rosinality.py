@@ -5,17 +5,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from glow_jax.bridge.layouts.common import (
-    Found,
-    Given,
-    check,
-    check_hparams,
-    check_steps,
-    image_channels,
-    lu_levels,
-    vote,
-)
-from glow_jax.bridge.mapping import step_layer, template
+from glow_jax.bridge.layouts import common
+from glow_jax.bridge.layouts.common import Found, Given, Shape, StepTensor
+from glow_jax.bridge.mapping import layout_shapes, step_layer
 from glow_jax.config import ModelConfig
 from glow_jax.errors import GlowError
 
@@ -23,7 +15,7 @@ NAME = "rosinality/glow-pytorch"
 
 _STEP = re.compile(r"blocks\.(\d+)\.flows\.(\d+)\.(.+)")
 _INITIALISED = "actnorm.initialized"
-_N_BITS = 5  # its default
+_N_BITS = 5  # the default of its train.py
 
 
 def matches(keys: set[str]) -> bool:
@@ -31,58 +23,39 @@ def matches(keys: set[str]) -> bool:
     return any(_STEP.fullmatch(key) for key in keys)
 
 
-def read(arrays: Mapping[str, np.ndarray], given: Given) -> Found:
-    """Infer the architecture, check every key against it, and rewrite it as Glow-PyTorch's.
+def translate(arrays: Mapping[str, np.ndarray], given: Given) -> Found:
+    """Infer the architecture, check every key against it, and rewrite the weights.
+
+    Args:
+        arrays: the state dict.
+        given: what the user and `hparams.json` say about it.
 
     Raises:
-        GlowError: the file is not whole, contradicts what is given, or the image size is not given.
+        GlowError: a key is missing or wrong, `given` contradicts the weights, or the image size is
+            not given.
     """
     config = _infer({key: array.shape for key, array in arrays.items()}, given)
-    check(arrays, _expected(config), integers=(_INITIALISED,))
+    common.check_arrays(arrays, _expected_shapes(config), integers=(_INITIALISED,))
     _check_constants(arrays)
-    config = check_hparams(config, given, permutation_stored=True)
+    common.check_hparams(config, given, permutation_stored=True)
     return Found(config, _rewrite(arrays, config), parameters=None)
 
 
-def _infer(shapes: Mapping[str, tuple[int, ...]], given: Given) -> ModelConfig:
-    steps = [(m, shapes[m[0]]) for m in map(_STEP.fullmatch, shapes) if m]
-    measured = [(int(m[1]), m[3], shape) for m, shape in steps]
-    by_level: dict[int, set[int]] = {}
-    for match, _ in steps:
-        by_level.setdefault(int(match[1]), set()).add(int(match[2]))
-    L = max(by_level) + 1
-    for level in range(L):
-        wanted = set(range(len(by_level.get(level, ()))))
-        if by_level.get(level) != wanted:
-            raise GlowError(
-                f"The steps 'blocks.{level}.flows.*' are numbered "
-                f"{sorted(by_level.get(level, ()))}: some are missing."
-            )
-    K = check_steps([len(by_level[b]) for b in range(L)], [f"blocks.{b}.flows" for b in range(L)])
-    channels = image_channels(
+def _infer(shapes: Mapping[str, Shape], given: Given) -> ModelConfig:
+    """The architecture by keys and shapes."""
+    matches = [match for match in map(_STEP.fullmatch, shapes) if match]
+    tensors = [StepTensor(int(match[1]), match[3], shapes[match[0]]) for match in matches]
+    K, L = _count({(int(match[1]), int(match[2])) for match in matches})
+    channels = common.image_channels(
         (level, shape[1])
-        for level, name, shape in measured
+        for level, name, shape in tensors
         if name in ("actnorm.loc", "actnorm.scale", "invconv.weight", "invconv.w_l", "invconv.w_u")
         and len(shape) > 1
     )
-    hidden = vote(
-        shape[0]
-        for _, name, shape in measured
-        if re.match(r"coupling\.net\.[02]\.", name) and shape
+    hidden = common.vote(
+        shape[0] for _, name, shape in tensors if re.match(r"coupling\.net\.[02]\.", name) and shape
     )
-    additive = vote(
-        2 * shape[0] == 4 * 2**level * channels
-        for level, name, shape in measured
-        if name.startswith("coupling.net.4.conv.") and shape
-    )
-    LU_decomposed, plain_levels = lu_levels(
-        (
-            (level, name != "invconv.weight")
-            for level, name, _ in measured
-            if name.startswith("invconv.")
-        ),
-        L,
-    )
+    LU_decomposed, plain_levels = common.lu_levels(tensors, L)
     if given.image_size is None:
         raise GlowError(
             f"Files of {NAME} do not tell the size of the images: give --image_size, for example "
@@ -92,7 +65,7 @@ def _infer(shapes: Mapping[str, tuple[int, ...]], given: Given) -> ModelConfig:
         K=K,
         L=L,
         hidden_channels=hidden or 1,
-        flow_coupling="additive" if additive else "affine",
+        flow_coupling=common.coupling_kind(tensors, "coupling.net.4.conv.", channels),
         LU_decomposed=LU_decomposed,
         n_bits=given.n_bits or _N_BITS,
         image_shape=(given.image_size, given.image_size, channels),
@@ -101,13 +74,27 @@ def _infer(shapes: Mapping[str, tuple[int, ...]], given: Given) -> ModelConfig:
     )
 
 
+def _count(steps: set[tuple[int, int]]) -> tuple[int, int]:
+    """K and L, from the (level, step) pairs, which leave no gaps."""
+    L = max(level for level, _ in steps) + 1
+    counts = []
+    for level in range(L):
+        found = sorted(step for step_level, step in steps if step_level == level)
+        if found != list(range(len(found))):
+            raise GlowError(
+                f"The steps 'blocks.{level}.flows.*' are numbered {found}: some are missing."
+            )
+        counts.append(len(found))
+    return common.check_steps(counts, [f"blocks.{level}.flows" for level in range(L)]), L
+
+
 def _level_channels(config: ModelConfig, level: int) -> int:
     return 4 * config.image_shape[2] * 2**level
 
 
-def _expected(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+def _expected_shapes(config: ModelConfig) -> dict[str, Shape]:
     """Keys and shapes of this layout for an architecture."""
-    expected: dict[str, tuple[int, ...]] = {}
+    expected: dict[str, Shape] = {}
     hidden = config.hidden_channels
     for level in range(config.L):
         C = _level_channels(config, level)
@@ -115,7 +102,7 @@ def _expected(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         plain = not config.LU_decomposed or level in config.plain_levels
         outputs = C if config.flow_coupling == "affine" else C // 2
         matrices = ("w_l", "w_u", "w_p", "u_mask", "l_mask", "l_eye")
-        step: dict[str, tuple[int, ...]] = {
+        step: dict[str, Shape] = {
             "actnorm.loc": (1, C, 1, 1),
             "actnorm.scale": (1, C, 1, 1),
             _INITIALISED: (),
@@ -142,7 +129,7 @@ def _expected(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 
 def _check_constants(arrays: Mapping[str, np.ndarray]) -> None:
-    """Check what the rewriting takes for granted."""
+    """Check the values that the rewriting relies on."""
     for key, array in arrays.items():
         if key.endswith(_INITIALISED) and not array:
             raise GlowError(f"Key {key!r} is 0: this model has never seen an image.")
@@ -160,7 +147,7 @@ def _check_constants(arrays: Mapping[str, np.ndarray]) -> None:
 
 def _rewrite(arrays: Mapping[str, np.ndarray], config: ModelConfig) -> dict[str, np.ndarray]:
     """The same model under Glow-PyTorch's keys."""
-    shapes = template(config)
+    shapes = layout_shapes(config)
     values: dict[str, np.ndarray] = {}
     for level in range(config.L):
         for k in range(config.K):
@@ -173,12 +160,12 @@ def _rewrite(arrays: Mapping[str, np.ndarray], config: ModelConfig) -> dict[str,
         kernel, bias, logs = (arrays[prior + n] for n in ("conv.weight", "conv.bias", "scale"))
         if level < config.L - 1:
             new = f"flow.layers.{step_layer(config, level, config.K)}.conv."
-            order = _interleave(len(bias))  # mean, log-sd: halves there, pairs here
+            order = _interleave(len(bias))  # means, then log-sds there; pairs of both here
             kernel, bias, logs = kernel[order], bias[order], logs[:, order]
         else:
             new = "learn_top_fn."
-            # Its input is zero everywhere but in the padding: more inputs may be added, with
-            # weights of zero.
+            # Glow-PyTorch's has twice as many inputs. They are zero everywhere but in the padding,
+            # and weights of zero ignore that.
             kernel = np.concatenate([kernel, np.zeros_like(kernel)], axis=1)
         values |= {new + "conv.weight": kernel, new + "conv.bias": bias, new + "logs": logs}
     values["prior_h"] = np.zeros(shapes["prior_h"], np.float32)
@@ -186,13 +173,13 @@ def _rewrite(arrays: Mapping[str, np.ndarray], config: ModelConfig) -> dict[str,
 
 
 def _interleave(outputs: int) -> np.ndarray:
-    """Indices that make pairs of two halves: 0, n/2, 1, n/2 + 1, ..."""
+    """Indices that pair the entries of two halves: 0, n/2, 1, n/2 + 1, ..."""
     return np.arange(outputs).reshape(2, -1).T.reshape(-1)
 
 
 def _rewrite_step(step: Mapping[str, np.ndarray], affine: bool) -> dict[str, np.ndarray]:
     scale = step["actnorm.scale"].reshape(-1)
-    # Scales may be negative; logarithms keep the size, and the next matrix takes the signs.
+    # Scales may be negative: the logarithm keeps the size, and the next matrix takes the sign.
     signs = np.sign(scale)
     values = {
         "actnorm.bias": step["actnorm.loc"],
@@ -215,7 +202,7 @@ def _rewrite_step(step: Mapping[str, np.ndarray], affine: bool) -> dict[str, np.
         values[f"block.{layer}.actnorm.logs"] = np.zeros_like(bias)
     bias = step["coupling.net.4.conv.bias"]
     order = np.arange(len(bias))
-    if affine:  # scale, then shift there; shift and scale in turn here
+    if affine:  # scales, then shifts there; pairs of shift and scale here
         order = np.roll(order, len(bias) // 2)[_interleave(len(bias))]
     return values | {
         "block.4.conv.weight": step["coupling.net.4.conv.weight"][order],

@@ -1,4 +1,4 @@
-"""The layout of y0ast/Glow-PyTorch, in which the published weights are: the hub of all others."""
+"""The layout of y0ast/Glow-PyTorch and its published weights; the others are translated to it."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -6,17 +6,9 @@ from typing import Literal
 
 import numpy as np
 
-from glow_jax.bridge.layouts.common import (
-    Found,
-    Given,
-    check,
-    check_hparams,
-    check_steps,
-    image_channels,
-    lu_levels,
-    vote,
-)
-from glow_jax.bridge.mapping import template
+from glow_jax.bridge.layouts import common
+from glow_jax.bridge.layouts.common import Found, Given, Shape, StepTensor
+from glow_jax.bridge.mapping import layout_shapes
 from glow_jax.config import ModelConfig
 from glow_jax.errors import GlowError
 
@@ -27,32 +19,31 @@ _STEP = re.compile(r"actnorm\.(bias|logs)|invconv\.\w+|block\.[024]\..+")
 _SPLIT = re.compile(r"conv\.(conv\.weight|conv\.bias|logs)")
 _BUFFERS = ("prior_h", ".invconv.p", ".invconv.sign_s")
 
-Shape = tuple[int, ...]
-
 
 def matches(keys: set[str]) -> bool:
     """Whether a state dict is in this layout."""
     return any(re.match(r"flow\.layers\.\d+\.block\.", key) for key in keys)
 
 
-def read(
+def translate(
     arrays: Mapping[str, np.ndarray], given: Given, spell: Callable[[str], str] = str
 ) -> Found:
     """Infer the architecture, and check every key against it.
 
     Args:
         arrays: the state dict.
-        given: what the user and `hparams.json` say.
-        spell: a key as the file has it, for messages.
+        given: what the user and `hparams.json` say about it.
+        spell: turns a key into its spelling in the file, for messages.
 
     Raises:
-        GlowError: the file is not whole, contradicts what is given, or does not tell enough.
+        GlowError: a key is missing or wrong, `given` contradicts the weights, or neither tells the
+            permutation.
     """
     config, permutation_stored = _infer({k: a.shape for k, a in arrays.items()}, given, spell)
-    check(arrays, template(config), spell)
+    common.check_arrays(arrays, layout_shapes(config), spell)
     if np.any(arrays["prior_h"]):
         raise GlowError(f"Key {spell('prior_h')!r} is not zero, as every Glow's is.")
-    config = check_hparams(config, given, permutation_stored=permutation_stored)
+    common.check_hparams(config, given, permutation_stored=permutation_stored)
     parameters: list[str | None] = [key for key in arrays if not key.endswith(_BUFFERS)]
     return Found(config, dict(arrays), parameters)
 
@@ -60,7 +51,7 @@ def read(
 def _infer(
     shapes: Mapping[str, Shape], given: Given, spell: Callable[[str], str]
 ) -> tuple[ModelConfig, bool]:
-    """The architecture by keys and shapes, and whether a 1x1 convolution is among them."""
+    """The architecture by keys and shapes, and whether it has 1x1 convolutions."""
     steps: dict[int, dict[str, Shape]] = {}
     splits: dict[int, dict[str, Shape]] = {}
     for key, shape in shapes.items():
@@ -70,64 +61,70 @@ def _infer(
                     layers.setdefault(int(layer[1]), {})[layer[2]] = shape
     K, L = _count(sorted(steps), sorted(splits), shapes, spell)
 
-    measured = [
-        (i // (K + 2), name, shape)
-        for i, step in sorted(steps.items())
+    tensors = [
+        StepTensor(layer // (K + 2), name, shape)
+        for layer, step in sorted(steps.items())
         for name, shape in step.items()
     ]
-    channels = image_channels(
+    channels = common.image_channels(
         (level, shape[1] if name.startswith("actnorm") else shape[0])
-        for level, name, shape in measured
+        for level, name, shape in tensors
         if (name.startswith("actnorm") and len(shape) == 4)
         or (name.startswith("invconv") and shape)
     )
-    hidden = vote(
+    hidden = common.vote(
         shape[0] if name.endswith("weight") else shape[1]
-        for _, name, shape in measured
+        for _, name, shape in tensors
         if re.match(r"block\.[02]\.", name) and len(shape) == 4
     )
-    additive = vote(
-        2 * shape[0] == 4 * 2**level * channels
-        for level, name, shape in measured
-        if name.startswith("block.4.") and shape
-    )
-    invconv = [
-        (level, name != "invconv.weight") for level, name, _ in measured if "invconv" in name
-    ]
-    LU_decomposed, plain_levels = lu_levels(invconv, L)
-    conditional = any(key.startswith("project_") for key in shapes)
-    classes = vote(
-        shape[-1] if key == "project_ycond.linear.weight" else shape[0]
-        for key, shape in shapes.items()
-        if (key.startswith("project_class.") or key == "project_ycond.linear.weight") and shape
-    )
-    prior_h = shapes.get("prior_h")
-    if prior_h is None:
-        raise GlowError(f"Key {spell('prior_h')!r} is missing: the file is not whole.")
-    if len(prior_h) != 4:
-        raise GlowError(f"Key {spell('prior_h')!r} has shape {prior_h}; it must have four axes.")
+    has_invconv = any(tensor.name.startswith("invconv.") for tensor in tensors)
+    LU_decomposed, plain_levels = common.lu_levels(tensors, L) if has_invconv else (True, ())
+    height, width = _top_size(shapes, spell)
+    classes = _classes(shapes)
     config = ModelConfig(
         K=K,
         L=L,
         hidden_channels=hidden or 1,
         actnorm_scale=_actnorm_scale(given),
-        flow_permutation="invconv" if invconv else _ask_permutation(given),
-        flow_coupling="additive" if additive else "affine",
-        LU_decomposed=LU_decomposed if invconv else True,
+        flow_permutation="invconv" if has_invconv else _ask_permutation(given),
+        flow_coupling=common.coupling_kind(tensors, "block.4.", channels),
+        LU_decomposed=LU_decomposed,
         learn_top=any(key.startswith("learn_top_fn.") for key in shapes),
-        y_condition=conditional,
+        y_condition=classes is not None,
         n_bits=given.n_bits or 8,
-        image_shape=(prior_h[2] * 2**L, prior_h[3] * 2**L, channels),
-        y_classes=classes if conditional and classes else ModelConfig.y_classes,
-        plain_levels=plain_levels if invconv else (),
+        image_shape=(height * 2**L, width * 2**L, channels),
+        y_classes=classes or ModelConfig.y_classes,
+        plain_levels=plain_levels,
     )
-    return config, bool(invconv)
+    return config, has_invconv
+
+
+def _top_size(shapes: Mapping[str, Shape], spell: Callable[[str], str]) -> tuple[int, int]:
+    """Height and width of the top latent, in pixels."""
+    shape = shapes.get("prior_h")
+    if shape is None:
+        raise GlowError(f"Key {spell('prior_h')!r} is missing: the file is incomplete.")
+    if len(shape) != 4:
+        raise GlowError(f"Key {spell('prior_h')!r} has shape {shape}; it must have four axes.")
+    return shape[2], shape[3]
+
+
+def _classes(shapes: Mapping[str, Shape]) -> int | None:
+    """The number of classes of a conditional model, 0 if the shapes do not tell; else None."""
+    if not any(key.startswith("project_") for key in shapes):
+        return None
+    classes = common.vote(
+        shape[-1] if key == "project_ycond.linear.weight" else shape[0]
+        for key, shape in shapes.items()
+        if (key.startswith("project_class.") or key == "project_ycond.linear.weight") and shape
+    )
+    return classes or 0
 
 
 def _count(
     steps: list[int], splits: list[int], shapes: Mapping[str, Shape], spell: Callable[[str], str]
 ) -> tuple[int, int]:
-    """K and L, from the numbers of the layers that are steps and splits, which leave no gaps."""
+    """K and L, from the numbers of the layers that are steps or splits, which leave no gaps."""
 
     def key_of(layer: int) -> str:
         return spell(next(key for key in shapes if key.startswith(f"flow.layers.{layer}.")))
@@ -140,24 +137,24 @@ def _count(
         for wanted, layer in enumerate(found, start):
             if layer != wanted:
                 raise GlowError(
-                    f"Key {key_of(layer)!r} has no place in the model that the others make: layers "
-                    "before it are missing."
+                    f"Key {key_of(layer)!r} does not fit the model that the other keys describe: "
+                    "layers before it are missing."
                 )
         if not layers:
             raise GlowError(f"Key 'flow.layers.{start}.actnorm.bias' is missing: a level is empty.")
         counts.append(len(layers))
-    return check_steps(counts, [key_of(start) for start in starts]), len(counts)
+    return common.check_steps(counts, [key_of(start) for start in starts]), len(counts)
 
 
 def _actnorm_scale(given: Given) -> float:
     scale = (given.hparams or {}).get("actnorm_scale", 1.0)
-    if type(scale) not in (int, float):
+    if isinstance(scale, bool) or not isinstance(scale, int | float):
         raise GlowError(f"hparams.json says actnorm_scale = {scale!r}; it must be a number.")
     return float(scale)
 
 
 def _ask_permutation(given: Given) -> Literal["reverse"]:
-    """The permutation of a file whose keys do not tell: reverse, or nothing that can be used."""
+    """The permutation of a file whose keys do not tell it: reverse, or a refusal."""
     said = given.flow_permutation or (given.hparams or {}).get("flow_permutation")
     if said is None:
         raise GlowError(
@@ -166,8 +163,8 @@ def _ask_permutation(given: Given) -> Literal["reverse"]:
         )
     if said == "shuffle":
         raise GlowError(
-            "The file is of a model with flow_permutation shuffle, whose orders were drawn when it "
-            "was built and never stored: nobody can restore it."
+            "The model has flow_permutation shuffle: its orders were drawn when it was built and "
+            "never stored, so nobody can restore it."
         )
     if said != "reverse":
         raise GlowError(

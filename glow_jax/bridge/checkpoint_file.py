@@ -1,12 +1,13 @@
-"""Checkpoint files from elsewhere: read in memory, never unpacked, never executed."""
+"""Checkpoint files of other programs: read in memory, never unpacked to disk, never executed."""
 
 import io
 import json
 import re
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TypeGuard
 
 import numpy as np
 import torch
@@ -15,59 +16,59 @@ from glow_jax.errors import GlowError
 
 HPARAMS = "hparams.json"
 
-# Weights hardly compress; an archive that promises a hundredfold is an attack on memory.
+# Weights hardly compress: an archive that expands a hundredfold is an attack on memory.
 _LARGEST_EXPANSION = 100
 _LARGEST_HPARAMS = 2**20
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file holds, still under the keys of the code that wrote it.
+    """The contents of a file, under the keys of the program that wrote it.
 
     Attributes:
-        weights: the model's state dict; floats of at least 32 bits.
-        optimizer: the optimizer's state dict, if there is one.
-        hparams: the contents of a `hparams.json` in the archive or beside the file, if there is
-            one.
-        notes: what was changed in reading, a sentence each.
+        weights: the model's state dict; floats have at least 32 bits.
+        optimizer: the optimizer's state dict; None if there is none.
+        hparams: the contents of `hparams.json` in the archive or beside the file; None if there is
+            none.
+        notes: what reading changed, one sentence each.
     """
 
     weights: dict[str, np.ndarray]
-    optimizer: dict[str, Any] | None
-    hparams: dict[str, Any] | None
+    optimizer: Mapping[str, object] | None
+    hparams: Mapping[str, object] | None
     notes: list[str]
 
 
-def read(path: Path, optimizer_path: Path | None = None) -> Checkpoint:
-    """Read a checkpoint, in any of the forms in which Glow weights are passed around.
+def read_checkpoint(path: Path, optimizer_path: Path | None = None) -> Checkpoint:
+    """Read a checkpoint, in any form in which Glow weights are passed around.
 
     Args:
-        path: a state dict or a training checkpoint, by any version of PyTorch, or a zip archive of
-            such a file.
-        optimizer_path: a file of the optimizer's state alone.
+        path: a state dict or a training checkpoint, written by any version of PyTorch, or a zip
+            archive of such a file.
+        optimizer_path: a file that holds the optimizer's state alone.
 
     Raises:
-        GlowError: a file is not a checkpoint, is damaged, or would have to be executed.
+        GlowError: a file is no checkpoint, is damaged, or would have to run code.
     """
     optimizer, hparams = None, None
     members = _archive_members(path)
     if members is None:
-        content = _load(path, str(path))
+        content = _unpickle(path, str(path))
         beside = path.parent / HPARAMS
         if beside.is_file():
             hparams = _parse_hparams(beside.read_bytes(), str(beside))
     else:
         content, optimizer, hparams = _read_archive(path, members)
-    weights, inside = _take_apart(content, path)
+    weights, inside = _model_and_optimizer(content, path)
     optimizer = inside if inside is not None else optimizer
     if optimizer_path is not None:
-        optimizer = _optimizer_of(_load(optimizer_path, str(optimizer_path)), optimizer_path)
+        optimizer = _optimizer_in(_unpickle(optimizer_path, str(optimizer_path)), optimizer_path)
     notes: list[str] = []
     return Checkpoint(_to_arrays(weights, path, notes), optimizer, hparams, notes)
 
 
 def _archive_members(path: Path) -> list[zipfile.ZipInfo] | None:
-    """The files in a zip archive; None if it is no archive, or PyTorch's own kind."""
+    """The files in a zip archive; None if it is no archive, or the kind that PyTorch writes."""
     if not path.exists():
         raise GlowError(f"There is no file {path}.")
     if not path.is_file():
@@ -88,54 +89,57 @@ def _archive_members(path: Path) -> list[zipfile.ZipInfo] | None:
 
 def _read_archive(
     path: Path, members: list[zipfile.ZipInfo]
-) -> tuple[Any, dict[str, Any] | None, dict[str, Any] | None]:
-    """The weights, the optimizer's state and `hparams.json` out of an archive."""
-    found: dict[str, list[zipfile.ZipInfo]] = {"weights": [], "optimizer": [], "hparams": []}
+) -> tuple[object, Mapping[str, object] | None, Mapping[str, object] | None]:
+    """The unpickled weights, the optimizer's state dict and the settings of an archive."""
+    found = _sort_members(path, members)
+    weights = _unpickle(*_read_member(path, found["weights"]))
+    optimizer = hparams = None
+    if "optimizer" in found:
+        optimizer = _optimizer_in(_unpickle(*_read_member(path, found["optimizer"])), path)
+    if "hparams" in found:
+        content, name = _read_member(path, found["hparams"])
+        hparams = _parse_hparams(content.getvalue(), name)
+    return weights, optimizer, hparams
+
+
+def _sort_members(path: Path, members: list[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
+    """The one file of weights, and at most one each of "optimizer" and "hparams"."""
+    found: dict[str, list[zipfile.ZipInfo]] = {}
     for member in members:
         name = PurePosixPath(member.filename)
         if "__MACOSX" in name.parts:
             continue
         if name.suffix in (".pt", ".pth", ".pkl"):
-            found["optimizer" if "optim" in name.stem else "weights"].append(member)
+            kind = "optimizer" if "optim" in name.stem else "weights"
+            found.setdefault(kind, []).append(member)
         elif name.name == HPARAMS:
-            found["hparams"].append(member)
+            found.setdefault("hparams", []).append(member)
     for kind, those in found.items():
         if len(those) > 1:
             names = ", ".join(member.filename for member in those)
             raise GlowError(f"{path} holds several files of {kind}: {names}; unpack the right one.")
-    if not found["weights"]:
+    if "weights" not in found:
         raise GlowError(f"{path} is an archive without a .pt, .pth or .pkl file of weights.")
-
-    def content(kind: str) -> tuple[bytes, str] | None:
-        if not found[kind]:
-            return None
-        (member,) = found[kind]
-        if member.file_size > _LARGEST_EXPANSION * max(member.compress_size, 1):
-            raise GlowError(
-                f"{member.filename} in {path} would unpack to {member.file_size} bytes, more than "
-                f"{_LARGEST_EXPANSION} times its size: no weights do that."
-            )
-        try:
-            with zipfile.ZipFile(path) as archive:
-                return archive.read(member), f"{member.filename} in {path}"
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError) as error:
-            raise GlowError(
-                f"{member.filename} in {path} cannot be read: {_sentence(error)}."
-            ) from error
-
-    weights = content("weights")
-    assert weights is not None, "checked above"
-    optimizer, hparams = content("optimizer"), content("hparams")
-    return (
-        _load(io.BytesIO(weights[0]), weights[1]),
-        None
-        if optimizer is None
-        else _optimizer_of(_load(io.BytesIO(optimizer[0]), optimizer[1]), path),
-        None if hparams is None else _parse_hparams(*hparams),
-    )
+    return {kind: those[0] for kind, those in found.items()}
 
 
-def _load(source: Path | io.BytesIO, name: str) -> Any:
+def _read_member(path: Path, member: zipfile.ZipInfo) -> tuple[io.BytesIO, str]:
+    """A file of an archive, in memory, and its name for messages."""
+    if member.file_size > _LARGEST_EXPANSION * max(member.compress_size, 1):
+        raise GlowError(
+            f"{member.filename} in {path} would unpack to {member.file_size} bytes, more than "
+            f"{_LARGEST_EXPANSION} times its size: no weights do that."
+        )
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return io.BytesIO(archive.read(member)), f"{member.filename} in {path}"
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError) as error:
+        raise GlowError(
+            f"{member.filename} in {path} cannot be read: {_sentence(error)}."
+        ) from error
+
+
+def _unpickle(source: Path | io.BytesIO, name: str) -> object:
     """Unpickle tensors and plain containers, and nothing else."""
     if isinstance(source, Path) and not source.is_file():
         raise GlowError(f"There is no file {source}.")
@@ -154,12 +158,12 @@ def _load(source: Path | io.BytesIO, name: str) -> Any:
 
 
 def _sentence(error: BaseException) -> str:
-    """The gist of an error, on one line and without a full stop."""
+    """The first sentence of an error, without its full stop."""
     lines = str(error).strip().splitlines()
     return (lines[0] if lines else type(error).__name__).split(". ")[0].rstrip(". ")
 
 
-def _parse_hparams(content: bytes, name: str) -> dict[str, Any]:
+def _parse_hparams(content: bytes, name: str) -> dict[str, object]:
     if len(content) > _LARGEST_HPARAMS:
         raise GlowError(f"{name} has {len(content)} bytes: it is no list of settings.")
     try:
@@ -171,12 +175,14 @@ def _parse_hparams(content: bytes, name: str) -> dict[str, Any]:
     return values
 
 
-def _is_optimizer(content: Any) -> bool:
+def _is_optimizer(content: object) -> TypeGuard[dict[str, object]]:
     return isinstance(content, dict) and {"state", "param_groups"} <= set(content)
 
 
-def _take_apart(content: Any, path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """The model's and the optimizer's state dicts of a checkpoint."""
+def _model_and_optimizer(
+    content: object, path: Path
+) -> tuple[dict[str, torch.Tensor], Mapping[str, object] | None]:
+    """The state dicts of the model and, if it is there, of the optimizer."""
     if _is_optimizer(content):
         raise GlowError(
             f"{path} holds an optimizer's state and no weights; give the weights as FILE and this "
@@ -198,16 +204,18 @@ def _take_apart(content: Any, path: Path) -> tuple[dict[str, Any], dict[str, Any
             )
     if optimizer is not None and not _is_optimizer(optimizer):
         raise GlowError(f"{path} holds no optimizer's state where it should: its keys are unknown.")
+    # torch.nn.DataParallel saves every key under this prefix.
     if all(key.startswith("module.") for key in content):
         content = {key.removeprefix("module."): value for key, value in content.items()}
     return content, optimizer
 
 
-def _describe(value: Any) -> str:
+def _describe(value: object) -> str:
     return "nothing" if value is None or value == {} else f"a {type(value).__name__}"
 
 
-def _optimizer_of(content: Any, path: Path) -> dict[str, Any]:
+def _optimizer_in(content: object, path: Path) -> Mapping[str, object]:
+    """The optimizer's state dict, alone or inside a training checkpoint."""
     if isinstance(content, dict) and not _is_optimizer(content):
         content = content.get("optimizer", content.get("optim"))
     if not _is_optimizer(content):
@@ -218,7 +226,7 @@ def _optimizer_of(content: Any, path: Path) -> dict[str, Any]:
 def _to_arrays(
     tensors: dict[str, torch.Tensor], path: Path, notes: list[str]
 ) -> dict[str, np.ndarray]:
-    """Tensors as arrays; half precision, which the flow cannot do without loss, as float32."""
+    """Tensors as arrays of one float type, at least float32; half precision would lose digits."""
     arrays, widened = {}, set()
     for key, tensor in tensors.items():
         if tensor.dtype in (torch.float16, torch.bfloat16):
@@ -228,7 +236,7 @@ def _to_arrays(
             arrays[key] = tensor.detach().numpy()
         except (RuntimeError, TypeError) as error:
             raise GlowError(
-                f"{path}: the tensor of key {key!r} is of a kind that no weights are "
+                f"{path}: the tensor of key {key!r} is of a kind that weights never have "
                 f"({tensor.dtype}, {tensor.layout}, on {tensor.device})."
             ) from error
     for dtype in sorted(widened):

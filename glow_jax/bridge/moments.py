@@ -1,4 +1,4 @@
-"""State of PyTorch's Adamax and Adam, and of optax's: the same numbers in other places.
+"""The state of PyTorch's Adamax and Adam, and of optax's: the same numbers in other places.
 
 | PyTorch, `state[i]` | optax |
 |---|---|
@@ -8,25 +8,33 @@
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
 import jax.numpy as jnp
 import numpy as np
 import optax
 import torch
+from flax import nnx
 
-from glow_jax.bridge.mapping import fill, parameter_keys, read_out
+from glow_jax.bridge.mapping import Shape, extract, fill, parameter_keys
 from glow_jax.config import Config, ModelConfig, OptimizerConfig
 from glow_jax.errors import GlowError
-from glow_jax.model import Glow, take_apart
+from glow_jax.model import Glow
 from glow_jax.training.optimizer import WEIGHT_DECAY, make_optimizer
 
-Kind = Literal["adamax", "adam"]
+Algorithm = Literal["adamax", "adam"]
 
-_SECOND_MOMENT: dict[Kind, str] = {"adamax": "exp_inf", "adam": "exp_avg_sq"}
+_SECOND_MOMENT: dict[Algorithm, str] = {"adamax": "exp_inf", "adam": "exp_avg_sq"}
 _BETAS, _EPSILON = (0.9, 0.999), 1e-8
+
+
+class StateDict(TypedDict):
+    """The state dict of a PyTorch optimizer, its states by the parameters' numbers."""
+
+    state: dict[int, dict[str, torch.Tensor]]
+    param_groups: list[dict[str, object]]
 
 
 @dataclass(frozen=True)
@@ -34,15 +42,15 @@ class Moments:
     """An optimizer's state, under the model's keys in Glow-PyTorch's layout.
 
     Attributes:
-        kind: the algorithm.
+        algorithm: Adamax or Adam.
         step: the number of updates done.
-        lr: the learning rate that it was given, None where the file does not tell.
-        mu: averages of the gradient.
-        nu: averages of its size.
-        notes: what does not carry over, a sentence each.
+        lr: the learning rate that the optimizer was given; None if the file does not say.
+        mu: moving averages of the gradients.
+        nu: moving maxima (Adamax) or averages of squares (Adam) of the gradients.
+        notes: settings that do not carry over, one sentence each.
     """
 
-    kind: Kind
+    algorithm: Algorithm
     step: int
     lr: float | None
     mu: dict[str, np.ndarray]
@@ -50,38 +58,32 @@ class Moments:
     notes: list[str]
 
 
-def read(
-    state_dict: dict[str, Any], parameters: Sequence[str | None], shapes: dict[str, tuple[int, ...]]
+def read_moments(
+    state_dict: Mapping[str, object],
+    parameters: Sequence[str | None],
+    shapes: Mapping[str, Shape],
 ) -> Moments:
     """Read the state dict of a PyTorch optimizer.
 
     Args:
         state_dict: `{"state", "param_groups"}`.
-        parameters: the key of each parameter that it numbers, None for one that has no
-            counterpart.
-        shapes: shapes of the keys.
+        parameters: the key of each parameter that the optimizer numbers; None for a parameter that
+            Glow-PyTorch does not have.
+        shapes: the shape of each key.
+
+    Returns:
+        The moments. A parameter that was never updated has moments of zero.
 
     Raises:
-        GlowError: it is not the state of this model's Adamax or Adam.
+        GlowError: it is not the state of an Adamax or Adam of this model.
     """
-    states, groups = state_dict["state"], state_dict["param_groups"]
-    if (
-        not isinstance(states, dict)
-        or not isinstance(groups, list)
-        or [type(group) for group in groups] != [dict]
-    ):
-        raise GlowError("The optimizer's state must have one group of parameters.")
-    group = groups[0]
-    numbers = list(group.get("params", ()))
-    if len(numbers) != len(parameters):
-        raise GlowError(
-            f"The optimizer's state is of {len(numbers)} parameters and the model has "
-            f"{len(parameters)}: they do not belong together."
-        )
-    key_of = dict(zip(numbers, parameters, strict=True))
-    kind = _kind(states)
-    dtype = np.dtype(np.float32)
-    mu, nu, steps, untouched = {}, {}, {}, []
+    states, group = _states_and_group(state_dict)
+    key_of = _keys_by_number(group, parameters)
+    algorithm = _algorithm(states)
+    mu: dict[str, np.ndarray] = {}
+    nu: dict[str, np.ndarray] = {}
+    steps: dict[str, int] = {}
+    untouched: list[str] = []
     for number, key in key_of.items():
         if key is None:
             continue
@@ -90,38 +92,69 @@ def read(
             continue
         state = states[number]
         mu[key] = _moment(state, "exp_avg", key, shapes[key])
-        nu[key] = _moment(state, _SECOND_MOMENT[kind], key, shapes[key])
+        nu[key] = _moment(state, _SECOND_MOMENT[algorithm], key, shapes[key])
         steps[key] = _step(state, key)
-        dtype = mu[key].dtype
     strangers = sorted(set(states) - set(key_of), key=str)
     if strangers:
-        raise GlowError(f"The optimizer's state holds parameter {strangers[0]}, which is not one.")
+        raise GlowError(
+            f"The optimizer's state holds parameter {strangers[0]}, which the model does not have."
+        )
     step = _common_step(steps)
+    dtype = next((array.dtype for array in mu.values()), np.dtype(np.float32))
     for key in untouched:
         mu[key], nu[key] = (np.zeros(shapes[key], dtype) for _ in range(2))
-    # Under a scheduler, `lr` is the rate of the moment and `initial_lr` the one it was given.
+    notes = _differences(group, untouched if steps and step else [])
+    return Moments(algorithm, step, _learning_rate(group), mu, nu, notes)
+
+
+def _states_and_group(
+    state_dict: Mapping[str, object],
+) -> tuple[dict[object, object], dict[str, object]]:
+    """The states by parameter number, and the one group of parameters."""
+    states, groups = state_dict["state"], state_dict["param_groups"]
+    if isinstance(states, dict) and isinstance(groups, list) and len(groups) == 1:
+        (group,) = groups
+        if isinstance(group, dict):
+            return states, group
+    raise GlowError("The optimizer's state must have one group of parameters.")
+
+
+def _keys_by_number(
+    group: Mapping[str, object], parameters: Sequence[str | None]
+) -> dict[object, str | None]:
+    numbers = group.get("params")
+    numbers = numbers if isinstance(numbers, list | tuple) else ()
+    if len(numbers) != len(parameters):
+        raise GlowError(
+            f"The optimizer's state is of {len(numbers)} parameters and the model has "
+            f"{len(parameters)}: they do not belong together."
+        )
+    return dict(zip(numbers, parameters, strict=True))
+
+
+def _learning_rate(group: Mapping[str, object]) -> float | None:
+    # A scheduler overwrites `lr` with its current rate and keeps the given one as `initial_lr`.
     lr = group.get("initial_lr", group.get("lr"))
-    lr = float(lr) if isinstance(lr, int | float) and lr > 0 else None
-    return Moments(kind, step, lr, mu, nu, _differences(group, untouched if mu and step else []))
+    return float(lr) if isinstance(lr, int | float) and lr > 0 else None
 
 
-def _kind(states: dict[Any, Any]) -> Kind:
-    """The algorithm, by what it keeps; Adamax if it has not begun."""
+def _algorithm(states: Mapping[object, object]) -> Algorithm:
+    """The algorithm, by the moments that it keeps; Adamax before the first update."""
     for state in states.values():
         if not isinstance(state, dict):
             raise GlowError("The optimizer's state must hold named tensors for each parameter.")
         if "max_exp_avg_sq" in state:
             raise GlowError("The optimizer is Adam with amsgrad, which glow_jax does not have.")
-        for kind, name in _SECOND_MOMENT.items():
+        for algorithm, name in _SECOND_MOMENT.items():
             if name in state:
-                return kind
+                return algorithm
         raise GlowError(
             f"The optimizer is neither Adamax nor Adam: it keeps {', '.join(map(str, state))}."
         )
     return "adamax"
 
 
-def _moment(state: Any, name: str, key: str, shape: tuple[int, ...]) -> np.ndarray:
+def _moment(state: object, name: str, key: str, shape: Shape) -> np.ndarray:
     value = state.get(name) if isinstance(state, dict) else None
     if not isinstance(value, torch.Tensor) or not value.is_floating_point():
         raise GlowError(f"The optimizer's state of {key!r} lacks {name!r}.")
@@ -138,8 +171,8 @@ def _moment(state: Any, name: str, key: str, shape: tuple[int, ...]) -> np.ndarr
     return array
 
 
-def _step(state: dict[str, Any], key: str) -> int:
-    step = state.get("step")
+def _step(state: object, key: str) -> int:
+    step = state.get("step") if isinstance(state, dict) else None
     if isinstance(step, torch.Tensor) and step.numel() == 1:
         step = step.item()
     if (
@@ -152,7 +185,7 @@ def _step(state: dict[str, Any], key: str) -> int:
     return int(step)
 
 
-def _common_step(steps: dict[str, int]) -> int:
+def _common_step(steps: Mapping[str, int]) -> int:
     if not steps:
         return 0
     first_key, first = next(iter(steps.items()))
@@ -160,13 +193,13 @@ def _common_step(steps: dict[str, int]) -> int:
         if step != first:
             raise GlowError(
                 f"The optimizer is at step {first} for {first_key!r} and at {step} for {key!r}; "
-                "optax counts them as one."
+                "optax counts one step for all."
             )
     return first
 
 
-def _differences(group: dict[str, Any], untouched: list[str]) -> list[str]:
-    """What the optimizer was told that `make_optimizer` does otherwise."""
+def _differences(group: Mapping[str, object], untouched: Sequence[str]) -> list[str]:
+    """The settings in which `make_optimizer` differs, and the parameters without moments."""
     ours = {"betas": _BETAS, "eps": _EPSILON, "weight_decay": WEIGHT_DECAY}
     notes = [
         f"Its optimizer had {name} = {group[name]}; training goes on with {value}."
@@ -182,8 +215,8 @@ def _differences(group: dict[str, Any], untouched: list[str]) -> list[str]:
 
 
 def to_optax(moments: Moments, model: Glow, config: OptimizerConfig) -> optax.OptState:
-    """The state of `make_optimizer(config, ...)` that goes on where PyTorch stopped."""
-    params = take_apart(model).params
+    """The state with which `make_optimizer(config, ...)` goes on where PyTorch stopped."""
+    params = nnx.state(model, nnx.Param)
     # The state does not depend on the length of an epoch.
     fresh = make_optimizer(config, updates_per_epoch=1).init(params)
     return optax.tree_utils.tree_set(
@@ -196,23 +229,17 @@ def to_optax(moments: Moments, model: Glow, config: OptimizerConfig) -> optax.Op
 
 def from_optax(state: optax.OptState, model: ModelConfig, config: OptimizerConfig) -> Moments:
     """The inverse of `to_optax`."""
-    algorithm = "ScaleByAdamState"  # of Adam and Adamax alike
-
-    def get(name: str) -> Any:
-        return optax.tree_utils.tree_get(
-            state, name, filtering=lambda path, _: algorithm in str(path)
-        )
-
-    step = int(get("count"))
-    mu, nu = (read_out(get(name), model) for name in ("mu", "nu"))
-    return Moments(config.optimizer, step, config.lr, mu, nu, [])
+    # optax.adamax keeps its moments under this name, too.
+    adam = optax.tree_utils.tree_get(state, "ScaleByAdamState")
+    mu, nu = extract(adam.mu, model), extract(adam.nu, model)
+    return Moments(config.optimizer, int(adam.count), config.lr, mu, nu, [])
 
 
-def to_state_dict(moments: Moments, config: Config) -> dict[str, Any]:
+def to_state_dict(moments: Moments, config: Config) -> StateDict:
     """The state dict that `torch.optim.Adamax` or `Adam` of the published model loads."""
     keys = parameter_keys(config.model)
-    second = _SECOND_MOMENT[moments.kind]
-    group: dict[str, Any] = {
+    second = _SECOND_MOMENT[moments.algorithm]
+    group: dict[str, object] = {
         "lr": config.optimizer.lr,
         "betas": _BETAS,
         "eps": _EPSILON,
@@ -222,7 +249,7 @@ def to_state_dict(moments: Moments, config: Config) -> dict[str, Any]:
         "differentiable": False,
         "capturable": False,
     }
-    if moments.kind == "adam":
+    if moments.algorithm == "adam":
         group |= {"amsgrad": False, "fused": None}
     state = {
         number: {

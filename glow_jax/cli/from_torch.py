@@ -1,0 +1,106 @@
+"""The command of convert/from_torch.py: a PyTorch Glow checkpoint as a run folder.
+
+The bridge is imported when the command runs, so that a missing PyTorch becomes one line of error.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from glow_jax.cli.flags import one_line_errors, parse
+from glow_jax.errors import GlowError
+
+if TYPE_CHECKING:
+    from glow_jax.bridge.from_torch import Conversion
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Turn PyTorch Glow weights into a run folder."""
+
+    file: Annotated[Path, tyro.conf.Positional]
+    """checkpoint of Glow-PyTorch, chaiyujin's or rosinality's glow-pytorch, or a zip of one"""
+    output: Path | None = None
+    """run folder to write; runs/ and the file's name if left out"""
+    optimizer: Path | None = None
+    """separate file of the optimizer's state"""
+    image_size: int | None = None
+    """height and width of the images, where the file does not tell"""
+    flow_permutation: Literal["invconv", "reverse", "shuffle"] | None = None
+    """how channels are mixed, where the file does not tell"""
+    n_bits: int | None = None
+    """bits kept of each pixel; 8 if left out, 5 for rosinality's files"""
+    check: bool = True
+    """prove that the result computes what PyTorch computes"""
+
+
+@one_line_errors
+def main() -> None:
+    """Read the file, describe it, prove the conversion, write the run folder."""
+    arguments = parse(Arguments)
+    from glow_jax.bridge.from_torch import convert_file
+    from glow_jax.bridge.layouts import Given
+
+    output = arguments.output or Path("runs") / arguments.file.stem
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise GlowError(f"{output} exists and is not an empty folder; give another --output.")
+    if any(parent.is_file() for parent in output.parents):
+        raise GlowError(f"{output} would lie below a file; give another --output.")
+    given = Given(arguments.image_size, arguments.flow_permutation, arguments.n_bits)
+    conversion = convert_file(arguments.file, arguments.optimizer, given)
+    print(f"{arguments.file}\n{_describe(conversion)}", flush=True)
+    if arguments.check:
+        _check(arguments.file, conversion)
+    conversion.save(output)
+    print(
+        f"written to {output}: python eval.py {output} --dataset {conversion.config.data.dataset}"
+    )
+
+
+def _check(file: Path, conversion: "Conversion") -> None:
+    """Print the proof of a conversion.
+
+    Raises:
+        GlowError: the proof fails.
+    """
+    from glow_jax.bridge.proof import prove
+
+    print("largest differences from PyTorch on 4 random images:")
+    figures = prove(conversion.model, conversion.values)
+    for figure in figures:
+        print(f"  {figure}", flush=True)
+    if not all(figure.holds for figure in figures):
+        raise GlowError(
+            f"{file} is not converted: JAX and PyTorch differ by more than float32 explains; "
+            "--no_check converts all the same."
+        )
+
+
+def _describe(conversion: "Conversion") -> str:
+    model = conversion.config.model
+    height, width, channels = model.image_shape
+    mixing = model.flow_permutation
+    if mixing == "invconv":
+        mixing = "LU-decomposed 1x1 convolutions" if model.LU_decomposed else "1x1 convolutions"
+        if model.plain_levels:
+            plain = ", ".join(str(level + 1) for level in model.plain_levels)
+            mixing += f" (plain in level {plain})"
+    parts = [
+        f"K = {model.K}, L = {model.L}, {model.hidden_channels} hidden channels",
+        f"{model.flow_coupling} couplings, {mixing}",
+        f"{'learned' if model.learn_top else 'unit normal'} top prior",
+        f"{model.y_classes} classes" if model.y_condition else "unconditional",
+        *(["last convolutions padded with ones"] if model.pad_ones else []),
+    ]
+    lines = [
+        f"layout        {conversion.layout}",
+        f"architecture  {'; '.join(parts)}",
+        f"images        {height} x {width} x {channels}, {model.n_bits} bits",
+        f"parameters    {conversion.parameter_count:,}",
+    ]
+    if conversion.optimizer_state is not None:
+        kind = conversion.config.optimizer.optimizer
+        lines.append(f"optimizer     {kind}, after {conversion.step} updates")
+    return "\n".join([*lines, *(f"note          {note}" for note in conversion.notes)])
