@@ -22,7 +22,8 @@ import numpy as np
 from flax import nnx
 from PIL import Image
 
-from glow_jax.cli.flags import one_line_errors, parse
+from glow_jax.cli.errors import one_line_errors
+from glow_jax.cli.flags import parse
 from glow_jax.config import Config, DataConfig, ModelConfig, TrainingConfig
 from glow_jax.data import load_dataset
 from glow_jax.data.batching import Batch, training_batches

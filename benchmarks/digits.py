@@ -11,18 +11,19 @@ from typing import Annotated
 import jax
 import numpy as np
 import tyro
+from glow_jax.devices.parallel import DataParallel
 from matplotlib import pyplot
 from sklearn.mixture import GaussianMixture
 
-from glow_jax.cli.flags import one_line_errors, parse
+from glow_jax.cli.errors import one_line_errors
+from glow_jax.cli.flags import parse
 from glow_jax.config import DataConfig
 from glow_jax.data import load_dataset
 from glow_jax.data.dataset import Readable
-from glow_jax.devices.parallel import DataParallel
 from glow_jax.evaluation.likelihood import make_likelihood
 from glow_jax.model import take_apart
 from glow_jax.pixels import bits_per_dim, dequantize
-from glow_jax.runs.checkpoint import load_run
+from glow_jax.runs import load_run
 from glow_jax.training.logs import METRICS
 
 _DRAWS = 10

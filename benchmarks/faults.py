@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from glow_jax.runs.checkpoint import load_run, whole_steps
+from glow_jax.runs import load_run, whole_steps
 
 ROOT = Path(__file__).resolve().parent.parent
 EPOCHS = 12

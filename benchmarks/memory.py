@@ -23,7 +23,8 @@ import matplotlib.pyplot as plt
 from flax import nnx
 from machine import machine
 
-from glow_jax.cli.flags import one_line_errors, parse
+from glow_jax.cli.errors import one_line_errors
+from glow_jax.cli.flags import parse
 from glow_jax.config import Config, ModelConfig, TrainingConfig
 from glow_jax.devices.compilation import fast_to_compile
 from glow_jax.files import write_json

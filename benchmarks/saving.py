@@ -13,10 +13,11 @@ from pathlib import Path
 import jax
 from flax import nnx
 
-from glow_jax.cli.flags import one_line_errors, parse
+from glow_jax.cli.errors import one_line_errors
+from glow_jax.cli.flags import parse
 from glow_jax.config import Config, ModelConfig
 from glow_jax.model import Glow, take_apart
-from glow_jax.runs.checkpoint import CheckpointWriter
+from glow_jax.runs import CheckpointWriter
 from glow_jax.training.optimizer import make_optimizer
 
 

@@ -21,7 +21,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from workers import Worker
 
-from glow_jax.cli.flags import one_line_errors, parse
+from glow_jax.cli.errors import one_line_errors
+from glow_jax.cli.flags import parse
 from glow_jax.config import Config, ModelConfig, TrainingConfig
 from glow_jax.files import write_json
 from glow_jax.flow import Memory

@@ -22,7 +22,8 @@ import numpy as np
 from flax import nnx
 from machine import machine
 
-from glow_jax.cli.flags import one_line_errors, parse
+from glow_jax.cli.errors import one_line_errors
+from glow_jax.cli.flags import parse
 from glow_jax.config import ModelConfig
 from glow_jax.errors import GlowError
 from glow_jax.files import write_json

@@ -14,7 +14,8 @@ import nbclient
 import nbformat
 import tyro
 
-from glow_jax.cli.flags import one_line_errors, parse
+from glow_jax.cli.errors import one_line_errors
+from glow_jax.cli.flags import parse
 from glow_jax.files import write_whole
 
 _SECONDS = 600

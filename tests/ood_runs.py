@@ -10,7 +10,7 @@ from flax import nnx
 
 from glow_jax.config import Config, DataConfig, ModelConfig, TrainingConfig
 from glow_jax.model import Glow
-from glow_jax.runs.checkpoint import save_weights
+from glow_jax.runs import save_weights
 
 GREY = ModelConfig(
     K=1, L=2, hidden_channels=4, flow_coupling="additive", image_shape=(8, 8, 1), n_bits=4

@@ -13,7 +13,7 @@ from flax import nnx
 import glow_jax
 from glow_jax.config import Config, ModelConfig
 from glow_jax.model import take_apart
-from glow_jax.runs.checkpoint import (
+from glow_jax.runs import (
     CheckpointWriter,
     load,
     load_optimizer_state,

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from glow_jax.cli.flags import parse_training
+from glow_jax.cli.training_flags import parse_training
 from glow_jax.config import ModelConfig
 from glow_jax.devices.compilation import fast_to_compile, keep_compiled_programs
 from glow_jax.errors import GlowError

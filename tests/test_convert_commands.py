@@ -19,7 +19,7 @@ from glow_jax.bridge.to_torch import check_fits, to_hparams
 from glow_jax.cli.from_torch import main as from_torch
 from glow_jax.cli.to_torch import main as to_torch
 from glow_jax.config import Config, OptimizerConfig
-from glow_jax.runs.checkpoint import load_run
+from glow_jax.runs import load_run
 
 ROOT = Path(__file__).resolve().parents[1]
 

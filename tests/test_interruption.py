@@ -20,7 +20,7 @@ import pytest
 import train as train_script
 from glow_jax.evaluation import likelihood
 from glow_jax.model import take_apart
-from glow_jax.runs.checkpoint import CheckpointWriter, load_optimizer_state, load_run, whole_steps
+from glow_jax.runs import CheckpointWriter, load_optimizer_state, load_run, whole_steps
 from glow_jax.runs.lock import locked
 from glow_jax.training import logs, loop, signals
 from glow_jax.training.optimizer import make_optimizer

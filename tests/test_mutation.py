@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from glow_jax.runs.checkpoint import load_run
 
 import glow_jax
 import train as train_script
@@ -19,6 +18,7 @@ from glow_jax.data import InMemory, load_dataset
 from glow_jax.data.augmentation import mutate
 from glow_jax.errors import GlowError
 from glow_jax.pixels import example_keys, to_pixels
+from glow_jax.runs import load_run
 from glow_jax.training.step import prepare_images
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

@@ -13,7 +13,7 @@ from photographs import squares
 from PIL import Image
 
 from glow_jax import Config, Glow, ModelConfig
-from glow_jax.runs.checkpoint import save_weights
+from glow_jax.runs import save_weights
 from notebooks.execute import execute
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from glow_jax.runs.checkpoint import load_run, whole_steps
+from glow_jax.runs import load_run, whole_steps
 
 ROOT = Path(__file__).parent.parent
 TINY = ["--preset", "digits", "--K", "1", "--L", "1", "--hidden_channels", "4", "--seed", "3"]

@@ -14,7 +14,7 @@ import glow_jax
 from glow_jax.config import to_json
 from glow_jax.config.presets import PRESETS
 from glow_jax.evaluation.likelihood import EVALUATION_SEED
-from glow_jax.runs.checkpoint import load_run
+from glow_jax.runs import load_run
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 MODEL = REPOSITORY / "models" / "fashion_mnist"

@@ -14,18 +14,18 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from glow_jax.devices.parallel import DataParallel, mean_over_devices
 
 import eval as eval_script
 import glow_jax
 import sample as sample_script
 import train as train_script
-from glow_jax.cli.flags import parse_training
+from glow_jax.cli.training_flags import parse_training
 from glow_jax.config import Config, ModelConfig, OptimizerConfig, TrainingConfig
-from glow_jax.devices.parallel import DataParallel, mean_over_devices
 from glow_jax.evaluation.diagnosis import first_nonfinite_layer
 from glow_jax.layers import Conv1x1LU
 from glow_jax.model import put_together, take_apart
-from glow_jax.runs.checkpoint import load_optimizer_state, load_run, whole_steps, write_config
+from glow_jax.runs import load_optimizer_state, load_run, whole_steps, write_config
 from glow_jax.runs.lock import LOCK
 from glow_jax.training.logs import Logs
 from glow_jax.training.optimizer import learning_rate, make_optimizer, update_average

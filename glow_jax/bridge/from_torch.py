@@ -24,7 +24,7 @@ from glow_jax.bridge.moments import Moments, read_moments, to_optax
 from glow_jax.config import Config, ModelConfig, from_json
 from glow_jax.errors import GlowError
 from glow_jax.model import Glow
-from glow_jax.runs.checkpoint import save_weights
+from glow_jax.runs import save_weights
 
 # The settings of Glow-PyTorch's hparams.json, beside the architecture, that a run folder keeps.
 _KEPT = {

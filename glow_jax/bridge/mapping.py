@@ -73,7 +73,7 @@ def _keys(path: tuple[Hashable, ...], config: ModelConfig) -> list[str]:
         case ("levels", int(level), "steps", *names):
             layers = [step_layer(config, level, step) for step in range(config.K)]
             return [f"flow.layers.{layer}.{_STEP[_dotted(names)]}" for layer in layers]
-        case ("levels", int(level), "split", *names):
+        case ("splits", int(level), *names):
             return [f"flow.layers.{step_layer(config, level, config.K)}.{_SPLIT[_dotted(names)]}"]
         case _:
             return [_TOP[_dotted(path)]]

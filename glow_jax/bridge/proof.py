@@ -97,12 +97,11 @@ def _draw_images(
 def log_det(model: Glow, x: jax.Array) -> jax.Array:
     """The sum of the log-determinants of all steps, (B,)."""
     total = jnp.zeros(x.shape[0])
-    splits = [level.split for level in model.levels][:-1]
-    for level, split in zip(model.levels, [*splits, None], strict=True):
+    for i, level in enumerate(model.levels):
         x, logdet = level.forward(x)
         total += logdet
-        if split is not None:
-            x, _, _ = split.factor(x)
+        if i < len(model.splits):
+            x, _, _ = model.splits[i].factor(x)
     return total
 
 

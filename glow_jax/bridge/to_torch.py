@@ -17,7 +17,7 @@ from glow_jax.bridge.mapping import from_glow
 from glow_jax.config import Config, ModelConfig
 from glow_jax.errors import GlowError
 from glow_jax.model import Glow
-from glow_jax.runs.checkpoint import LoadedRun, load_optimizer_state, load_run
+from glow_jax.runs import LoadedRun, load_optimizer_state, load_run
 from glow_jax.training.optimizer import make_optimizer
 
 _THEIR_SETTINGS = [

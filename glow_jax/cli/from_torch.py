@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from glow_jax.cli.flags import one_line_errors, parse
+from glow_jax.cli.errors import one_line_errors
+from glow_jax.cli.flags import parse
 from glow_jax.errors import GlowError
 
 if TYPE_CHECKING:
