@@ -13,8 +13,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from glow_jax.config import ModelConfig
-from glow_jax.errors import GlowError, InputTypeError
+from glow_jax.errors import GlowError
 from glow_jax.flow import GradientMemory, Level, Step
+from glow_jax.inputs import check_images, check_labels, check_latents
 from glow_jax.layers import DiagonalGaussian, Split, TopPrior, ZeroLinear
 from glow_jax.layers.convolution import Formulation, ZeroConv
 from glow_jax.layers.network import CouplingNetwork
@@ -92,8 +93,8 @@ class Glow(nnx.Module):
         Raises:
             GlowError: dtype or shape of `x` or `y` does not fit, or `y` is missing.
         """
-        self._check_images(x)
-        self._check_labels(y, x.shape[0])
+        check_images(self.config, x)
+        check_labels(self.config, y, x.shape[0])
         return _encode(self, x, y)
 
     def log_prob(self, x: Array, y: Array | None = None) -> jax.Array:
@@ -122,8 +123,8 @@ class Glow(nnx.Module):
         Raises:
             GlowError: a latent does not fit, all are None, or `key` or `y` is missing.
         """
-        batch = self._check_latents(latents)
-        self._check_labels(y, batch)
+        batch = check_latents(self.config, latents)
+        check_labels(self.config, y, batch)
         draws = any(latent is None for latent in latents)
         takes_means = not isinstance(temperature, Array) and temperature == 0
         if draws and key is None and not takes_means:
@@ -141,7 +142,7 @@ class Glow(nnx.Module):
         """
         if any(entry is None for entry in noise):
             raise GlowError("decode_noise needs every entry; decode draws those that are None.")
-        self._check_labels(y, self._check_latents(noise))
+        check_labels(self.config, y, check_latents(self.config, noise))
         return _decode_noise(self, tuple(noise), y)
 
     def sample(
@@ -168,7 +169,7 @@ class Glow(nnx.Module):
         """
         if n < 1:
             raise GlowError(f"sample draws at least 1 image, not {n}.")
-        self._check_labels(y, n)
+        check_labels(self.config, y, n)
         return _sample(self, key, n, temperature, y)
 
     def classify(self, latents: tuple[Array | None, ...]) -> jax.Array:
@@ -179,7 +180,7 @@ class Glow(nnx.Module):
         """
         if self.classifier is None:
             raise GlowError("This model has no classifier: it was built without y_condition.")
-        self._check_latents(latents)
+        check_latents(self.config, latents)
         top = latents[-1]
         if top is None:
             raise GlowError("classify needs the top latent, the last of latents; it is None.")
@@ -230,53 +231,6 @@ class Glow(nnx.Module):
     def dtype(self) -> jnp.dtype:
         """The dtype of the parameters: computation is in this or the input's, the wider one."""
         return self.levels[0].steps.actnorm.bias[...].dtype
-
-    def _check_images(self, x: Array) -> None:
-        if x.dtype not in (jnp.float32, jnp.float64):
-            raise InputTypeError(
-                f"encode takes float32 or float64 images in about [-0.5, 0.5), not {x.dtype}; "
-                "glow_jax.dequantize makes them from uint8 pixels."
-            )
-        if jnp.result_type(x) != x.dtype:
-            raise InputTypeError(
-                "The images are float64, which JAX would round to float32: switch on "
-                "jax_enable_x64, or give float32 images."
-            )
-        if x.ndim != 4 or tuple(x.shape[1:]) != self.config.image_shape:
-            raise GlowError(
-                f"encode takes images of shape (B, {', '.join(map(str, self.config.image_shape))})"
-                f", the size this model was built for, not {tuple(x.shape)}."
-            )
-
-    def _check_labels(self, y: Array | None, batch: int) -> None:
-        if not self.config.y_condition:
-            if y is not None:
-                raise GlowError("Labels y were given to a model built without y_condition.")
-        elif y is None:
-            raise GlowError("This model is conditional on the label: give y, (B, classes).")
-        elif tuple(y.shape) != (batch, self.config.y_classes):
-            raise GlowError(
-                f"Labels y have shape {tuple(y.shape)}; one-hot or multi-hot labels of shape "
-                f"{(batch, self.config.y_classes)} are needed (jax.nn.one_hot makes them)."
-            )
-
-    def _check_latents(self, latents: tuple[Array | None, ...]) -> int:
-        """Check the shapes of all latents that are given; return their batch size."""
-        shapes = self.config.latent_shapes
-        if len(latents) != len(shapes):
-            raise GlowError(f"This model has {len(shapes)} latents, not {len(latents)}.")
-        given = {i: latent for i, latent in enumerate(latents) if latent is not None}
-        if not given:
-            raise GlowError("Every latent is None; sample draws images from nothing.")
-        batch = next((latent.shape[0] for latent in given.values() if latent.ndim), 0)
-        for i, latent in given.items():
-            if not jnp.issubdtype(latent.dtype, jnp.floating):
-                raise InputTypeError(f"Latent {i} is {latent.dtype}; it must be floating-point.")
-            if tuple(latent.shape) != (batch, *shapes[i]):
-                raise GlowError(
-                    f"Latent {i} has shape {tuple(latent.shape)}; it must be {(batch, *shapes[i])}."
-                )
-        return batch
 
 
 def _build_level(config: ModelConfig, level: int, rngs: nnx.Rngs) -> Level:
@@ -402,8 +356,8 @@ def initialise_actnorm(model: Glow, x: Array, y: Array | None = None) -> Glow:
     Raises:
         GlowError: `x` or `y` does not fit.
     """
-    model._check_images(x)
-    model._check_labels(y, x.shape[0])
+    check_images(model.config, x)
+    check_labels(model.config, y, x.shape[0])
     return _initialise_actnorm(model, x)
 
 
