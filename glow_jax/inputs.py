@@ -27,7 +27,7 @@ def check_images(config: ModelConfig, x: Array) -> None:
 
 
 def check_labels(config: ModelConfig, y: Array | None, batch: int) -> None:
-    """Raise `GlowError` unless `y` is labels of a batch, (B, classes), or None where there are none."""
+    """Raise `GlowError` unless `y` is labels, (B, classes), or None for unconditional models."""
     if not config.y_condition:
         if y is not None:
             raise GlowError("Labels y were given to a model built without y_condition.")
