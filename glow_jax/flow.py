@@ -18,7 +18,7 @@ from glow_jax.layers import (
     Shuffle,
     Squeeze,
 )
-from glow_jax.layers.bijection import chain_gradients
+from glow_jax.layers.bijection import join_gradients
 
 GradientMemory = Literal["fast", "remat", "reversible"]
 
@@ -86,7 +86,7 @@ class Step(Bijection):
             y, y_gradient, gradients[name] = layer.inverse_and_gradient(
                 y, y_gradient, logdet_gradient
             )
-        return y, y_gradient, chain_gradients(gradients)
+        return y, y_gradient, join_gradients(gradients)
 
     def initialise(self, x: jax.Array) -> jax.Array:
         """Initialise every actnorm in order, each from what reaches it; return the output."""
@@ -113,6 +113,7 @@ class Level(Bijection):
     def __init__(self, build_step: Callable[[nnx.Rngs], Step], *, K: int, rngs: nnx.Rngs):
         """Build a level of `K` steps, each made by `build_step` from random keys."""
         self.squeeze = Squeeze()
+        self.K = K
         self.steps = nnx.vmap(build_step)(rngs.split(K))
         self.memory: GradientMemory = "remat"
 
@@ -125,10 +126,10 @@ class Level(Bijection):
 
     def inverse(self, y: jax.Array) -> jax.Array:
         """(B, H/2, W/2, 4C) -> (B, H, W, C)."""
-        # The matrices are inverted once per call and before the scan, not among its products.
+        # The matrices are inverted before the scan, not among its products. Only the permutations
+        # are prepared: a scan over whole steps would copy the couplings' parameters.
         steps = nnx.clone(self.steps)
-        K = len(steps.actnorm.bias[...])
-        steps.permutation = stack.prepare_inverses(steps.permutation, K)
+        steps.permutation = stack.prepare_inverses(steps.permutation, self.K)
         return self.squeeze.inverse(stack.inverse(steps, y))
 
     def initialise(self, x: jax.Array) -> jax.Array:

@@ -227,6 +227,10 @@ class Glow(nnx.Module):
         """
         return to_pixels(x, n_bits=self.config.n_bits)
 
+    def levels_and_splits(self) -> list[tuple[Level, Split | None]]:
+        """Each level, finest first, with the split that follows it; the last has none."""
+        return list(zip(self.levels, [*self.splits, None], strict=True))
+
     @property
     def dtype(self) -> jnp.dtype:
         """The dtype of the parameters: computation is in this or the input's, the wider one."""
@@ -257,10 +261,10 @@ def _build_level(config: ModelConfig, level: int, rngs: nnx.Rngs) -> Level:
 def _encode(model: Glow, x: jax.Array, y: jax.Array | None) -> Code:
     x = x.astype(jnp.promote_types(x.dtype, model.dtype))
     latents, noise, level_log_prob = [], [], []
-    for i, level in enumerate(model.levels):
+    for level, split in model.levels_and_splits():
         x, logdet = level.forward(x)  # (B, H, W, C) -> (B, H/2, W/2, 4C)
-        if i < len(model.splits):
-            x, latent, prior = model.splits[i].factor(x)  # two halves of (B, H/2, W/2, 2C)
+        if split is not None:
+            x, latent, prior = split.factor(x)  # two halves of (B, H/2, W/2, 2C)
         else:
             latent, prior = x, model.top_prior(x.shape[0], y, x.dtype)
         latents.append(latent)
@@ -280,11 +284,10 @@ def _invert(
     present = [entry for entry in given if entry is not None]
     batch, dtype = present[0].shape[0], jnp.result_type(model.dtype, *present)
     x = jnp.empty(0)
-    for i, level in reversed(list(enumerate(model.levels))):
+    for i, (level, split) in reversed(list(enumerate(model.levels_and_splits()))):
         entry = given[i]
         entry = entry if entry is None else entry.astype(dtype)
-        if i < len(model.splits):
-            split = model.splits[i]
+        if split is not None:
             x = split.join(x, choose_latent(entry, split.prior(x), i))
         else:
             x = choose_latent(entry, model.top_prior(batch, y, dtype), i)
@@ -363,48 +366,60 @@ def initialise_actnorm(model: Glow, x: Array, y: Array | None = None) -> Glow:
 
 @jax.jit
 def _initialise_actnorm(model: Glow, x: jax.Array) -> Glow:
-    for i, level in enumerate(model.levels):  # of a traced copy: the caller's stays as it is
+    for level, split in model.levels_and_splits():  # of a traced copy: the caller's stays
         x = level.initialise(x)
-        if i < len(model.splits):
-            x, _, _ = model.splits[i].factor(x)
+        if split is not None:
+            x, _, _ = split.factor(x)
     return model
 
 
 def computing(
     model: Glow,
     *,
-    memory: GradientMemory = "remat",
-    dtype: Literal["float32", "bfloat16"] = "float32",
+    memory: GradientMemory | None = None,
+    dtype: Literal["float32", "bfloat16"] | None = None,
     formulation: Formulation | None = None,
 ) -> Glow:
     """The same model, computed in another way; its parameters stay as they are.
 
     Args:
         model: left as it is.
-        memory: what a gradient keeps of the forward pass; see `Level`.
+        memory: what a gradient keeps of the forward pass; see `Level`. None leaves it.
         dtype: in which the coupling networks compute; "float32" means the type of the input. All
             else, likelihoods above all, is computed in at least float32. An image encoded in
-            bfloat16 is to be decoded in it, and comes back less exactly.
-        formulation: how convolutions are computed; None for what is fast where they run.
+            bfloat16 is to be decoded in it, and comes back less exactly. None leaves it.
+        formulation: how convolutions are computed; None leaves it.
 
     Raises:
         GlowError: reversible gradients in bfloat16, which would be taken at reconstructed inputs
             that are not near enough.
     """
-    if memory == "reversible" and dtype == "bfloat16":
+    other = nnx.clone(model)
+    modules = [module for _, module in nnx.iter_modules(other)]
+    levels = [module for module in modules if isinstance(module, Level)]
+    networks = [module for module in modules if isinstance(module, CouplingNetwork)]
+    for level in levels:
+        level.memory = memory or level.memory
+    for network in networks:
+        network.dtype = network.dtype if dtype is None else _network_dtype(dtype)
+    for module in modules:
+        if formulation is not None and isinstance(module, CouplingNetwork | ZeroConv):
+            module.formulation = formulation
+    if levels[0].memory == "reversible" and networks[0].dtype == "bfloat16":
         raise GlowError(
             "memory is reversible and dtype bfloat16, in which inputs cannot be reconstructed well "
             "enough: use remat with bfloat16, or float32."
         )
-    other = nnx.clone(model)
-    for _, module in nnx.iter_modules(other):
-        if isinstance(module, Level):
-            module.memory = memory
-        if isinstance(module, CouplingNetwork):
-            module.dtype = None if dtype == "float32" else dtype
-        if isinstance(module, CouplingNetwork | ZeroConv):
-            module.formulation = formulation
     return other
+
+
+def _network_dtype(dtype: Literal["float32", "bfloat16"]) -> str | None:
+    return None if dtype == "float32" else dtype
+
+
+def parameter_count(model: Glow) -> int:
+    """The number of trained values."""
+    return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
 
 
 def abstract_glow(config: ModelConfig) -> Glow:

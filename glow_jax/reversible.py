@@ -5,27 +5,29 @@ one after the other, in both directions: what a bijection computes of a part, ab
 hidden layers of couplings, is all that memory is needed for.
 """
 
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar, TypeVarTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from glow_jax import stack
-from glow_jax.layers import Bijection
 
+_T = TypeVar("_T")
+_Operands = TypeVarTuple("_Operands")
 # Positions (pixels of a level, over images) in a part. On a CPU they are enough for fast matrix
 # products; an accelerator with as few would wait for one part after the other.
 _CPU_POSITIONS = 512
 _ACCELERATOR_POSITIONS = 16384
 
 
-def forward(bijections: Bijection, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+def forward(bijections: stack.Stack, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """`stack.forward`, with a gradient in reverse that keeps the output alone.
 
     Args:
-        bijections: stacked.
+        bijections: stacked; they keep the shape of their input.
         x: (B, H, W, C).
 
     Returns:
@@ -50,11 +52,14 @@ class _Kept(NamedTuple):
 def _run_forward(
     graph: nnx.GraphDef, params: nnx.State, buffers: nnx.State, x: jax.Array
 ) -> tuple[tuple[jax.Array, jax.Array], _Kept]:
-    def run(positions: int, params: nnx.State, buffers: nnx.State, x: jax.Array):
+    def run(
+        positions: int, params: nnx.State, buffers: nnx.State, x: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
         bijections = nnx.merge(graph, params, buffers)
         parts = _into_parts(x, _part_size(x, positions))
         outputs = jax.lax.map(partial(stack.forward, bijections), parts)
-        return tuple(_out_of_parts(part, len(x)) for part in outputs)
+        y, total = (_out_of_parts(part, len(x)) for part in outputs)
+        return y, total
 
     y, total = _by_platform(run, params, buffers, x)
     return (y, total), _Kept(params, buffers, y)
@@ -104,7 +109,7 @@ def _pull_back(
 _run.defvjp(_run_forward, _run_backward)
 
 
-def _by_platform(function, *operands):
+def _by_platform(function: Callable[[int, *_Operands], _T], *operands: *_Operands) -> _T:
     """`function(positions, *operands)`, with as many positions as suit where it runs."""
     on_cpu = partial(function, _CPU_POSITIONS)
     elsewhere = partial(function, _ACCELERATOR_POSITIONS)

@@ -1,9 +1,7 @@
-"""Bijections of one kind, stacked: each array has a leading axis, and one scan runs them all.
+"""Bijections of one kind, stacked: one scan runs them all.
 
 Compile time does not grow with their number.
 """
-
-from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +9,11 @@ import jax.numpy as jnp
 from glow_jax.layers import Bijection
 from glow_jax.layers.bijection import sum_dtype
 
-_B = TypeVar("_B", bound=Bijection)
+Stack = Bijection
+"""K bijections of one kind in one module: each of its arrays has a leading axis of length K."""
 
 
-def forward(stack: Bijection, x: jax.Array, *, remat: bool = False) -> tuple[jax.Array, jax.Array]:
+def forward(stack: Stack, x: jax.Array, *, remat: bool = False) -> tuple[jax.Array, jax.Array]:
     """Run stacked bijections one after the other.
 
     Args:
@@ -38,7 +37,7 @@ def forward(stack: Bijection, x: jax.Array, *, remat: bool = False) -> tuple[jax
     return y, total
 
 
-def inverse(stack: Bijection, y: jax.Array) -> jax.Array:
+def inverse(stack: Stack, y: jax.Array) -> jax.Array:
     """Undo stacked bijections, last one first: (B, H, W, C) -> (B, H, W, C)."""
 
     def undo(y: jax.Array, bijection: Bijection) -> tuple[jax.Array, None]:
@@ -48,7 +47,7 @@ def inverse(stack: Bijection, y: jax.Array) -> jax.Array:
     return x
 
 
-def prepare_inverses(stack: Bijection, length: int) -> Bijection:
+def prepare_inverses(stack: Stack, length: int) -> Stack:
     """`prepare_inverse` of each of so many stacked bijections, stacked again."""
 
     # A scan, because batched matrices can wait for ever: see conv1x1.py.

@@ -97,11 +97,11 @@ def _draw_images(
 def log_det(model: Glow, x: jax.Array) -> jax.Array:
     """The sum of the log-determinants of all steps, (B,)."""
     total = jnp.zeros(x.shape[0])
-    for i, level in enumerate(model.levels):
+    for level, split in model.levels_and_splits():
         x, logdet = level.forward(x)
         total += logdet
-        if i < len(model.splits):
-            x, _, _ = model.splits[i].factor(x)
+        if split is not None:
+            x, _, _ = split.factor(x)
     return total
 
 

@@ -19,7 +19,7 @@ def first_nonfinite_layer(model: Glow, x: jax.Array, y: jax.Array | None) -> str
     """
     if not _finite(x):
         return "the input"
-    for number, level in enumerate(model.levels, start=1):
+    for number, (level, split) in enumerate(model.levels_and_splits(), start=1):
         x, _ = level.squeeze.forward(x)
         for k in range(model.config.K):
             step = jax.tree.map(lambda leaf, k=k: leaf[k], level.steps)
@@ -27,8 +27,8 @@ def first_nonfinite_layer(model: Glow, x: jax.Array, y: jax.Array | None) -> str
                 x, logdet = getattr(step, name).forward(x)
                 if not _finite((x, logdet)):
                     return f"level {number}, step {k + 1}, {name}"
-        if number <= len(model.splits):
-            x, latent, prior = model.splits[number - 1].factor(x)
+        if split is not None:
+            x, latent, prior = split.factor(x)
             if not _finite(prior.log_prob(latent)):
                 return f"level {number}, split"
     if not _finite(model.top_prior(x.shape[0], y, x.dtype).log_prob(x)):

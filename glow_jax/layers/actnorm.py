@@ -48,8 +48,8 @@ class ActNorm(Bijection):
         (..., C) -> (..., C), (C,). It saves passes over the wide activations, and in the gradient
         all that scaling them takes.
         """
-        scale = jnp.exp(self.logs[...])
-        return kernel * scale, self.bias[...] * scale
+        factor = jnp.exp(self.logs[...])
+        return kernel * factor, self.bias[...] * factor
 
     def initialise(self, x: jax.Array) -> jax.Array:
         """Set the parameters so that `x` leaves with zero mean and deviation `scale`; return that.

@@ -27,7 +27,11 @@ class Bijection(nnx.Module):
         raise NotImplementedError
 
     def prepare_inverse(self) -> "Bijection":
-        """The same bijection, with the work of `inverse` that does not depend on `y` done."""
+        """What computes `inverse` after doing all work that does not depend on `y`.
+
+        It may hold more arrays than this bijection. Its `forward` is the same, and its `gradient`
+        is that of this bijection's parameters, in this bijection's state.
+        """
         return self
 
     def gradient(
@@ -62,7 +66,7 @@ class Bijection(nnx.Module):
         return x, *self.gradient(x, y_gradient, logdet_gradient)
 
 
-def chain_gradients(gradients: dict[str, nnx.State]) -> nnx.State:
+def join_gradients(gradients: dict[str, nnx.State]) -> nnx.State:
     """The gradient of a bijection from those of its attributes, by their names."""
     # A bijection without parameters has no place in the whole's state.
     return nnx.State({name: state.raw_mapping for name, state in gradients.items() if state})

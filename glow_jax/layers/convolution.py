@@ -15,12 +15,14 @@ from flax import nnx
 
 from glow_jax.kernels.products import PRECISION, conv3x3_by_products, pad, shifted
 
-Formulation = Literal["products", "convolution"]
+Formulation = Literal["platform", "products", "convolution"]
+"""How convolutions are computed; "platform": as is fast where they run."""
+
 _T = TypeVar("_T")
 
 
 def choose(
-    formulation: Formulation | None,
+    formulation: Formulation,
     products: Callable[..., _T],
     convolution: Callable[..., _T],
     *operands: object,
@@ -28,12 +30,12 @@ def choose(
     """Call one of two functions that compute the same.
 
     Args:
-        formulation: which; None for products on a CPU and convolutions elsewhere.
+        formulation: which; "platform" for products on a CPU and convolutions elsewhere.
         products: made of matrix products.
         convolution: made of convolutions.
         operands: trees of arrays, the arguments.
     """
-    if formulation is None:
+    if formulation == "platform":
         return jax.lax.platform_dependent(*operands, cpu=products, default=convolution)
     return (products if formulation == "products" else convolution)(*operands)
 
@@ -43,19 +45,8 @@ def conv1x1(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return jnp.matmul(x, kernel, precision=PRECISION)
 
 
-def conv3x3(
-    x: jax.Array, kernel: jax.Array, formulation: Formulation | None = "convolution"
-) -> jax.Array:
-    """A 3x3 convolution, zero-padded: (B, H, W, I), (3, 3, I, O) -> (B, H, W, O).
-
-    Where the platform is to choose (None), differentiation is in reverse only, no `jax.jvp`.
-    """
-    if formulation is None:
-        return _conv3x3_by_platform(x, kernel)
-    return choose(formulation, conv3x3_by_products, _convolution, x, kernel)
-
-
-def _convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """A 3x3 convolution, zero-padded: (B, H, W, I), (3, 3, I, O) -> (B, H, W, O)."""
     return jax.lax.conv_general_dilated(
         x,
         kernel,
@@ -66,19 +57,25 @@ def _convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
     )
 
 
-# A gradient of its own, because one through both branches would keep what either needs.
-@jax.custom_vjp
-def _conv3x3_by_platform(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return choose(None, conv3x3_by_products, _convolution, x, kernel)
+def conv3x3_as(formulation: Formulation, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """`conv3x3`, computed in a way of one's choice.
+
+    With "platform" it has a gradient in reverse only, no `jax.jvp`.
+    """
+    if formulation == "platform":
+        return _by_platform(x, kernel)
+    return choose(formulation, conv3x3_by_products, conv3x3, x, kernel)
 
 
-def _conv3x3_forward(
-    x: jax.Array, kernel: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _conv3x3_by_platform(x, kernel), (x, kernel)
+def _choose_conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return choose("platform", conv3x3_by_products, conv3x3, x, kernel)
 
 
-def _conv3x3_backward(
+def _forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _choose_conv3x3(x, kernel), (x, kernel)
+
+
+def _backward(
     kept: tuple[jax.Array, jax.Array], y_gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     def pull_back(
@@ -89,14 +86,13 @@ def _conv3x3_backward(
     ) -> tuple[jax.Array, jax.Array]:
         return jax.vjp(conv, x, kernel)[1](y_gradient)
 
-    products, convolution = (
-        partial(pull_back, conv3x3_by_products),
-        partial(pull_back, _convolution),
-    )
-    return choose(None, products, convolution, *kept, y_gradient)
+    products, convolution = (partial(pull_back, c) for c in (conv3x3_by_products, conv3x3))
+    return choose("platform", products, convolution, *kept, y_gradient)
 
 
-_conv3x3_by_platform.defvjp(_conv3x3_forward, _conv3x3_backward)
+# A gradient of its own, because one through both branches would keep what either needs.
+_by_platform = jax.custom_vjp(_choose_conv3x3)
+_by_platform.defvjp(_forward, _backward)
 
 
 def _edge(kernel: jax.Array, height: int, width: int) -> jax.Array:
@@ -118,10 +114,10 @@ class HiddenConv(nnx.Module):
         shape = (3, 3, inputs, outputs) if size == 3 else (inputs, outputs)
         self.kernel = nnx.Param(0.05 * jax.random.normal(key, shape))
 
-    def __call__(self, x: jax.Array, formulation: Formulation | None = None) -> jax.Array:
+    def __call__(self, x: jax.Array, formulation: Formulation) -> jax.Array:
         """(B, H, W, I) -> (B, H, W, O)."""
         kernel = self.kernel[...]
-        return conv1x1(x, kernel) if kernel.ndim == 2 else conv3x3(x, kernel, formulation)
+        return conv1x1(x, kernel) if kernel.ndim == 2 else conv3x3_as(formulation, x, kernel)
 
 
 class ZeroConv(nnx.Module):
@@ -134,7 +130,7 @@ class ZeroConv(nnx.Module):
     convolved with the indicator of the padding.
 
     Attributes:
-        formulation: how the convolution is computed; None for what is fast where it runs.
+        formulation: how the convolution is computed.
     """
 
     def __init__(self, inputs: int, outputs: int, *, pad_ones: bool = False):
@@ -143,12 +139,12 @@ class ZeroConv(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(outputs))
         self.logs = nnx.Param(jnp.zeros(outputs))
         self.pad_ones = pad_ones
-        self.formulation: Formulation | None = None
+        self.formulation: Formulation = "platform"
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """(B, H, W, I) -> (B, H, W, O)."""
         kernel = self.scaled_kernel().astype(x.dtype)
-        return conv3x3(x, kernel, self.formulation) + self.scaled_bias(x)
+        return conv3x3_as(self.formulation, x, kernel) + self.scaled_bias(x)
 
     def scaled_kernel(self) -> jax.Array:
         """Kernel of the convolution, the scale multiplied in: (3, 3, I, O)."""

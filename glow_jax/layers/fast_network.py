@@ -1,0 +1,110 @@
+"""A coupling network computed fast: in products on a CPU, in convolutions elsewhere.
+
+Both ways share one gradient of their own, because a gradient through a choice of two branches would
+keep what either needs. It has reverse-mode differentiation alone, no `jax.jvp`.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from glow_jax.kernels.products import (
+    NetworkWeights,
+    network_by_products,
+    network_gradient_by_products,
+)
+from glow_jax.layers.convolution import Formulation, choose, conv1x1, conv3x3
+
+
+class Foldable(Protocol):
+    """Parameters, a tree of arrays, that fold into a network's weights."""
+
+    def folded(self, dtype: jnp.dtype) -> NetworkWeights:
+        """The weights in `dtype`."""
+        ...
+
+
+# (weights, x) -> the output, and the second hidden layer.
+_Convolutions = Callable[[NetworkWeights, jax.Array], tuple[jax.Array, jax.Array]]
+
+
+class _Kept(NamedTuple):
+    """What the gradient keeps.
+
+    The parameters are kept instead of the folded weights, because a scan would stack those. The
+    first hidden layer is cheaper to compute again than to keep. Its sums then have another order,
+    so a unit that is zero up to rounding may be on in one direction and off in the other.
+    """
+
+    network: Foldable
+    x: jax.Array  # (B, H, W, I)
+    second: jax.Array  # (B, H, W, hidden): the second hidden layer
+
+
+def _run(
+    convolutions: _Convolutions, formulation: Formulation, network: Foldable, x: jax.Array
+) -> jax.Array:
+    """A network without its last bias: (B, H, W, I) -> (B, H, W, O).
+
+    Args:
+        convolutions: the network by its definition.
+        formulation: "products", or "platform" for the definition where it does not run on a CPU.
+        network: its parameters.
+        x: its input.
+    """
+    return _forward(convolutions, formulation, network, x)[0]
+
+
+def _forward(
+    convolutions: _Convolutions, formulation: Formulation, network: Foldable, x: jax.Array
+) -> tuple[jax.Array, _Kept]:
+    weights = network.folded(x.dtype)
+    y, second = choose(formulation, network_by_products, convolutions, weights, x)
+    return y, _Kept(network, x, second)
+
+
+def _backward(
+    _: _Convolutions, formulation: Formulation, kept: _Kept, y_gradient: jax.Array
+) -> tuple[Foldable, jax.Array]:
+    weights, unfold = jax.vjp(lambda network: network.folded(kept.x.dtype), kept.network)
+    gradient, x_gradient = choose(
+        formulation,
+        network_gradient_by_products,
+        _gradient_by_convolutions,
+        weights,
+        kept.x,
+        kept.second,
+        y_gradient,
+    )
+    return unfold(gradient)[0], x_gradient
+
+
+run_fast = jax.custom_vjp(_run, nondiff_argnums=(0, 1))
+run_fast.defvjp(_forward, _backward)
+
+
+def _gradient_by_convolutions(
+    weights: NetworkWeights, x: jax.Array, second: jax.Array, y_gradient: jax.Array
+) -> tuple[NetworkWeights, jax.Array]:
+    """Gradients of weights and input, the first hidden layer computed again."""
+
+    def first_layer(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
+        return jax.nn.relu(conv3x3(x, kernel) + bias)
+
+    _, through_out = jax.vjp(conv3x3, second, weights.kernel_out)
+    second_gradient, out_gradient = through_out(y_gradient)
+    second_gradient = jnp.where(second > 0, second_gradient, 0)
+    first, through_in = jax.vjp(first_layer, x, weights.kernel_in, weights.bias_in)
+    _, through_hidden = jax.vjp(conv1x1, first, weights.kernel_hidden)
+    first_gradient, hidden_gradient = through_hidden(second_gradient)
+    x_gradient, in_gradient, bias_gradient = through_in(first_gradient)
+    gradient = NetworkWeights(
+        kernel_in=in_gradient,
+        bias_in=bias_gradient,
+        kernel_hidden=hidden_gradient,
+        bias_hidden=jnp.sum(second_gradient, axis=(0, 1, 2)),
+        kernel_out=out_gradient,
+    )
+    return gradient, x_gradient
