@@ -10,11 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import nnx
 
 from glow_jax.bridge import layouts
 from glow_jax.bridge.checkpoint_file import read_checkpoint
@@ -55,11 +53,6 @@ class Conversion:
     optimizer_state: optax.OptState | None
     step: int
     notes: list[str]
-
-    @property
-    def parameter_count(self) -> int:
-        """The number of trained values."""
-        return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(self.model, nnx.Param)))
 
     def save(self, folder: Path) -> None:
         """Write a run folder that appears whole or not at all.

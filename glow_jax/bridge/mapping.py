@@ -20,7 +20,7 @@ from flax import nnx
 
 from glow_jax.bridge import torch_glow
 from glow_jax.config import ModelConfig
-from glow_jax.model import Glow
+from glow_jax.model import Glow, abstract_glow
 
 _STEP = {
     "actnorm.bias": "actnorm.bias",
@@ -144,7 +144,7 @@ def to_glow(values: Mapping[str, np.ndarray], config: ModelConfig) -> Glow:
 
     A model with shuffle permutations needs their `invconv.indices` too, which no file holds.
     """
-    model = nnx.eval_shape(lambda: Glow(config, rngs=nnx.Rngs(0)))
+    model = abstract_glow(config)
     nnx.update(model, fill(nnx.state(model), values, config))
     return model
 

@@ -12,6 +12,7 @@ import tyro
 from glow_jax.cli.errors import one_line_errors
 from glow_jax.cli.flags import parse
 from glow_jax.errors import GlowError
+from glow_jax.model import parameter_count
 
 if TYPE_CHECKING:
     from glow_jax.bridge.from_torch import Conversion
@@ -99,7 +100,7 @@ def _describe(conversion: "Conversion") -> str:
         f"layout        {conversion.layout}",
         f"architecture  {'; '.join(parts)}",
         f"images        {height} x {width} x {channels}, {model.n_bits} bits",
-        f"parameters    {conversion.parameter_count:,}",
+        f"parameters    {parameter_count(conversion.model):,}",
     ]
     if conversion.optimizer_state is not None:
         kind = conversion.config.optimizer.optimizer

@@ -11,12 +11,12 @@ from flax import nnx
 
 from glow_jax.config import Config
 from glow_jax.data import Readable
+from glow_jax.data.batch_order import Shuffled
 from glow_jax.data.batching import to_batch
 from glow_jax.devices import run_once
 from glow_jax.errors import GlowError
 from glow_jax.model import Glow, computing, initialise_actnorm
 from glow_jax.runs import LoadedRun, load_optimizer_state, load_run, read_config, whole_steps
-from glow_jax.training.optimizer import make_optimizer
 from glow_jax.training.progress import EpochProgress, progress_of
 from glow_jax.training.step import Prepare, TrainState, new_state
 
@@ -30,20 +30,27 @@ class Start:
 
     Attributes:
         state: everything a step changes.
-        epochs: the number of finished epochs.
+        epochs_done: the number of whole epochs behind it.
         progress: how far the epoch after those has come.
     """
 
     state: TrainState
-    epochs: int
+    epochs_done: int
     progress: EpochProgress
 
 
-def start_of(config: Config, images: Readable, prepare: Prepare, updates_per_epoch: int) -> Start:
+def start_of(
+    config: Config,
+    optimizer: optax.GradientTransformation,
+    images: Readable,
+    prepare: Prepare,
+    updates_per_epoch: int,
+) -> Start:
     """Where a run begins: at its own checkpoint, at a saved model, or at a new one.
 
     Args:
         config: the run.
+        optimizer: as `make_optimizer` returns it.
         images: the training images, from which the actnorms of a new model are initialised.
         prepare: pixels to the model's input.
         updates_per_epoch: turns a step into an epoch.
@@ -52,7 +59,6 @@ def start_of(config: Config, images: Readable, prepare: Prepare, updates_per_epo
         GlowError: what the run goes on from cannot be loaded, or is of another kind.
     """
     folder, training = Path(config.output.output_dir), config.training
-    optimizer = make_optimizer(config.optimizer, updates_per_epoch)
     # Stopped before its first checkpoint, a run has nothing but its configuration to go on from.
     if config.output.resume and (config.output.step is not None or whole_steps(folder)):
         return _resumed(load_run(folder, config.output.step), config, optimizer, updates_per_epoch)
@@ -111,11 +117,11 @@ def _new_model(config: Config, images: Readable, prepare: Prepare) -> Glow:
     """A new model, its actnorms initialised from the first batches of training."""
     training = config.training
     seed, count = training.seed, training.n_init_batches * training.batch_size
-    order = np.random.default_rng((seed, 0)).permutation(len(images))
     classes = config.model.y_classes if config.model.y_condition else 0
-    batch = to_batch(images, order[:count], classes)
+    batch = to_batch(images, Shuffled(len(images), count, seed)[0], classes)
 
     def build(seed: np.uint32) -> Glow:
+        # The first of two keys, as ever, so that a seed goes on giving the same model.
         model_key, _ = jax.random.split(jax.random.key(seed))
         return Glow(config.model, rngs=nnx.Rngs(model_key))
 

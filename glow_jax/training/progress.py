@@ -1,18 +1,11 @@
 """How far an epoch has come: what a checkpoint in the middle of it must know to go on exactly."""
 
 import dataclasses
-import resource
-import sys
 import time
-from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
-
-import jax
-import numpy as np
-from tqdm import tqdm
 
 from glow_jax.training.step import Metrics
 
@@ -87,42 +80,3 @@ def progress_of(noted: Mapping[str, Any]) -> Progress:
     """What `Progress.to_json` returned; what is absent takes its default."""
     epoch = EpochProgress(**(noted.get("epoch") or {}))
     return dataclasses.replace(Progress(), **{**noted, "epoch": epoch})
-
-
-class StepBar:
-    """The progress bar of an epoch: recent bits/dim, and images a second."""
-
-    def __init__(self, name: str, steps: int, *, images: int, shown: bool):
-        """Open a bar of so many steps, of so many `images` each."""
-        self._bar = tqdm(total=steps, desc=name, unit="step", leave=False, disable=not shown)
-        self._images = images
-        self._recent: deque[float] = deque(maxlen=50)
-        self._started, self._done = time.perf_counter(), 0
-
-    def __enter__(self) -> "StepBar":
-        """For use in a `with` statement."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close the bar."""
-        self._bar.close()
-
-    def add(self, metrics: Metrics) -> None:
-        """Count a step."""
-        self._done += 1
-        if not metrics.skipped_in_a_row:
-            self._recent.append(float(metrics.bits_per_dim))
-        shown = f"{np.mean(self._recent):.3f} bits/dim, " if self._recent else ""
-        rate = self._done * self._images / (time.perf_counter() - self._started)
-        self._bar.set_postfix_str(f"{shown}{rate:.0f} images/s", refresh=False)
-        self._bar.update()
-
-
-def peak_bytes() -> dict[str, int]:
-    """The most memory in use so far, in bytes: of this process, and of a device that tells."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak = {"peak_memory": unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
-    statistics = jax.local_devices()[0].memory_stats() or {}
-    if "peak_bytes_in_use" in statistics:
-        peak["peak_device_memory"] = statistics["peak_bytes_in_use"]
-    return peak

@@ -1,17 +1,22 @@
 """What a run says of itself: at its start, and after each epoch."""
 
+import resource
+import sys
+import time
+from collections import deque
 from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
+import numpy as np
+from tqdm import tqdm
 
 from glow_jax.config import Config
 from glow_jax.data import Dataset, Readable
 from glow_jax.devices import Devices
-from glow_jax.model import Glow
 from glow_jax.training.optimizer import learning_rate
-from glow_jax.training.progress import EpochProgress, peak_bytes
+from glow_jax.training.progress import EpochProgress
+from glow_jax.training.step import Metrics
 
 Values = Mapping[str, float | None]
 
@@ -26,12 +31,6 @@ def introduction(
         f"{devices}; seed {seed}"
     )
     return text if devices.remark is None else f"{text}\n{devices.remark}"
-
-
-def size_of(model: Glow) -> str:
-    """The number of a model's parameters."""
-    count = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
-    return f"{count:,} parameters"
 
 
 def epoch_values(
@@ -68,3 +67,42 @@ def epoch_line(epoch: int, epochs: int, bits_per_dim: Values, rest: Values) -> s
         if value is not None
     )
     return f"epoch {epoch}/{epochs}  {shown} bits/dim  {rest['images_per_second']:.0f} images/s"
+
+
+class StepBar:
+    """The progress bar of an epoch: recent bits/dim, and images a second."""
+
+    def __init__(self, name: str, steps: int, *, images: int, shown: bool):
+        """Open a bar of so many steps, of so many `images` each."""
+        self._bar = tqdm(total=steps, desc=name, unit="step", leave=False, disable=not shown)
+        self._images = images
+        self._recent: deque[float] = deque(maxlen=50)
+        self._started, self._done = time.perf_counter(), 0
+
+    def __enter__(self) -> "StepBar":
+        """For use in a `with` statement."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the bar."""
+        self._bar.close()
+
+    def add(self, metrics: Metrics) -> None:
+        """Count a step."""
+        self._done += 1
+        if not metrics.skipped_in_a_row:
+            self._recent.append(float(metrics.bits_per_dim))
+        shown = f"{np.mean(self._recent):.3f} bits/dim, " if self._recent else ""
+        rate = self._done * self._images / (time.perf_counter() - self._started)
+        self._bar.set_postfix_str(f"{shown}{rate:.0f} images/s", refresh=False)
+        self._bar.update()
+
+
+def peak_bytes() -> dict[str, int]:
+    """The most memory in use so far, in bytes: of this process, and of a device that tells."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = {"peak_memory": unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
+    statistics = jax.local_devices()[0].memory_stats() or {}
+    if "peak_bytes_in_use" in statistics:
+        peak["peak_device_memory"] = statistics["peak_bytes_in_use"]
+    return peak

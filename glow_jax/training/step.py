@@ -1,6 +1,7 @@
 """One training step as a pure function: pixels in, updated parameters out."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, TypeVar, TypeVarTuple, cast
 
 import jax
@@ -27,7 +28,7 @@ class TrainState(NamedTuple):
     """All that a step changes.
 
     Attributes:
-        step: batches seen, (); what a batch's order and noise are functions of.
+        step: updates done or skipped, (); what a batch's order and noise are functions of.
         seed: the run's, (), constant; here, so that one compiled step serves every seed.
         model: the model that is trained.
         average: the moving average of its parameters, a state of `nnx.Param`, or None.
@@ -173,7 +174,6 @@ def make_train_step(
     def train_step(
         state: TrainState, images: Array, labels: Array, indices: Array
     ) -> tuple[TrainState, Metrics]:
-        # The one place where parameters are told from the rest of a model.
         graph, params, buffers = nnx.split(state.model, nnx.Param, ...)
 
         def of_batch(images: Array, labels: Array, indices: Array) -> _Gradient:
@@ -185,19 +185,12 @@ def make_train_step(
             return jax.value_and_grad(loss_of, has_aux=True)(params)
 
         batches = config.training.accumulate
-        (loss, bits), gradient = mean(_mean_of_parts(of_batch, batches, images, labels, indices))
+        (loss, bits), gradient = mean(_accumulated(of_batch, batches, images, labels, indices))
         norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
 
-        def update(changing: _Changing, gradient: nnx.State) -> _Changing:
-            params, average, optimizer_state = changing
-            updates, optimizer_state = optimizer.update(gradient, optimizer_state, params)
-            params = cast(nnx.State, optax.apply_updates(params, updates))
-            if average is not None:
-                average = update_average(average, params, config.optimizer.ema_decay, state.step)
-            return params, average, optimizer_state
-
         changing = (params, state.average, state.optimizer_state)
+        update = partial(_update, optimizer, config.optimizer.ema_decay, state.step)
         params, average, optimizer_state = _update_if(finite, update, changing, gradient)
         skipped_in_a_row = jnp.where(finite, 0, state.skipped_in_a_row + 1)
         state = TrainState(
@@ -212,6 +205,21 @@ def make_train_step(
         return state, Metrics(loss, bits, norm, skipped_in_a_row)
 
     return train_step
+
+
+def _update(
+    optimizer: optax.GradientTransformation,
+    ema_decay: float,
+    step: jax.Array,
+    changing: _Changing,
+    gradient: nnx.State,
+) -> _Changing:
+    params, average, optimizer_state = changing
+    updates, optimizer_state = optimizer.update(gradient, optimizer_state, params)
+    params = cast(nnx.State, optax.apply_updates(params, updates))
+    if average is not None:
+        average = update_average(average, params, ema_decay, step)
+    return params, average, optimizer_state
 
 
 def _update_if(
@@ -234,7 +242,7 @@ def _update_if(
     return jax.lax.platform_dependent(finite, changing, gradient, cpu=branch, default=select)
 
 
-def _mean_of_parts(function: Callable[[*_Batch], _T], count: int, *batch: *_Batch) -> _T:
+def _accumulated(function: Callable[[*_Batch], _T], count: int, *batch: *_Batch) -> _T:
     """The mean of `function(*part)` over `count` equal parts of a batch, one after the other."""
     if count == 1:
         return function(*batch)

@@ -28,7 +28,7 @@ from glow_jax.errors import GlowError, Stopped
 from glow_jax.evaluation.diagnosis import first_nonfinite_layer
 from glow_jax.evaluation.likelihood import likelihood
 from glow_jax.evaluation.samples import grid, labels_in_turn, sample_pixels
-from glow_jax.model import Glow
+from glow_jax.model import Glow, parameter_count
 from glow_jax.runs import (
     CheckpointWriter,
     check_folder,
@@ -41,8 +41,8 @@ from glow_jax.runs import (
 from glow_jax.training.initial import Start, start_of
 from glow_jax.training.logs import Logs
 from glow_jax.training.optimizer import make_optimizer
-from glow_jax.training.progress import EpochProgress, Progress, StepBar
-from glow_jax.training.report import epoch_line, epoch_values, introduction, size_of
+from glow_jax.training.progress import EpochProgress, Progress
+from glow_jax.training.report import StepBar, epoch_line, epoch_values, introduction
 from glow_jax.training.resolve import check_sizes, resolve
 from glow_jax.training.signals import Interruptions, Requests
 from glow_jax.training.step import (
@@ -71,8 +71,8 @@ def train(config: Config, dataset: Dataset) -> Glow:
         GlowError: something does not fit together, or training no longer gives finite numbers.
         Stopped: a signal came, and the state is saved.
     """
-    with losing_processes(), contextlib.ExitStack() as held:
-        return Trainer(config, dataset, held).fit()
+    with losing_processes(), contextlib.ExitStack() as exit_stack:
+        return Trainer(config, dataset, exit_stack).fit()
 
 
 class _Dispatched(NamedTuple):
@@ -98,47 +98,48 @@ class _AskedToStop(Exception):  # noqa: N818 - it is no error
 class Trainer:
     """One run, from its first step to its last."""
 
-    def __init__(self, config: Config, dataset: Dataset, held: contextlib.ExitStack):
+    def __init__(self, config: Config, dataset: Dataset, exit_stack: contextlib.ExitStack):
         """Resolve the configuration, take the folder, and load or make what the run starts from.
 
         Args:
             config: the run, as asked for.
             dataset: its images.
-            held: closes what the run holds: the folder's lock, files, processes that read.
+            exit_stack: closes what the run opens: the folder's lock, files, processes that read.
 
         Raises:
             GlowError: something does not fit together.
         """
-        self._folder, self._held = Path(config.output.output_dir), held
-        self._shows = is_main_process()
-        if self._shows:
-            self._check_folder(config)
+        self._folder, self._is_main = Path(config.output.output_dir), is_main_process()
+        if self._is_main:
+            check_folder(self._folder, resume=config.output.resume, fresh=config.output.fresh)
             if self._folder.exists():
-                held.enter_context(locked(self._folder))
+                exit_stack.enter_context(locked(self._folder))
         self._devices = Devices(config.output.devices)
         self._config = config = resolve(config, dataset, self._devices.local_count)
         images, self._validation = hold_out(dataset.train, config.data.validation)
         self._test = dataset.test
         check_sizes(config, images, self._validation, self._devices)
         self._updates_per_epoch = len(images) // config.training.images_per_update
-        self._print(
-            introduction(dataset, images, self._validation, self._devices, config.training.seed)
-        )
+        if self._is_main:
+            seed = config.training.seed
+            print(introduction(dataset, images, self._validation, self._devices, seed), flush=True)
 
+        optimizer = make_optimizer(config.optimizer, self._updates_per_epoch)
         self._prepare = partial(
             prepare_images, config=config, flips=dataset.flips, shifts=dataset.shifts
         )
-        start = start_of(config, images, self._prepare, self._updates_per_epoch)
-        self._take_folder(start)
-        keep_best = len(self._validation) > 0
-        self._checkpoints = held.enter_context(CheckpointWriter(self._folder, keep_best=keep_best))
-        logs = Logs(self._folder, epochs=start.epochs) if self._shows else None
-        self._logs = logs and held.enter_context(logs)
+        start = start_of(config, optimizer, images, self._prepare, self._updates_per_epoch)
+        self._take_folder(start, exit_stack)
+        self._checkpoints = exit_stack.enter_context(
+            CheckpointWriter(self._folder, keep_best=len(self._validation) > 0)
+        )
+        self._logs = None
+        if self._is_main:
+            self._logs = exit_stack.enter_context(Logs(self._folder, epochs=start.epochs_done))
         self._interruptions = Interruptions(config.output)
-        held.enter_context(self._interruptions.listening())
-        optimizer = make_optimizer(config.optimizer, self._updates_per_epoch)
+        exit_stack.enter_context(self._interruptions.listening())
         step = make_train_step(optimizer, config, prepare=self._prepare, mean=mean_over_devices)
-        self._step = self._devices.training_step(step)
+        self._run_step = self._devices.training_step(step)
         self._batches = training_batches(
             images,
             batch_size=config.training.images_per_update,
@@ -147,49 +148,73 @@ class Trainer:
             first_step=int(start.state.step),
             process=Process(self._devices.process, self._devices.processes),
         )
-        held.enter_context(contextlib.closing(self._batches))
-        self._epochs, self._progress = start.epochs, start.progress
-        state = of_main_process(start.state)
-        going_on = f"; going on after step {int(state.step)}" if state.step else ""
-        self._print(f"{size_of(state.model)}; writing to {self._folder}{going_on}")
-        self._state = self._devices.replicate(state)
+        exit_stack.enter_context(contextlib.closing(self._batches))
+        self._epochs_done, self._progress = start.epochs_done, start.progress
+        self._state = self._devices.replicate(of_main_process(start.state))
+
+    def _take_folder(self, start: Start, exit_stack: contextlib.ExitStack) -> None:
+        """Make the output folder this run's own, and write `hparams.json` before anything else.
+
+        Raises:
+            GlowError: there is nothing left to train, or another run was faster.
+        """
+        output, first_step = self._config.output, int(start.state.step)
+        if start.epochs_done >= self._config.training.epochs:
+            raise GlowError(
+                f"Step {first_step}, where training would go on, is already beyond "
+                f"{self._config.training.epochs} epochs of {self._updates_per_epoch} steps; give "
+                "more --epochs."
+            )
+        if self._is_main:
+            if not output.resume:
+                make_folder(self._folder, fresh=output.fresh)
+                exit_stack.enter_context(locked(self._folder))
+                # Again, because another run may have been faster.
+                check_folder(self._folder, resume=False, fresh=output.fresh)
+            write_config(self._folder, self._config)
+            if output.step is not None:
+                set_aside_after(self._folder, first_step)
+            count = parameter_count(start.state.model)
+            going_on = f"; going on after step {first_step}" if first_step else ""
+            print(f"{count:,} parameters; writing to {self._folder}{going_on}", flush=True)
+        wait_for_processes("the output folder is ready")
 
     def fit(self) -> Glow:
         """Train to the last epoch; return the model."""
         training = self._config.training
-        if not whole_steps(self._folder):
+        if not whole_steps(self._folder):  # what a first epoch that is cut short can go back to
             self._save()
-        while self._epochs < training.epochs:
+        while self._epochs_done < training.epochs:
             self._train_epoch()
-            model = self._best_model()
+            model = self._average_or_model()
             values = {
                 "train_bits_per_dim": self._progress.mean("bits_per_dim"),
                 "validation_bits_per_dim": self._evaluate(model, self._validation),
                 "test_bits_per_dim": self._evaluate(model, self._test),
             }
-            self._epochs += 1
+            self._epochs_done += 1
             self._log(model, values)
             self._progress = EpochProgress()
             self._save(values["validation_bits_per_dim"])
         self._checkpoints.wait()
-        return self._best_model()
+        return self._average_or_model()
 
     def _train_epoch(self) -> None:
         """Run the steps that remain of an epoch."""
-        first, end = self._at, (self._epochs + 1) * self._updates_per_epoch
-        name = f"epoch {self._epochs + 1}/{self._config.training.epochs}"
+        first, end = self._steps_done, (self._epochs_done + 1) * self._updates_per_epoch
+        name = f"epoch {self._epochs_done + 1}/{self._config.training.epochs}"
         dispatched: _Dispatched | None = None
         images = self._config.training.images_per_update
-        with StepBar(name, end - first, images=images, shown=self._shows) as bar:
+        with StepBar(name, end - first, images=images, shown=self._is_main) as bar:
             for step in range(first + 1, end + 1):
                 batch = self._read_batch(dispatched, bar)
                 with self._progress.timed("training"):
                     before, dispatched = dispatched, self._dispatch(step - 1, batch)
                     # Looked at one step late, so that the device never waits for the host.
-                    asked = Requests.of() if before is None else self._look(before, bar)
+                    asked = Requests.of() if before is None else self._collect(before, bar)
                     due = self._interruptions.due_after(step) or asked.any
                     if due or step == end:
-                        asked = asked.or_of(self._look(dispatched, bar))
+                        asked = asked.or_of(self._collect(dispatched, bar))
                         dispatched = None
                 self._checkpoints.raise_failure()
                 if asked.stop_signal:
@@ -207,17 +232,17 @@ class Trainer:
                 if not asked.stop_signal or not is_alone():
                     raise
                 if dispatched is not None:
-                    self._look(dispatched, bar)
+                    self._collect(dispatched, bar)
                 self._save_and_stop(asked)
 
     def _dispatch(self, step: int, batch: Batch) -> _Dispatched:
         """Start a step."""
         arrays = (batch.images, batch.labels, batch.indices)
         asked = self._interruptions.requests
-        self._state, metrics, requests = self._step(self._state, asked, *arrays)
+        self._state, metrics, requests = self._run_step(self._state, asked, *arrays)
         return _Dispatched(step, batch, metrics, requests)
 
-    def _look(self, dispatched: _Dispatched, bar: "StepBar") -> Requests:
+    def _collect(self, dispatched: _Dispatched, bar: "StepBar") -> Requests:
         """Wait for a step and count it; return what processes asked when it started."""
         metrics = jax.tree.map(float, self._devices.to_host(dispatched.metrics))
         self._progress.add(metrics)
@@ -251,13 +276,13 @@ class Trainer:
         """Draw samples, write the line of metrics, and print the epoch's."""
         if self._logs is None:
             return
-        step = self._at
+        step = self._steps_done
         with self._progress.timed("sampling"):
             y = labels_in_turn(model, _SAMPLES)
             images = sample_pixels(
                 model, jax.random.key(0), _SAMPLES, temperature=_SAMPLE_TEMPERATURE, y=y
             )
-            self._logs.samples(grid(images), epoch=self._epochs, step=step)
+            self._logs.samples(grid(images), epoch=self._epochs_done, step=step)
         rest = epoch_values(
             self._progress,
             self._config,
@@ -265,9 +290,9 @@ class Trainer:
             skipped=int(self._devices.to_host(self._state.skipped)),
             updates_per_epoch=self._updates_per_epoch,
         )
-        self._logs.scalars(epoch=self._epochs, step=step, values={**bits_per_dim, **rest})
+        self._logs.scalars(epoch=self._epochs_done, step=step, values={**bits_per_dim, **rest})
         epochs = self._config.training.epochs
-        print(epoch_line(self._epochs, epochs, bits_per_dim, rest), flush=True)
+        print(epoch_line(self._epochs_done, epochs, bits_per_dim, rest), flush=True)
 
     def _save(self, validation_bits_per_dim: float | None = None) -> None:
         """Start to save the state, after whole epochs and so much of the next."""
@@ -276,7 +301,7 @@ class Trainer:
             progress = Progress(
                 skipped=int(state.skipped),
                 skipped_in_a_row=int(state.skipped_in_a_row),
-                epochs=self._epochs,
+                epochs=self._epochs_done,
                 epoch=self._progress,
             )
             self._checkpoints.save(
@@ -294,10 +319,10 @@ class Trainer:
         self._checkpoints.wait()
         again = "" if is_alone() else ", every process with the flags it was started with"
         number = int(asked.stop_signal)
+        command = f"python train.py --output_dir {shlex.quote(str(self._folder))} --resume"
         raise Stopped(
-            f"stopped by {signal.Signals(number).name} after step {self._at}, which is saved; go "
-            f"on with\npython train.py --output_dir {shlex.quote(str(self._folder))} --resume"
-            f"{again}",
+            f"stopped by {signal.Signals(number).name} after step {self._steps_done}, which is "
+            f"saved; go on with\n{command}{again}",
             number,
         )
 
@@ -320,41 +345,11 @@ class Trainer:
         )
 
     @property
-    def _at(self) -> int:
+    def _steps_done(self) -> int:
         """Steps done."""
         return int(self._devices.to_host(self._state.step))
 
-    def _best_model(self) -> Glow:
+    def _average_or_model(self) -> Glow:
         """The model to evaluate and sample with: the average where the run keeps one."""
         state = self._devices.gather(self._state)
         return averaged_model(state) or state.model
-
-    def _print(self, text: str) -> None:
-        if self._shows:
-            print(text, flush=True)
-
-    def _check_folder(self, config: Config) -> None:
-        check_folder(self._folder, resume=config.output.resume, fresh=config.output.fresh)
-
-    def _take_folder(self, start: Start) -> None:
-        """Make the output folder this run's own, and write `hparams.json` before anything else.
-
-        Raises:
-            GlowError: there is nothing left to train, or another run was faster.
-        """
-        output, first_step = self._config.output, int(start.state.step)
-        if start.epochs >= self._config.training.epochs:
-            raise GlowError(
-                f"Step {first_step}, where training would go on, is already beyond "
-                f"{self._config.training.epochs} epochs of {self._updates_per_epoch} steps; give "
-                "more --epochs."
-            )
-        if self._shows:
-            if not output.resume:
-                make_folder(self._folder, fresh=output.fresh)
-                self._held.enter_context(locked(self._folder))
-                self._check_folder(self._config)  # another run may have been faster
-            write_config(self._folder, self._config)
-            if output.step is not None:
-                set_aside_after(self._folder, first_step)
-        wait_for_processes("the output folder is ready")
