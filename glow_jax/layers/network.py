@@ -16,19 +16,19 @@ from glow_jax.layers.convolution import Formulation, HiddenConv, ZeroConv, choos
 
 
 class CouplingNetwork(nnx.Module):
-    """3x3 convolution, actnorm, ReLU; 1x1 convolution, actnorm, ReLU; 3x3 convolution from zero.
+    """3x3 convolution, actnorm, ReLU; 1x1 convolution, actnorm, ReLU; zero-initialised 3x3 one.
 
     Attributes:
-        dtype: "bfloat16" to compute in it; None for the type of the input. Either way the output
-            has the type of the input, and so has all that enters a likelihood.
-        formulation: how the convolutions are computed; None for what is fast where they run. With
-            "convolution", `jax.jvp` works; otherwise differentiation is in reverse only.
+        dtype: "bfloat16" to compute in it; None for the dtype of the input. Either way the output,
+            and so everything that enters a likelihood, has the dtype of the input.
+        formulation: how the convolutions are computed; None picks the fast way for the platform.
+            `jax.jvp` works only with "convolution"; otherwise only reverse mode works.
     """
 
     def __init__(
         self, inputs: int, outputs: int, *, hidden_channels: int, pad_ones: bool, rngs: nnx.Rngs
     ):
-        """Map `inputs` channels to `outputs` by way of two layers of `hidden_channels`."""
+        """Map `inputs` channels to `outputs` through two layers of `hidden_channels`."""
         self.conv_in = HiddenConv(inputs, hidden_channels, size=3, key=rngs.params())
         self.actnorm_in = ActNorm(hidden_channels)
         self.conv_hidden = HiddenConv(hidden_channels, hidden_channels, size=1, key=rngs.params())
@@ -63,7 +63,7 @@ class CouplingNetwork(nnx.Module):
 
 
 def _convolutions(weights: NetworkWeights, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The network, and the second hidden layer: (B, H, W, I) -> (B, H, W, O), (B, H, W, hidden)."""
+    """The output and the second hidden layer: (B, H, W, I) -> (B, H, W, O), (B, H, W, hidden)."""
     h = jax.nn.relu(conv3x3(x, weights.kernel_in) + weights.bias_in)
     h = jax.nn.relu(conv1x1(h, weights.kernel_hidden) + weights.bias_hidden)
     return conv3x3(h, weights.kernel_out), h
@@ -72,7 +72,7 @@ def _convolutions(weights: NetworkWeights, x: jax.Array) -> tuple[jax.Array, jax
 def _convolutions_gradient(
     weights: NetworkWeights, x: jax.Array, second: jax.Array, y_gradient: jax.Array
 ) -> tuple[NetworkWeights, jax.Array]:
-    """Gradients of weights and input, the first hidden layer computed again."""
+    """The gradients of weights and input; the first hidden layer is computed again."""
 
     def first_layer(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
         return jax.nn.relu(conv3x3(x, kernel) + bias)
@@ -97,9 +97,9 @@ def _convolutions_gradient(
 class _Kept(NamedTuple):
     """What a network's gradient keeps.
 
-    The parameters, not the folded weights, which a scan would stack. The first hidden layer is
-    cheaper computed again than kept. As its sums then have another order, a unit that is zero up to
-    rounding may be on in one direction and off in the other.
+    It keeps the parameters, not the folded weights, which a scan would stack. Computing the first
+    hidden layer again is cheaper than keeping it. Its sums then have another order: a unit that is
+    zero up to rounding may be on in one direction and off in the other.
     """
 
     network: CouplingNetwork
