@@ -1,4 +1,4 @@
-"""How far an epoch has come: what a checkpoint in the middle of it must know to go on exactly."""
+"""The progress of an epoch: a checkpoint inside an epoch needs it to continue exactly."""
 
 import dataclasses
 import resource
@@ -21,15 +21,15 @@ PHASES = ("reading", "training", "evaluating", "sampling", "saving")
 
 @dataclass
 class EpochProgress:
-    """The steps of one epoch so far: sums, so that a mean does not depend on where it was cut.
+    """The steps of one epoch so far, as sums: a mean does not depend on where the epoch stopped.
 
     Attributes:
         steps: steps done.
-        applied: of these, the ones whose update was not skipped, over which the sums go.
-        bits_per_dim: sum.
-        loss: sum.
-        gradient_norm: sum.
-        seconds: time spent in each phase since the last line of metrics.
+        applied: steps whose update was not skipped; the sums are over these.
+        bits_per_dim: sum of bits/dim.
+        loss: sum of losses.
+        gradient_norm: sum of gradient norms.
+        seconds: time in each phase since the last line of metrics.
     """
 
     steps: int = 0
@@ -49,12 +49,12 @@ class EpochProgress:
             self.gradient_norm += float(metrics.gradient_norm)
 
     def mean(self, name: str) -> float | None:
-        """Mean over the steps not skipped, or None where all were: NaN is no JSON."""
+        """Mean over the steps that were not skipped; None if all were, as JSON has no NaN."""
         return getattr(self, name) / self.applied if self.applied else None
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
-        """Add the time spent inside to a phase."""
+        """Add the time of the `with` block to a phase."""
         started = time.perf_counter()
         try:
             yield
@@ -64,13 +64,13 @@ class EpochProgress:
 
 @dataclass(frozen=True)
 class Progress:
-    """What a checkpoint notes of its run's progress, beside the step.
+    """The progress of a run that a checkpoint stores, besides the step.
 
     Attributes:
         skipped: updates skipped so far.
-        skipped_in_a_row: the same since the last good update.
-        epochs: whole epochs done; None where a converted checkpoint does not know.
-        epoch: how far the next one has come.
+        skipped_in_a_row: updates skipped since the last one that was applied.
+        epochs: finished epochs; None if a converted checkpoint does not say.
+        epoch: the progress of the next epoch.
     """
 
     skipped: int = 0
@@ -84,16 +84,16 @@ class Progress:
 
 
 def progress_of(noted: Mapping[str, Any]) -> Progress:
-    """What `Progress.to_json` returned; what is absent takes its default."""
+    """Read what `Progress.to_json` returned; absent fields take their defaults."""
     epoch = EpochProgress(**(noted.get("epoch") or {}))
     return dataclasses.replace(Progress(), **{**noted, "epoch": epoch})
 
 
 class StepBar:
-    """The progress bar of an epoch: recent bits/dim, and images a second."""
+    """The progress bar of an epoch: recent bits/dim, and images per second."""
 
     def __init__(self, name: str, steps: int, *, images: int, shown: bool):
-        """Open a bar of so many steps, of so many `images` each."""
+        """Open a bar of `steps` steps with `images` images each."""
         self._bar = tqdm(total=steps, desc=name, unit="step", leave=False, disable=not shown)
         self._images = images
         self._recent: deque[float] = deque(maxlen=50)
@@ -119,7 +119,7 @@ class StepBar:
 
 
 def peak_bytes() -> dict[str, int]:
-    """The most memory in use so far, in bytes: of this process, and of a device that tells."""
+    """Peak memory so far, in bytes: of this process, and of the first device if it reports it."""
     unit = 1 if sys.platform == "darwin" else 1024
     peak = {"peak_memory": unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
     statistics = jax.local_devices()[0].memory_stats() or {}

@@ -1,4 +1,4 @@
-"""Training: epochs of steps; after each an evaluation, samples, a line of metrics, a checkpoint."""
+"""Training: after each epoch an evaluation, samples, a line of metrics and a checkpoint."""
 
 import contextlib
 import shlex
@@ -58,31 +58,32 @@ _SAMPLE_TEMPERATURE = 0.7
 
 
 def train(config: Config, dataset: Dataset) -> Glow:
-    """Train a model, leaving everything in `config.output.output_dir`.
+    """Train a model; write everything to `config.output.output_dir`.
 
     Args:
-        config: the run; with `resume`, the folder's own configuration, some of it changed.
+        config: the run; with `resume`, the folder's own configuration with some values changed.
         dataset: its images.
 
     Returns:
-        The model as trained, with averaged parameters where the run keeps them.
+        The trained model, with averaged parameters if the run keeps them.
 
     Raises:
-        GlowError: something does not fit together, or training no longer gives finite numbers.
-        Stopped: a signal came, and the state is saved.
+        GlowError: the configuration, the data set and the folder do not fit together, or training
+            no longer gives finite numbers.
+        Stopped: a signal came; the state has been saved.
     """
     with losing_processes(), contextlib.ExitStack() as held:
         return Trainer(config, dataset, held).fit()
 
 
 class _Dispatched(NamedTuple):
-    """A step that was started and has not been looked at.
+    """A step that has started and whose result has not been read.
 
     Attributes:
         step: the number of steps before it.
         batch: its images.
-        metrics: what it reports, once it is done.
-        requests: what processes asked when it started.
+        metrics: what it reports when it is done.
+        requests: what the processes requested when it started.
     """
 
     step: int
@@ -99,15 +100,15 @@ class Trainer:
     """One run, from its first step to its last."""
 
     def __init__(self, config: Config, dataset: Dataset, held: contextlib.ExitStack):
-        """Resolve the configuration, take the folder, and load or make what the run starts from.
+        """Resolve the configuration, take the folder, and load or make the initial state.
 
         Args:
-            config: the run, as asked for.
+            config: the run as requested.
             dataset: its images.
-            held: closes what the run holds: the folder's lock, files, processes that read.
+            held: closes the folder's lock, the files and the reading processes when the run ends.
 
         Raises:
-            GlowError: something does not fit together.
+            GlowError: the configuration, the data set and the folder do not fit together.
         """
         self._folder, self._held = Path(config.output.output_dir), held
         self._shows = is_main_process()
@@ -175,7 +176,7 @@ class Trainer:
         return self._best_model()
 
     def _train_epoch(self) -> None:
-        """Run the steps that remain of an epoch."""
+        """Run the remaining steps of an epoch."""
         first, end = self._at, (self._epochs + 1) * self._updates_per_epoch
         name = f"epoch {self._epochs + 1}/{self._config.training.epochs}"
         dispatched: _Dispatched | None = None
@@ -185,7 +186,7 @@ class Trainer:
                 batch = self._read_batch(dispatched, bar)
                 with self._progress.timed("training"):
                     before, dispatched = dispatched, self._dispatch(step - 1, batch)
-                    # Looked at one step late, so that the device never waits for the host.
+                    # Read one step late, so that the device never waits for the host.
                     asked = Requests.of() if before is None else self._look(before, bar)
                     due = self._interruptions.due_after(step) or asked.any
                     if due or step == end:
@@ -202,7 +203,7 @@ class Trainer:
             try:
                 return next(self._batches)
             except Exception:
-                # Ctrl-C goes to the processes that read as well, and they die of it.
+                # Ctrl-C also reaches the reading processes and kills them.
                 asked = self._interruptions.requests
                 if not asked.stop_signal or not is_alone():
                     raise
@@ -218,7 +219,7 @@ class Trainer:
         return _Dispatched(step, batch, metrics, requests)
 
     def _look(self, dispatched: _Dispatched, bar: "StepBar") -> Requests:
-        """Wait for a step and count it; return what processes asked when it started."""
+        """Wait for a step and count it; return what the processes requested when it started."""
         metrics = jax.tree.map(float, self._devices.to_host(dispatched.metrics))
         self._progress.add(metrics)
         bar.add(metrics)
@@ -227,7 +228,7 @@ class Trainer:
         return self._devices.to_host(dispatched.requests)
 
     def _evaluate(self, model: Glow, split: Readable) -> float | None:
-        """Mean bits/dim of a split; None where it has no images."""
+        """Mean bits/dim of a split; None if it has no images."""
         if not len(split):
             return None
         with self._progress.timed("evaluating"):
@@ -243,12 +244,12 @@ class Trainer:
                 self._save_and_stop(self._interruptions.requests)
 
     def _stop_if_asked(self, _: int) -> None:
-        # Several processes would have to agree, which they do at the next training step.
+        # Several processes have to agree on stopping; they do so in the next training step.
         if is_alone() and self._interruptions.requests.stop_signal:
             raise _AskedToStop
 
     def _log(self, model: Glow, bits_per_dim: dict[str, float | None]) -> None:
-        """Draw samples, write the line of metrics, and print the epoch's."""
+        """Draw samples, write the line of metrics, and print a line about the epoch."""
         if self._logs is None:
             return
         step = self._at
@@ -270,7 +271,7 @@ class Trainer:
         print(epoch_line(self._epochs, epochs, bits_per_dim, rest), flush=True)
 
     def _save(self, validation_bits_per_dim: float | None = None) -> None:
-        """Start to save the state, after whole epochs and so much of the next."""
+        """Start to save the state and the progress."""
         with self._progress.timed("saving"):
             state = self._devices.gather(self._state)
             progress = Progress(
@@ -302,7 +303,7 @@ class Trainer:
         )
 
     def _give_up(self, dispatched: _Dispatched) -> NoReturn:
-        """Say where the numbers stop being finite."""
+        """Stop with an error that says where the numbers stop being finite."""
         state = self._devices.gather(self._state)
         step, batch = dispatched.step, dispatched.batch
         x = self._prepare(batch.images, state.seed, step, batch.indices)
@@ -325,7 +326,7 @@ class Trainer:
         return int(self._devices.to_host(self._state.step))
 
     def _best_model(self) -> Glow:
-        """The model to evaluate and sample with: the average where the run keeps one."""
+        """The model to evaluate and sample with: the average if the run keeps one."""
         state = self._devices.gather(self._state)
         return averaged_model(state) or state.model
 
@@ -337,10 +338,10 @@ class Trainer:
         check_folder(self._folder, resume=config.output.resume, fresh=config.output.fresh)
 
     def _take_folder(self, start: Start) -> None:
-        """Make the output folder this run's own, and write `hparams.json` before anything else.
+        """Claim the output folder for this run; write `hparams.json` before anything else.
 
         Raises:
-            GlowError: there is nothing left to train, or another run was faster.
+            GlowError: there is nothing left to train, or another run took the folder first.
         """
         output, first_step = self._config.output, int(start.state.step)
         if start.epochs >= self._config.training.epochs:
@@ -353,7 +354,7 @@ class Trainer:
             if not output.resume:
                 make_folder(self._folder, fresh=output.fresh)
                 self._held.enter_context(locked(self._folder))
-                self._check_folder(self._config)  # another run may have been faster
+                self._check_folder(self._config)  # another run may have taken it
             write_config(self._folder, self._config)
             if output.step is not None:
                 set_aside_after(self._folder, first_step)
