@@ -92,7 +92,7 @@ class _Dispatched(NamedTuple):
     requests: Requests
 
 
-class _AskedToStop(Exception):  # noqa: N818 - it is no error
+class _AskedToStop(Exception):  # noqa: N818 - not an error
     """A signal came while images were being evaluated."""
 
 
