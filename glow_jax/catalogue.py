@@ -1,4 +1,4 @@
-"""The catalogue of data sets: one row for each, with all that the program knows about it."""
+"""The catalogue of data sets: one row for each, with everything the program knows about it."""
 
 from dataclasses import dataclass, replace
 
@@ -10,19 +10,18 @@ class Entry:
     """A row of the catalogue.
 
     Attributes:
-        builder: its name in tensorflow-datasets, with the configuration; empty where it is not
-            there.
-        image_shape: (H, W, C) without `--image_size`; (0, 0, C) where pictures differ in size.
-        classes: the number of classes; 0 where there are no labels.
+        builder: its name in tensorflow-datasets, with the configuration; empty if it has none.
+        image_shape: (H, W, C) without `--image_size`; (0, 0, C) if pictures differ in size.
+        classes: the number of classes; 0 if there are no labels.
         flips: whether a mirrored image is as likely as the original.
-        shifts: whether an image shifted by up to 10 percent is.
-        n_bits: the bits of each pixel for which figures are published.
+        shifts: whether an image shifted by up to 10 percent is as likely as the original.
+        n_bits: the bits of each pixel for which bits/dim are published.
         labels: the feature that holds a class number, or a set of yes-or-no attributes.
         test: the split to test on; empty holds out a tenth of the training images.
-        pad: whether a larger `--image_size` gives the image a black frame, as in the papers.
-        centre: side of the square cut from the middle before resizing; 0 takes the largest.
+        pad: whether a larger `--image_size` adds a black frame, as in the papers.
+        centre: side of the square cut from the middle before resizing; 0 for the largest square.
         random_crop_of: side to which pictures are resized before random crops of `--image_size`
-            are cut out of them; 0 for no crops.
+            are taken; 0 for no crops.
     """
 
     builder: str
@@ -39,11 +38,11 @@ class Entry:
 
     @property
     def mode(self) -> str:
-        """Pillow's name of the mode with this number of channels."""
+        """Pillow's name for the mode with this number of channels."""
         return "L" if self.image_shape[2] == 1 else "RGB"
 
 
-# Flips are off for digits and letters, and for garments, whose shoes all point the same way.
+# Flips are off for digits and letters, and for garments, because their shoes all point one way.
 # Shifts are off for faces and rooms: the photographer framed them, and a black edge is unlikely.
 CATALOGUE: dict[str, Entry] = {
     "digits": Entry("", (8, 8, 1), 10, shifts=True, n_bits=4),
@@ -56,7 +55,7 @@ CATALOGUE: dict[str, Entry] = {
     "celeb_a": Entry("celeb_a", (64, 64, 3), 40, flips=True, labels="attributes", centre=148),
     "celeb_a_hq": Entry("celeb_a_hq/256", (256, 256, 3), 0, flips=True, n_bits=5, test=""),
     "lsun": Entry("lsun/bedroom", (64, 64, 3), 0, flips=True, test="validation", random_crop_of=96),
-    # Published at 32 and at 64: --image_size has to choose.
+    # Published at 32 and at 64: --image_size must choose.
     "downsampled_imagenet": Entry("downsampled_imagenet", (0, 0, 3), 0, test="validation"),
 }
 
@@ -64,7 +63,7 @@ ALIASES = {"svhn": "svhn_cropped"}
 
 
 def find(name: str) -> Entry | None:
-    """The row of a data set; None where the catalogue has no such name.
+    """The row of a data set; None if the catalogue has no such name.
 
     Args:
         name: its name, an alias, or a name with a configuration: `lsun/bridge`.
@@ -82,21 +81,21 @@ def sizes(entry: Entry, image_size: int, name: str) -> tuple[int, int]:
 
     Args:
         entry: the data set's row.
-        image_size: the side that the user asks for; 0 for the data set's own.
+        image_size: the requested side; 0 for the data set's own.
         name: the data set's name in messages.
 
     Returns:
-        The side to which pictures are resized, 0 where they stay as they are; and the side of the
-        random crops that batches take, 0 where they take whole images.
+        The side to which pictures are resized, 0 for no resizing; and the side of the random crops
+        in batches, 0 for whole images.
 
     Raises:
-        GlowError: the pictures are smaller than `image_size`, or they differ in size and there is
-            no `image_size`.
+        GlowError: the pictures are smaller than `image_size`, or they differ in size and no
+            `image_size` is given.
     """
     height, width, _ = entry.image_shape
     if not image_size and not (height and width):
         raise GlowError(f"Pictures of {name} differ in size: give --image_size.")
-    # Where pictures are resized anyway, image_shape is a default and not a limit.
+    # If pictures are resized anyway, image_shape is a default, not a limit.
     free = entry.centre or entry.pad or not (height and width)
     largest = entry.random_crop_of or (image_size if free else min(height, width))
     if image_size > largest:

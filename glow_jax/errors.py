@@ -1,10 +1,10 @@
-"""Errors that a user can mend. A script prints each as one sentence, without a traceback."""
+"""Errors that a user can fix. Scripts print each on one line, without a traceback."""
 
 
 class GlowError(ValueError):
-    """Something the user gave is wrong. The message names it, its value, and what to do.
+    """A value from the user is wrong; the message names it, its value, and what to do.
 
-    A script that meets one prints it as one line and exits with status 2.
+    Scripts print the message on one line and exit with status 2.
     """
 
 
@@ -12,14 +12,14 @@ class InputTypeError(GlowError, TypeError):
     """An array of the wrong dtype was given."""
 
 
-class Stopped(Exception):  # noqa: N818 - it is no error
-    """A signal stopped training, which has saved its state.
+class Stopped(Exception):  # noqa: N818 - not an error
+    """A signal stopped training after it saved its state.
 
     Attributes:
-        exit_status: what the process returns to the shell: 128 + the signal's number.
+        exit_status: the exit status of the process: 128 + the signal's number.
     """
 
     def __init__(self, message: str, signal_number: int):
-        """Say after which step it stopped, and how to go on."""
+        """Take a message that says after which step training stopped and how to resume."""
         super().__init__(message)
         self.exit_status = 128 + signal_number

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all."""
+"""Writing files completely or not at all."""
 
 import contextlib
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Give an `OSError` inside the file's name: a full disk shows while writing, without one."""
+    """Add the file's name to an `OSError`; the error of a full disk has none."""
     try:
         yield
     except OSError as error:
@@ -17,14 +17,14 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def unused(path: Path) -> Path:
-    """The path, or where something is there already, one like it."""
+    """The path itself; if it is taken, the path with `.again` added until it is free."""
     while path.exists():
         path = path.with_name(f"{path.name}.again")
     return path
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file aside and rename it into place, so that no reader ever sees half of it."""
+    """Write a temporary file and rename it, so that no reader ever sees half a file."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     data = content.encode() if isinstance(content, str) else content
     with writing(path):
@@ -39,5 +39,5 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 def write_json(path: Path, values: object) -> None:
-    """Write plain values as indented JSON, whole or not at all."""
+    """Write plain values as indented JSON, completely or not at all."""
     write_whole(path, json.dumps(values, indent=2) + "\n")

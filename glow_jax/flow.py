@@ -1,4 +1,4 @@
-"""One step of flow, and a level: squeeze, then K steps run as one scan."""
+"""One step of flow; and a level: a squeeze, then K steps run as one scan."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -27,7 +27,7 @@ class Step(Bijection):
     """Actnorm, then a permutation or 1x1 convolution, then a coupling (paper, figure 2a).
 
     Forward:   y = coupling(permutation(actnorm(x)))
-    log|det|:  the sum of the three
+    log|det|:  the sum over the three layers
     Inverse:   x = actnorm^-1(permutation^-1(coupling^-1(y)))
     """
 
@@ -43,7 +43,7 @@ class Step(Bijection):
         pad_ones: bool,
         rngs: nnx.Rngs,
     ):
-        """Build one step on `channels` channels; the rest is as in `ModelConfig`."""
+        """Build one step on `channels` channels; the other arguments are as in `ModelConfig`."""
         self.actnorm = ActNorm(channels, scale=actnorm_scale)
         self.permutation: Bijection
         if flow_permutation == "invconv":
@@ -71,7 +71,7 @@ class Step(Bijection):
         return self.actnorm.inverse(self.permutation.inverse(x))
 
     def prepare_inverse(self) -> "Step":
-        """A step whose 1x1 convolution's matrix is inverted already."""
+        """The same step, with the matrix of its 1x1 convolution already inverted."""
         prepared = nnx.clone(self)
         prepared.permutation = self.permutation.prepare_inverse()
         return prepared
@@ -79,7 +79,7 @@ class Step(Bijection):
     def inverse_and_gradient(
         self, y: jax.Array, y_gradient: jax.Array, logdet_gradient: jax.Array
     ) -> tuple[jax.Array, jax.Array, nnx.State]:
-        """Those of the three layers, last one first."""
+        """Chain the three layers' own inverses and gradients, last layer first."""
         gradients: dict[str, nnx.State] = {}
         for name in ("coupling", "permutation", "actnorm"):
             layer: Bijection = getattr(self, name)
@@ -89,7 +89,7 @@ class Step(Bijection):
         return y, y_gradient, join_gradients(gradients)
 
     def initialise(self, x: jax.Array) -> jax.Array:
-        """Initialise every actnorm in order, each from what reaches it; return the output."""
+        """Initialise every actnorm in order, each from its own input; return the output."""
         x = self.actnorm.initialise(x)
         x, _ = self.permutation.forward(x)
         return self.coupling.initialise(x)
@@ -100,18 +100,18 @@ class Level(Bijection):
 
     Forward:   y = step_K(... step_1(squeeze(x)))
     log|det|:  the sum over steps
-    Inverse:   the steps undone, last one first, then the squeeze
+    Inverse:   the inverse steps, last step first, then the inverse squeeze
 
     Attributes:
         squeeze: the squeeze.
         steps: the K steps, stacked.
-        memory: what a gradient keeps of the forward pass. "fast": all that a gradient needs.
-            "remat": each step's input, from which the step is computed again. "reversible": the
-            level's output alone, from which each step's input is computed by inversion.
+        memory: what a gradient keeps of the forward pass. "fast": everything it needs. "remat":
+            each step's input, from which the step is computed again. "reversible": only the level's
+            output, from which each step's input is computed by inversion.
     """
 
     def __init__(self, build_step: Callable[[nnx.Rngs], Step], *, K: int, rngs: nnx.Rngs):
-        """Build a level of `K` steps, each made by `build_step` from random keys."""
+        """Build a level of `K` steps; `build_step` makes each from random keys."""
         self.squeeze = Squeeze()
         self.K = K
         self.steps = nnx.vmap(build_step)(rngs.split(K))

@@ -1,7 +1,7 @@
-"""Ways through latent space: between two images, towards a class, one level at a time.
+"""Moves in latent space: between two images, towards a class, one level at a time.
 
-Everything here is done to `noise`, the unit-normal coordinates of a `Code`: one array
-(B, h, w, c) for each level, finest first. `Glow.decode_noise` makes images of what comes out.
+All functions act on `noise`, the unit-normal coordinates of a `Code`: one array (B, h, w, c) for
+each level, finest first. `Glow.decode_noise` turns the result into images.
 """
 
 from collections.abc import Callable
@@ -16,15 +16,15 @@ from glow_jax.typing import Array
 
 Noise = tuple[jax.Array, ...]
 
-# Below this squared sine of the angle, an arc and its chord are the same to single precision.
+# Below this squared sine of the angle, an arc and its chord agree to single precision.
 _STRAIGHT = 1e-6
 
 
 def lerp(start: Noise, end: Noise, t: Array | float) -> Noise:
     """Go from `start` to `end` on a straight line: (1 - t) start + t end.
 
-    The middle of the line between two draws of D unit normals is shorter than either, by a factor
-    of about sqrt(2), and so lies where next to no draw does.
+    Halfway between two draws of D unit normals, the norm is smaller than that of either draw by a
+    factor of about sqrt(2). Almost no draw has so small a norm.
 
     Args:
         start: noise of B images, or of one.
@@ -42,15 +42,15 @@ def lerp(start: Noise, end: Noise, t: Array | float) -> Noise:
 
 
 def slerp(start: Noise, end: Noise, t: Array | float) -> Noise:
-    """Go from `start` to `end` on an arc, the entries of all levels taken as one vector.
+    """Go from `start` to `end` on an arc; the entries of all levels form one vector.
 
     With the angle w between a = `start` and b = `end`, and r(t) = (1 - t) |a| + t |b|,
 
     r(t) (sin((1 - t) w) / sin(w)  a / |a|  +  sin(t w) / sin(w)  b / |b|)
 
-    which is the shortest way on the sphere (Shoemake 1985), with a radius that goes linearly from
-    one norm to the other (White 2016, arXiv 1609.04468, for latents). Parallel vectors have the
-    straight line as their arc; opposite ones, which have none that is shortest, go through zero.
+    This is the shortest path on the sphere (Shoemake 1985), with a radius that changes linearly
+    from one norm to the other (White 2016, arXiv 1609.04468, for latents). For parallel vectors the
+    arc is the straight line. Opposite vectors have no shortest arc; their path goes through zero.
 
     Args:
         start: noise of B images, or of one; not zero.
@@ -63,7 +63,7 @@ def slerp(start: Noise, end: Noise, t: Array | float) -> Noise:
     length_start, length_end = jnp.sqrt(_dot(start, start)), jnp.sqrt(_dot(end, end))
     cosine = _dot(start, end) / (length_start * length_end)
     straight = 1 - jnp.square(cosine) < _STRAIGHT
-    # Not at the angle 0, where the gradient of what is not chosen would still be infinite.
+    # At angle 0 the branch that is not chosen would still have an infinite gradient.
     angle = jnp.arccos(jnp.where(straight, 0.0, cosine))
     share_start = jnp.where(straight, 1 - t, jnp.sin((1 - t) * angle) / jnp.sin(angle))
     share_end = jnp.where(straight, t, jnp.sin(t * angle) / jnp.sin(angle))
@@ -77,10 +77,9 @@ def slerp(start: Noise, end: Noise, t: Array | float) -> Noise:
 
 
 def class_direction(noise: Noise, labels: np.ndarray, start: int, end: int) -> Noise:
-    """The way from one class to another: mean noise of `end` minus mean noise of `start`.
+    """The direction from one class to another: mean noise of `end` minus mean noise of `start`.
 
-    (Kingma & Dhariwal 2018, section 6, where it is taken between images with and without an
-    attribute.)
+    (Kingma & Dhariwal 2018, section 6, who use it between images with and without an attribute.)
 
     Args:
         noise: noise of B images.
@@ -92,7 +91,7 @@ def class_direction(noise: Noise, labels: np.ndarray, start: int, end: int) -> N
         The direction, noise of one image.
 
     Raises:
-        GlowError: there is no image of one of the classes.
+        GlowError: one of the classes has no image.
     """
     for label in (start, end):
         if not np.any(labels == label):
@@ -109,7 +108,7 @@ def move(noise: Noise, direction: Noise, amount: Array | float) -> Noise:
 
     Args:
         noise: noise of B images, or of one.
-        direction: as of `class_direction`.
+        direction: as `class_direction` returns it.
         amount: a number, or one for each image, (B,); at 0, the noise stays as it is.
 
     Returns:
@@ -121,11 +120,11 @@ def move(noise: Noise, direction: Noise, amount: Array | float) -> Noise:
 
 
 def resample_level(noise: Noise, level: int, key: Array, *, temperature: float = 1.0) -> Noise:
-    """Draw one level's noise anew and keep the others': what changes is what the level holds.
+    """Redraw one level's noise and keep the other levels': the change shows what the level holds.
 
     Args:
         noise: noise of B images.
-        level: which, from 0, the finest, to L - 1, the top.
+        level: from 0, the finest, to L - 1, the top.
         key: random key.
         temperature: standard deviation of the draw.
 
@@ -148,13 +147,13 @@ def encode_in_batches(
     batch_size: int = 100,
     progress: Callable[[int], object] = lambda _: None,
 ) -> Code:
-    """Encode more images than fit at once.
+    """Encode more images than fit in one batch.
 
     Args:
         model: not conditional on the label.
         x: images, (N, H, W, C), as for `Glow.encode`.
-        batch_size: images at a time; the last batch is padded, so that one program does them all.
-        progress: called with the number of images after each batch.
+        batch_size: images at a time; the last batch is padded, so one compiled program is enough.
+        progress: called after each batch with the number of its images.
 
     Returns:
         The code of all N images.
@@ -169,7 +168,7 @@ def encode_in_batches(
 
 
 def _for_entries(factor: Array | float, entry: jax.Array) -> jax.Array:
-    """A number, or one for each image, shaped to be multiplied with (B, h, w, c)."""
+    """Shape a number, or one number per image, so that it multiplies (B, h, w, c)."""
     factor = jnp.asarray(factor, entry.dtype)
     return factor.reshape(factor.shape + (1,) * (entry.ndim - 1) if factor.ndim else ())
 

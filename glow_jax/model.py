@@ -1,7 +1,7 @@
 """Glow (Kingma & Dhariwal 2018, arXiv 1807.03039): images to latents and a likelihood, and back.
 
-A model is a pytree. Every method passes it to a compiled function as an argument, so that weights
-are never constants of a program.
+A model is a pytree. Every method passes it to a compiled function as an argument, so the weights
+are never compiled into a program as constants.
 """
 
 from collections.abc import Callable
@@ -24,14 +24,14 @@ from glow_jax.typing import Array
 
 
 class Code(NamedTuple):
-    """Where a flow puts a batch of images, and how likely it finds them.
+    """The latents of a batch of images, and the log-density of each image.
 
     Attributes:
-        latents: what each level factors out, finest first, the top latent last.
-        noise: the same in unit-normal coordinates, (latent - mean) / sd of its prior.
+        latents: one per level, finest first, the top latent last.
+        noise: the latents in unit-normal coordinates, (latent - mean) / sd of their priors.
         log_prob: log-density in nats, (B,).
-        level_log_prob: each level's log-determinants and prior density, (B, L); they sum to
-            `log_prob`.
+        level_log_prob: each level's log-determinant plus log prior density in nats, (B, L); the
+            levels sum to `log_prob`.
     """
 
     latents: tuple[jax.Array, ...]
@@ -43,25 +43,25 @@ class Code(NamedTuple):
 class Glow(nnx.Module):
     """A multi-scale flow: L levels of squeeze, K steps and split, and a prior on top.
 
-    Images are (B, H, W, C), float32 or float64, about [-0.5, 0.5). Labels `y` are one-hot or
+    Images are (B, H, W, C), float32 or float64, in about [-0.5, 0.5). Labels `y` are one-hot or
     multi-hot, (B, classes), for models with `y_condition`, and None for others.
 
-    Differentiate in reverse (`jax.grad`, `jax.jacrev`). For `jax.jvp` take
+    Gradients work in reverse mode (`jax.grad`, `jax.jacrev`). For `jax.jvp` use
     `computing(model, formulation="convolution")`.
 
     Attributes:
         config: the architecture.
-        levels: L levels, the finest first.
-        splits: what follows each level but the last.
-        top_prior: the prior of what the last level gives.
-        classifier: of the pooled top latent; None without `y_condition`.
+        levels: L levels, finest first.
+        splits: one after each level but the last.
+        top_prior: the prior of the top latent.
+        classifier: logits from the pooled top latent; None without `y_condition`.
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
-        """Build a model with initial parameters; `initialise_actnorm` comes next.
+        """Build a model with random parameters; call `initialise_actnorm` next.
 
         Raises:
-            GlowError: `config.image_shape` is not decided.
+            GlowError: `config.image_shape` is not set.
         """
         if min(config.image_shape) < 1:
             raise GlowError(
@@ -81,7 +81,7 @@ class Glow(nnx.Module):
         self.classifier = None if classes is None else ZeroLinear(top[-1], classes)
 
     def encode(self, x: Array, y: Array | None = None) -> Code:
-        """Map images to latents, with their log-likelihood.
+        """Map images to latents, and compute their log-likelihood.
 
         Args:
             x: images, (B, H, W, C).
@@ -91,14 +91,14 @@ class Glow(nnx.Module):
             A `Code`; `decode(code.latents, y)` gives `x` back.
 
         Raises:
-            GlowError: dtype or shape of `x` or `y` does not fit, or `y` is missing.
+            GlowError: the dtype or shape of `x` or `y` does not fit, or `y` is missing.
         """
         check_images(self.config, x)
         check_labels(self.config, y, x.shape[0])
         return _encode(self, x, y)
 
     def log_prob(self, x: Array, y: Array | None = None) -> jax.Array:
-        """Log-density of images in nats, (B,); arguments as for `encode`."""
+        """Log-density of images in nats, (B,); the arguments are those of `encode`."""
         return self.encode(x, y).log_prob
 
     def decode(
@@ -112,10 +112,10 @@ class Glow(nnx.Module):
         """Map latents to images: the exact inverse of `encode`.
 
         Args:
-            latents: as in `Code`; one that is None is drawn from its prior.
+            latents: as in `Code`; each None is drawn from its prior.
             y: labels, (B, classes), for conditional models.
-            key: random key for what is drawn; may be left out at temperature 0.
-            temperature: factor of the standard deviation of what is drawn; 0 takes the mean.
+            key: random key for the draws; not needed at temperature 0.
+            temperature: multiplies the standard deviation of the draws; 0 takes the mean.
 
         Returns:
             Images, (B, H, W, C).
@@ -153,16 +153,16 @@ class Glow(nnx.Module):
         temperature: float | Array = 1.0,
         y: Array | None = None,
     ) -> jax.Array:
-        """Draw `n` images: `decode_noise` of normal draws scaled by `temperature`.
+        """Draw `n` images: `decode_noise` of unit-normal draws times `temperature`.
 
         Args:
             key: random key.
-            n: how many.
-            temperature: standard deviation of the draws, in every level.
+            n: the number of images.
+            temperature: standard deviation of the draws, at every level.
             y: labels of the images, (n, classes), for conditional models.
 
         Returns:
-            Images, (n, H, W, C); `to_pixels` makes them pictures.
+            Images, (n, H, W, C); `to_pixels` turns them into pixels.
 
         Raises:
             GlowError: `n` is below 1, or `y` does not fit or is missing.
@@ -173,7 +173,7 @@ class Glow(nnx.Module):
         return _sample(self, key, n, temperature, y)
 
     def classify(self, latents: tuple[Array | None, ...]) -> jax.Array:
-        """Logits of the classes, (B, classes), from the pooled top latent of a conditional model.
+        """Class logits, (B, classes), from the pooled top latent of a conditional model.
 
         Raises:
             GlowError: the model is not conditional, or the top latent does not fit.
@@ -187,14 +187,14 @@ class Glow(nnx.Module):
         return _classify(self, top)
 
     def bits_per_dim(self, x: Array, y: Array | None = None) -> jax.Array:
-        """Bits/dim of quantised images from their dequantised values, (B,).
+        """Bits/dim of quantised images, (B,), from their dequantised values.
 
         Args:
-            x: images, (B, H, W, C), as of `dequantize`.
+            x: images, (B, H, W, C), as `dequantize` returns them.
             y: labels, (B, classes), for conditional models.
 
         Returns:
-            In expectation over the noise, an upper bound of the discrete model's bits/dim; see
+            In expectation over the noise, an upper bound on the discrete model's bits/dim; see
             `glow_jax.bits_per_dim`.
 
         Raises:
@@ -205,11 +205,11 @@ class Glow(nnx.Module):
         return jnp.asarray(bits)
 
     def dequantize(self, pixels: Array, keys: Array) -> jax.Array:
-        """Pixels to the model's input; `glow_jax.dequantize` with the model's `n_bits`.
+        """Turn pixels into the model's input: `glow_jax.dequantize` with the model's `n_bits`.
 
         Args:
             pixels: uint8 images, (B, H, W, C).
-            keys: one random key, or one for each image, (B,).
+            keys: one random key, or one per image, (B,).
 
         Returns:
             float32, (B, H, W, C), in [-0.5, 0.5).
@@ -217,13 +217,13 @@ class Glow(nnx.Module):
         return dequantize(pixels, keys, n_bits=self.config.n_bits)
 
     def to_pixels(self, x: Array) -> jax.Array:
-        """The model's values to pixels; `glow_jax.to_pixels` with the model's `n_bits`.
+        """Turn the model's values into pixels: `glow_jax.to_pixels` with the model's `n_bits`.
 
         Args:
             x: floating-point images, of any shape.
 
         Returns:
-            uint8, 0..255, of the shape of `x`.
+            uint8, 0..255, with the shape of `x`.
         """
         return to_pixels(x, n_bits=self.config.n_bits)
 
@@ -233,12 +233,12 @@ class Glow(nnx.Module):
 
     @property
     def dtype(self) -> jnp.dtype:
-        """The dtype of the parameters: computation is in this or the input's, the wider one."""
+        """The dtype of the parameters; the model computes in the wider of this and the input's."""
         return self.levels[0].steps.actnorm.bias[...].dtype
 
 
 def _build_level(config: ModelConfig, level: int, rngs: nnx.Rngs) -> Level:
-    """Level number `level`, from 0: the finest, which sees the image."""
+    """Build level `level`; level 0 is the finest and sees the image."""
     before = (config.image_shape, *config.latent_shapes)[level]
     channels = 4 * before[-1]
 
@@ -280,7 +280,7 @@ def _invert(
     y: jax.Array | None,
     choose_latent: Callable[[jax.Array | None, DiagonalGaussian, int], jax.Array],
 ) -> jax.Array:
-    """Run the levels backwards, with what `choose_latent` makes of each entry and its prior."""
+    """Run the levels backwards; `choose_latent` maps each entry and its prior to a latent."""
     present = [entry for entry in given if entry is not None]
     batch, dtype = present[0].shape[0], jnp.result_type(model.dtype, *present)
     x = jnp.empty(0)
@@ -344,17 +344,17 @@ def _classify(model: Glow, top: jax.Array) -> jax.Array:
 def initialise_actnorm(model: Glow, x: Array, y: Array | None = None) -> Glow:
     """Data-dependent initialisation of every actnorm, in one pass over one batch.
 
-    Each actnorm is set from what reaches it through those before it, so that it gives zero mean and
-    the wanted deviation on this batch (paper, section 3.1). Nothing else ever changes an actnorm
-    but training.
+    Each actnorm is set from its own input, which the actnorms before it have already normalised. On
+    this batch its output then has zero mean and the wanted standard deviation (paper, section 3.1).
+    Apart from this, only training changes an actnorm.
 
     Args:
-        model: left as it is.
-        x: images, (B, H, W, C), as for `encode`; many give better moments.
+        model: not changed.
+        x: images, (B, H, W, C), as for `encode`; more images give better moments.
         y: labels, (B, classes), for conditional models.
 
     Returns:
-        A new model, its actnorms initialised.
+        A new model with initialised actnorms.
 
     Raises:
         GlowError: `x` or `y` does not fit.
@@ -366,7 +366,7 @@ def initialise_actnorm(model: Glow, x: Array, y: Array | None = None) -> Glow:
 
 @jax.jit
 def _initialise_actnorm(model: Glow, x: jax.Array) -> Glow:
-    for level, split in model.levels_and_splits():  # of a traced copy: the caller's stays
+    for level, split in model.levels_and_splits():  # a traced copy: the caller's stays as it is
         x = level.initialise(x)
         if split is not None:
             x, _, _ = split.factor(x)
@@ -380,7 +380,7 @@ def computing(
     dtype: Literal["float32", "bfloat16"] | None = None,
     formulation: Formulation | None = None,
 ) -> Glow:
-    """The same model, computed in another way; its parameters stay as they are.
+    """The same model, computed in another way, with the same parameters.
 
     Args:
         model: left as it is.
@@ -391,8 +391,8 @@ def computing(
         formulation: how convolutions are computed; None leaves it.
 
     Raises:
-        GlowError: reversible gradients in bfloat16, which would be taken at reconstructed inputs
-            that are not near enough.
+        GlowError: `memory` is reversible and `dtype` bfloat16: the inputs reconstructed in bfloat16
+            would be too inexact for a gradient.
     """
     other = nnx.clone(model)
     modules = [module for _, module in nnx.iter_modules(other)]
@@ -423,5 +423,5 @@ def parameter_count(model: Glow) -> int:
 
 
 def abstract_glow(config: ModelConfig) -> Glow:
-    """A model of shapes and dtypes: nothing is computed, no memory is spent."""
+    """A model of shapes and dtypes only: it computes nothing and allocates no arrays."""
     return nnx.eval_shape(lambda: Glow(config, rngs=nnx.Rngs(0)))

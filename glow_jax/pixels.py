@@ -1,4 +1,4 @@
-"""Pixels to the continuous values that a flow models, and back; likelihoods to bits/dim."""
+"""Pixels to continuous values for a flow, and back; log-likelihoods to bits/dim."""
 
 import math
 
@@ -9,8 +9,8 @@ from jax.typing import ArrayLike
 from glow_jax.errors import GlowError, InputTypeError
 from glow_jax.typing import Array
 
-# Multiples of 2^-24 in [-0.5, 0.5) are exact in float32, and so is adding 0.5 to them: noise on
-# this grid can never be rounded up into the next bin.
+# Multiples of 2^-24 in [-0.5, 0.5) are exact in float32, and adding 0.5 to them is exact too. Noise
+# on this grid can therefore never be rounded up into the next bin.
 _GRID_BITS = 24
 
 
@@ -23,29 +23,29 @@ def check_n_bits(n_bits: int) -> None:
 def example_keys(seed: ArrayLike, draw: ArrayLike, indices: Array) -> jax.Array:
     """One key per image, a function of seed, draw and the image's index: (B,) -> (B,).
 
-    With these, no image's noise depends on the batch or the device that it is in.
+    An image's noise then depends on neither its batch nor its device.
     """
     key = jax.random.fold_in(jax.random.key(seed), draw)
     return jax.vmap(lambda index: jax.random.fold_in(key, index))(indices)
 
 
 def dequantize(pixels: Array, keys: Array, *, n_bits: int = 8) -> jax.Array:
-    """Turn pixels into continuous values by uniform noise inside each pixel's bin.
+    """Turn pixels into continuous values: add uniform noise inside each pixel's bin.
 
     x = floor(pixels / 2^(8 - n_bits)) / 2^n_bits - 0.5 + u,   u ~ U[0, 1 / 2^n_bits)
 
     (Theis et al. 2016, arXiv 1511.01844; n_bits as in Kingma & Dhariwal 2018, section 5.) The
-    noise is drawn on a grid of 2^-24, on which float32 is exact, so that `to_pixels` gives back
-    every bin.
+    noise is drawn on a grid of 2^-24, on which float32 is exact, so `to_pixels` returns every bin
+    unchanged.
 
     Args:
         pixels: uint8 images, (B, H, W, C), or (H, W, C) with one key.
-        keys: one random key, or one per image, (B,): then an image's noise is its own, whatever
-            batch it is in.
+        keys: one random key, or one per image, (B,); with one per image, the noise does not depend
+            on the batch that the image is in.
         n_bits: the bits kept of each pixel, 1 to 8.
 
     Returns:
-        float32 values in [-0.5, 0.5) of the shape of `pixels`.
+        float32 values in [-0.5, 0.5) with the shape of `pixels`.
 
     Raises:
         GlowError: `pixels` is not uint8, `n_bits` is out of range, or the keys do not fit.
@@ -76,14 +76,14 @@ def dequantize(pixels: Array, keys: Array, *, n_bits: int = 8) -> jax.Array:
 
 
 def to_pixels(x: Array, *, n_bits: int = 8) -> jax.Array:
-    """Turn continuous values into pixels: the bin that each value lies in.
+    """Turn continuous values into pixels: each value becomes the bin that it lies in.
 
     Args:
-        x: floating-point values; [-0.5, 0.5) covers all bins, values beyond it are clipped.
+        x: floating-point values; [-0.5, 0.5) covers all bins, and values outside are clipped.
         n_bits: the bits of each pixel, 1 to 8; the 2^n_bits bins are spread over 0..255.
 
     Returns:
-        uint8 pixels of the shape of `x`.
+        uint8 pixels with the shape of `x`.
 
     Raises:
         GlowError: `x` is not floating-point or `n_bits` is out of range.
@@ -94,7 +94,7 @@ def to_pixels(x: Array, *, n_bits: int = 8) -> jax.Array:
     top = 2**n_bits - 1
     values = jnp.asarray(x, jnp.promote_types(x.dtype, jnp.float32))
     bins = jnp.clip(jnp.floor((values + 0.5) * 2**n_bits), 0, top)
-    # Rounding to the nearest keeps the bin: pixels >> (8 - n_bits) is the bin again.
+    # Rounding to the nearest keeps the bin: pixels >> (8 - n_bits) gives it back.
     return jnp.round(bins * (255 / top)).astype(jnp.uint8)
 
 
@@ -102,13 +102,13 @@ def bits_per_dim(log_prob: Array, image_shape: tuple[int, int, int], *, n_bits: 
     """Bits per dimension of quantised images: (n_bits log 2 - log p(x) / D) / log 2.
 
     Args:
-        log_prob: log-density in nats of images dequantised with `n_bits`, any shape.
+        log_prob: log-density in nats of images dequantised with `n_bits`, of any shape.
         image_shape: (H, W, C); D = H * W * C.
         n_bits: the bits of each pixel, 1 to 8.
 
     Returns:
-        An upper bound, in expectation over the noise, of the discrete model's bits per dimension
-        (Theis et al. 2016), of the shape of `log_prob`.
+        Bits/dim with the shape of `log_prob`: in expectation over the noise, an upper bound on the
+        discrete model's (Theis et al. 2016).
     """
     check_n_bits(n_bits)
     return n_bits - log_prob / (math.prod(image_shape) * math.log(2))

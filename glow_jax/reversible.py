@@ -1,8 +1,8 @@
-"""Gradients that need a stack's output alone (Gomez et al. 2017, arXiv 1707.04585).
+"""Gradients that need only a stack's output (Gomez et al. 2017, arXiv 1707.04585).
 
-Each bijection's input is computed again from its output, last one first. A batch is taken in parts,
-one after the other, in both directions: what a bijection computes of a part, above all the wide
-hidden layers of couplings, is all that memory is needed for.
+Each bijection's input is computed again from its output, last bijection first. A batch is processed
+in parts, one after the other, in both directions. Memory is then needed only for what a bijection
+computes for one part, above all for the wide hidden layers of couplings.
 """
 
 from collections.abc import Callable
@@ -81,8 +81,8 @@ def _pull_back(
     y_gradient: jax.Array,
     total_gradient: jax.Array,
 ) -> tuple[jax.Array, nnx.State]:
-    """The scan reversed: each input from its output, and the gradients with it."""
-    # Padding passes through the inverse as images of zeros, and has no gradient.
+    """Run the scan backwards: compute each input from its output, and the gradients with it."""
+    # The padding goes through the inverse as images of zeros; its gradient is zero.
     y_parts, y_gradient, total_gradient = (
         _into_parts(leaf, _part_size(y, positions)) for leaf in (y, y_gradient, total_gradient)
     )
@@ -90,7 +90,8 @@ def _pull_back(
     def undo(
         carry: tuple[jax.Array, jax.Array], arrays: tuple[nnx.State, nnx.State]
     ) -> tuple[tuple[jax.Array, jax.Array], nnx.State]:
-        # Prepared here, though it costs more than before the scan: K inverses would grow with K.
+        # Inverting here costs more time than before the scan, but K stored inverses would cost
+        # memory that grows with K.
         bijection = nnx.merge(graph, *arrays).prepare_inverse()
 
         def undo_part(total: nnx.State, part: tuple[jax.Array, jax.Array, jax.Array]):
@@ -110,14 +111,14 @@ _run.defvjp(_run_forward, _run_backward)
 
 
 def _by_platform(function: Callable[[int, *_Operands], _T], *operands: *_Operands) -> _T:
-    """`function(positions, *operands)`, with as many positions as suit where it runs."""
+    """Call `function(positions, *operands)` with as many positions as suit the platform."""
     on_cpu = partial(function, _CPU_POSITIONS)
     elsewhere = partial(function, _ACCELERATOR_POSITIONS)
     return jax.lax.platform_dependent(*operands, cpu=on_cpu, default=elsewhere)
 
 
 def _part_size(x: jax.Array, positions: int) -> int:
-    """Images in a part of a batch, (B, H, W, C): so many positions, or one image."""
+    """Images in a part of a batch, (B, H, W, C): at most `positions` positions, or one image."""
     batch, height, width, _ = x.shape
     parts = -(-batch // max(1, positions // (height * width)))
     return -(-batch // max(1, parts)) or 1

@@ -1,6 +1,6 @@
 """Bijections of one kind, stacked: one scan runs them all.
 
-Compile time does not grow with their number.
+Compile time does not grow with the number of bijections.
 """
 
 import jax
@@ -19,7 +19,7 @@ def forward(stack: Stack, x: jax.Array, *, remat: bool = False) -> tuple[jax.Arr
     Args:
         stack: K bijections; none changes the shape of its input.
         x: (B, H, W, C).
-        remat: whether a gradient keeps only each input, from which the bijection is run again.
+        remat: whether a gradient keeps only each bijection's input and runs the bijection again.
 
     Returns:
         The output, (B, H, W, C), and the sum of the log-determinants, (B,).
@@ -38,7 +38,7 @@ def forward(stack: Stack, x: jax.Array, *, remat: bool = False) -> tuple[jax.Arr
 
 
 def inverse(stack: Stack, y: jax.Array) -> jax.Array:
-    """Undo stacked bijections, last one first: (B, H, W, C) -> (B, H, W, C)."""
+    """Invert stacked bijections, last one first: (B, H, W, C) -> (B, H, W, C)."""
 
     def undo(y: jax.Array, bijection: Bijection) -> tuple[jax.Array, None]:
         return bijection.inverse(y), None
@@ -48,9 +48,9 @@ def inverse(stack: Stack, y: jax.Array) -> jax.Array:
 
 
 def prepare_inverses(stack: Stack, length: int) -> Stack:
-    """`prepare_inverse` of each of so many stacked bijections, stacked again."""
+    """Call `prepare_inverse` on each of `length` stacked bijections; return them stacked."""
 
-    # A scan, because batched matrices can wait for ever: see conv1x1.py.
+    # A scan, because batched matrix inversion can deadlock on a CPU: see conv1x1.py.
     def prepare(_: None, bijection: Bijection) -> tuple[None, Bijection]:
         return None, bijection.prepare_inverse()
 

@@ -1,7 +1,7 @@
-"""Types of what users hand in."""
+"""Types of the values that users pass in."""
 
 import jax
 import numpy as np
 
 Array = jax.Array | np.ndarray
-"""An array with a dtype and a shape, of JAX or of NumPy."""
+"""A JAX or NumPy array, with a dtype and a shape."""

@@ -1,4 +1,4 @@
-"""Devices, processes and compiler options: the one place that knows how many there are."""
+"""Devices, processes and compiler options: only this package knows how many there are."""
 
 from glow_jax.devices.compilation import keep_compiled_programs, run_once
 from glow_jax.devices.pmap import (

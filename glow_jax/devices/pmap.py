@@ -1,7 +1,7 @@
-"""Data parallelism: the one place that knows `jax.pmap`.
+"""Data parallelism: the only module that uses `jax.pmap`.
 
-A process holds a copy of the model on each of its devices and reads its part of every batch. What
-passes between devices is what `mean_over_devices` takes the mean of, and what a process requests.
+A process holds a copy of the model on each of its devices and reads its part of every batch.
+Devices exchange only what `mean_over_devices` averages and what the processes request.
 """
 
 from collections.abc import Callable
@@ -24,18 +24,18 @@ _Batch = TypeVarTuple("_Batch")
 
 
 def make_virtual_devices(count: int) -> None:
-    """Let a CPU count as `count` devices; must come before the first computation."""
+    """Make the CPU count as `count` devices; call this before the first computation."""
     jax.config.update("jax_num_cpu_devices", count)
 
 
 def use_cpu() -> None:
-    """Leave GPUs and TPUs alone; must come before the first computation."""
+    """Compute on the CPU, even if there are GPUs or TPUs; call before the first computation."""
     jax.config.update("jax_platforms", "cpu")
 
 
 def mean_over_devices(tree: _T) -> _T:
     """The mean of each device's tree, inside a function that `Devices` runs."""
-    # Over one device XLA keeps the all-reduce, which copies every gradient.
+    # With one device XLA would keep the all-reduce, which copies every gradient.
     return tree if jax.lax.axis_size(_AXIS) == 1 else jax.lax.pmean(tree, _AXIS)
 
 
@@ -43,10 +43,10 @@ class Devices:
     """The devices that a program computes on, each with a copy of the model."""
 
     def __init__(self, count: int = 0):
-        """Use `count` devices of each process, 0 for all.
+        """Use `count` devices of each process; 0 means all.
 
         Raises:
-            GlowError: there are fewer.
+            GlowError: this machine has fewer devices.
         """
         there = jax.local_devices()
         if count > len(there):
@@ -84,7 +84,7 @@ class Devices:
 
     @property
     def remark(self) -> str | None:
-        """What a user should know of these devices, if anything."""
+        """What the user should know about these devices, if anything."""
         if not self._are_virtual:
             return None
         return (
@@ -104,25 +104,25 @@ class Devices:
             )
 
     def replicate(self, tree: _T) -> _T:
-        """A copy of every array on every device: adds a leading axis."""
-        # The axis is called as in the training step, which would be compiled anew for another.
+        """Copy every array to every device; this adds a leading axis."""
+        # The axis has the training step's name: for another name the step would compile again.
         copy = jax.pmap(lambda _, values: values, _AXIS, in_axes=(0, None), devices=self._devices)
         return copy(np.arange(self.local_count), tree)
 
     def gather(self, tree: _T) -> _T:
-        """One copy, on this process's first device, of what is the same on every device."""
+        """One copy of a replicated tree, on this process's first device."""
         return _squeeze(jax.tree.map(lambda leaf: leaf.addressable_shards[0].data, tree))
 
     def to_host(self, tree: _T) -> _T:
-        """The same as numbers on the host: no device has to compute anything, or wait."""
+        """One copy of a replicated tree on the host; no device has to compute or wait for it."""
         return jax.tree.map(lambda leaf: np.asarray(leaf.addressable_shards[0].data)[0], tree)
 
     def training_step(
         self, step: "Callable[[_State, *_Batch], tuple[_State, _Metrics]]"
     ) -> "SharedStep[_State, _Metrics]":
-        """Run `step(state, *batch) -> (state, metrics)` on batches divided among the devices.
+        """Make `step(state, *batch) -> (state, metrics)` run on batches divided among the devices.
 
-        The state is replicated and its memory donated. What `step` returns stays replicated.
+        The state is replicated, and its memory is donated. The results of `step` are replicated.
         """
 
         def with_requests(
@@ -142,14 +142,17 @@ class Devices:
     ) -> tuple[np.ndarray, ...]:
         """Run `function(tree, *batch)`, whose results have a leading batch axis.
 
-        A batch, here this process's part of it, may be of any size. It is padded up to what the
-        devices share equally, or to its part of `pad_to`; the padding's results are cut off.
+        This process's part of the batch may be of any size. It is padded to a size that the devices
+        share equally, or to its part of `pad_to`; the results of the padding are cut off.
 
         Args:
-            function: compiled once, whatever the number of calls.
-            replicated: its first argument, as `replicate` gives it.
-            batch: arrays of images, labels, ..., (B, ...) each.
+            function: compiled once, however often this is called.
+            replicated: its first argument, as `replicate` returns it.
+            batch: arrays of images, labels, ..., each (B, ...).
             pad_to: images in a whole batch, over all processes.
+
+        Returns:
+            The results on the host, each (B, ...).
         """
         if function not in self._compiled:
             self._compiled[function] = jax.pmap(function, axis_name=_AXIS, devices=self._devices)
@@ -170,7 +173,7 @@ class Devices:
 
 
 class SharedStep(Generic[_State, _Metrics]):
-    """A training step over all devices, as `Devices.training_step` makes it."""
+    """A training step over all devices; `Devices.training_step` makes it."""
 
     def __init__(self, shared: "jax.stages.Wrapped", devices: Devices):
         """Wrap a function that `jax.pmap` returned."""
@@ -181,19 +184,19 @@ class SharedStep(Generic[_State, _Metrics]):
     def __call__(
         self, state: _State, requests: _Requests, *batch: Array
     ) -> tuple[_State, _Metrics, _Requests]:
-        """Do a step.
+        """Run a step.
 
         Args:
-            state: replicated; its memory is given away.
-            requests: a tree of integers that this process wants the others to know.
+            state: the replicated state; its memory is donated.
+            requests: a tree of integers to share with the other processes.
             batch: this process's part of the batch, arrays (B, ...).
 
         Returns:
-            The state, the step's metrics, and the largest of every process's requests, all
+            The state, the step's metrics, and the maximum of the requests over all processes, all
             replicated.
         """
         arguments = self._arguments(requests, batch)
-        # In several processes a program that is compiled ahead would take arrays of all of them.
+        # With several processes, a program compiled ahead of time would need the arrays of all.
         if self._devices.platform != "cpu" or self._devices.processes > 1:
             return self._shared(state, *arguments)
         shapes = tuple(leaf.shape for leaf in jax.tree.leaves(arguments))
@@ -202,7 +205,7 @@ class SharedStep(Generic[_State, _Metrics]):
         return self._programs[shapes](state, *arguments)
 
     def compile(self, state: _State, requests: object, *batch: Array) -> Compiled:
-        """The compiled program for such arguments, by the compiler options of the platform."""
+        """Compile the program for these arguments with the compiler options of the platform."""
         lowered = self._shared.lower(state, *self._arguments(requests, batch))
         return lowered.compile(compiler_options=fast_to_compile(self._devices.platform))
 
@@ -216,7 +219,7 @@ class SharedStep(Generic[_State, _Metrics]):
 
 @jax.jit
 def _squeeze(tree: _T) -> _T:
-    """Without the axis of devices: one program, where an index for each leaf would be hundreds."""
+    """Remove the device axis in one program; indexing each leaf alone would be hundreds."""
     return jax.tree.map(lambda leaf: leaf[0], tree)
 
 

@@ -1,1 +1,1 @@
-"""Coupling networks as a CPU computes them fast."""
+"""Coupling networks in a form that is fast on a CPU."""

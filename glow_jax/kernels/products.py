@@ -1,9 +1,9 @@
-"""Convolutions as matrix products, which a CPU computes fast.
+"""Convolutions as matrix products, which are fast on a CPU.
 
-XLA's convolutions are slow on a CPU, their gradients inside a scan most of all. So is a product
-whose left factor is contracted over its first axis, as that of a kernel's gradient is. Hence the
-gradient of a coupling network is written out here: in every product over many positions the left
-factor is contracted over its last axis.
+XLA's convolutions are slow on a CPU, and their gradients inside a scan are slowest. A product whose
+left factor is contracted over its first axis is slow too; a kernel's gradient is such a product. So
+the gradient of a coupling network is written out here: in every product over many positions, the
+left factor is contracted over its last axis.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-# A likelihood in float32 means float32: no TF32 on GPU, no bfloat16 passes on TPU.
+# A float32 likelihood needs float32 products: no TF32 on GPU, no bfloat16 passes on TPU.
 PRECISION = jax.lax.Precision.HIGHEST
 
 
@@ -40,13 +40,13 @@ def conv3x3_by_products(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def network_by_products(weights: NetworkWeights, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """A coupling network, and its second hidden layer.
+    """The output of a coupling network, and its second hidden layer.
 
     (B, H, W, I) -> (B, H, W, O), (B, H, W, hidden).
     """
     first = jax.nn.relu(conv3x3_by_products(x, weights.kernel_in) + weights.bias_in)
     second = jax.nn.relu(_product(first, weights.kernel_hidden) + weights.bias_hidden)
-    # Few outputs: one product to what every position gives its neighbours, then add those up.
+    # There are few outputs: one product computes what every position adds to its neighbours.
     hidden, outputs = weights.kernel_out.shape[2:]
     flat = weights.kernel_out.transpose(2, 0, 1, 3).reshape(hidden, 9 * outputs)
     return _add_up(_product(second, flat)), second
@@ -55,7 +55,7 @@ def network_by_products(weights: NetworkWeights, x: jax.Array) -> tuple[jax.Arra
 def network_gradient_by_products(
     weights: NetworkWeights, x: jax.Array, second: jax.Array, y_gradient: jax.Array
 ) -> tuple[NetworkWeights, jax.Array]:
-    """Gradients of a coupling network's weights and input; N = B * H * W.
+    """The gradients of a coupling network's weights and input.
 
     Args:
         weights: the network's.
@@ -66,7 +66,7 @@ def network_gradient_by_products(
     inputs, hidden = weights.kernel_in.shape[2:]
     outputs = y_gradient.shape[3]
 
-    # The transpose of the last convolution, which scatters, gathers with the kernel turned around.
+    # The last convolution scatters; its transpose gathers with the kernel rotated. N = B * H * W.
     y_patches = _patches(y_gradient).reshape(-1, 9 * outputs)  # (N, 9 * O)
     second = second.reshape(-1, hidden)  # (N, hidden)
     turned_out = _turned(weights.kernel_out).transpose(0, 1, 3, 2).reshape(9 * outputs, hidden)
@@ -75,7 +75,7 @@ def network_gradient_by_products(
     out_gradient = _as_written(_product(_as_written(y_patches.T), second))  # (9 * O, hidden)
     out_gradient = out_gradient.reshape(3, 3, outputs, hidden)
 
-    # The first hidden layer with its positions last: as the next product's left factor needs it.
+    # Positions come last in the first hidden layer: the next product contracts its left factor so.
     x_patches = _patches(x).reshape(-1, 9 * inputs)  # (N, 9 * I)
     flat_in = weights.kernel_in.reshape(9 * inputs, hidden)
     first = _as_written(_product(_as_written(flat_in.T), x_patches.T))
@@ -84,7 +84,7 @@ def network_gradient_by_products(
     first_gradient = _as_written(_product(weights.kernel_hidden, second_gradient.T))
     first_gradient = jnp.where(first > 0, first_gradient, 0)  # (hidden, N)
 
-    # The transpose of the first convolution, which gathers, scatters with the kernel turned around.
+    # The first convolution gathers; its transpose scatters with the kernel rotated.
     in_gradient = _as_written(_product(first_gradient, x_patches)).T  # (9 * I, hidden)
     turned_in = _turned(weights.kernel_in).reshape(9 * inputs, hidden)
     scattered = _as_written(_product(turned_in, first_gradient)).T  # (N, 9 * I)
@@ -104,10 +104,10 @@ def _product(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def _as_written(x: jax.Array) -> jax.Array:
-    """`x`, with a wall behind it through which XLA moves no transpose.
+    """Return `x` behind a barrier that XLA moves no transpose across.
 
-    Without, XLA merges a transpose into the product before or after it, whose left factor is then
-    contracted over its first axis: 3.2 instead of 2.7 s for a step of the published model.
+    Without it, XLA merges a transpose into the product before or after it. The left factor is then
+    contracted over its first axis, and a step of the published model takes 3.2 s instead of 2.7 s.
     """
     return jax.lax.optimization_barrier(x)
 
@@ -121,7 +121,7 @@ def shifted(padded: jax.Array) -> Iterator[jax.Array]:
 
 
 def pad(x: jax.Array, value: float = 0.0) -> jax.Array:
-    """One row or column of `value` on each side: (B, H, W, C) -> (B, H + 2, W + 2, C)."""
+    """Add a row or column of `value` on each side: (B, H, W, C) -> (B, H + 2, W + 2, C)."""
     return jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=value)
 
 
@@ -131,7 +131,7 @@ def _patches(x: jax.Array) -> jax.Array:
 
 
 def _add_up(products: jax.Array) -> jax.Array:
-    """What every position gives its neighbours, summed: (B, H, W, 9 * C) -> (B, H, W, C)."""
+    """Sum what every position adds to its neighbours: (B, H, W, 9 * C) -> (B, H, W, C)."""
     channels = products.shape[-1] // 9
     windows = enumerate(shifted(pad(products)))
     return sum(
@@ -141,5 +141,5 @@ def _add_up(products: jax.Array) -> jax.Array:
 
 
 def _turned(kernel: jax.Array) -> jax.Array:
-    """The kernel turned by 180 degrees: (3, 3, ...) -> (3, 3, ...)."""
+    """The kernel rotated by 180 degrees: (3, 3, ...) -> (3, 3, ...)."""
     return kernel[::-1, ::-1]

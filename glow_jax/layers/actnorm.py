@@ -6,12 +6,12 @@ from flax import nnx
 
 from glow_jax.layers.bijection import Bijection, constant_logdet, sum_dtype
 
-# As in Glow-PyTorch: the parity of initialised models depends on it.
+# Glow-PyTorch's value: with another one, initialised models would differ from its models.
 _EPSILON = 1e-6
 
 
 class ActNorm(Bijection):
-    """An affine map per channel, which starts as a normalisation of one batch.
+    """An affine map per channel; `initialise` makes it normalise one batch.
 
     Forward:   y = (x + bias) * exp(logs)
     log|det|:  H * W * sum(logs)
@@ -43,18 +43,18 @@ class ActNorm(Bijection):
         return (x + self.bias[...]) * jnp.exp(self.logs[...])
 
     def fold(self, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Kernel and bias of the convolution that equals one by `kernel` and then this layer.
+        """Kernel and bias of one convolution that equals convolving by `kernel`, then this layer.
 
-        (..., C) -> (..., C), (C,). It saves passes over the wide activations, and in the gradient
-        all that scaling them takes.
+        (..., C) -> (..., C), (C,). Folding saves passes over the wide activations, and the scaling
+        of those activations in the gradient.
         """
         factor = jnp.exp(self.logs[...])
         return kernel * factor, self.bias[...] * factor
 
     def initialise(self, x: jax.Array) -> jax.Array:
-        """Set the parameters so that `x` leaves with zero mean and deviation `scale`; return that.
+        """Set the parameters so that the output of `x` has zero mean and deviation `scale`.
 
-        A constant channel gets a large but finite scale.
+        Return that output. A constant channel gets a large but finite scale.
         """
         mean = jnp.mean(x, axis=(0, 1, 2))
         deviation = jnp.sqrt(jnp.mean(jnp.square(x - mean), axis=(0, 1, 2)))

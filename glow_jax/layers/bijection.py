@@ -1,4 +1,4 @@
-"""What every layer of a flow is: an invertible map that knows its log-determinant."""
+"""The base class of every layer of a flow: an invertible map that knows its log-determinant."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ from jax.typing import DTypeLike
 
 
 class Buffer(nnx.Variable):
-    """State that is saved with a model but never trained or decayed (P, signs, shuffle indices)."""
+    """Saved with a model but never trained or decayed: P, signs, shuffle indices."""
 
 
 class Bijection(nnx.Module):
     """An invertible map of a batch of images.
 
-    Log-determinants are per image, in nats, and summed in at least float32.
+    Log-determinants are per image, in nats, and are summed in at least float32.
     """
 
     def forward(self, x: jax.Array) -> tuple[Any, jax.Array]:
@@ -27,10 +27,10 @@ class Bijection(nnx.Module):
         raise NotImplementedError
 
     def prepare_inverse(self) -> "Bijection":
-        """What computes `inverse` after doing all work that does not depend on `y`.
+        """A bijection of the same map that has computed all that `inverse` needs beside `y`.
 
-        It may hold more arrays than this bijection. Its `forward` is the same, and its `gradient`
-        is that of this bijection's parameters, in this bijection's state.
+        It may hold more arrays than this one. Its `gradient` is still the gradient of this one's
+        parameters, in this one's state.
         """
         return self
 
@@ -41,8 +41,8 @@ class Bijection(nnx.Module):
 
         Args:
             x: the input, (B, H, W, C).
-            y_gradient: of the output, of its shape.
-            logdet_gradient: of the log-determinant, (B,).
+            y_gradient: the gradient of the output, with its shape.
+            logdet_gradient: the gradient of the log-determinant, (B,).
 
         Returns:
             The gradient of `x`, and that of the parameters as a state of `nnx.Param`.
@@ -57,7 +57,7 @@ class Bijection(nnx.Module):
     def inverse_and_gradient(
         self, y: jax.Array, y_gradient: jax.Array, logdet_gradient: jax.Array
     ) -> tuple[jax.Array, jax.Array, nnx.State]:
-        """`inverse`, and `gradient` at what it gives: all that a gradient needs is the output.
+        """`inverse`, then `gradient` at its result: a gradient then needs only the output.
 
         Returns:
             The input, its gradient, and that of the parameters as a state of `nnx.Param`.
@@ -67,8 +67,8 @@ class Bijection(nnx.Module):
 
 
 def join_gradients(gradients: dict[str, nnx.State]) -> nnx.State:
-    """The gradient of a bijection from those of its attributes, by their names."""
-    # A bijection without parameters has no place in the whole's state.
+    """The gradient of a bijection, from the gradients of its attributes by name."""
+    # An attribute without parameters has no entry in the bijection's state.
     return nnx.State({name: state.raw_mapping for name, state in gradients.items() if state})
 
 

@@ -10,8 +10,8 @@ from glow_jax.layers.bijection import Bijection, Buffer, constant_logdet, sum_dt
 from glow_jax.layers.convolution import conv1x1
 
 
-# Of stacked steps, one matrix after the other: on CPU jaxlib's batched kernels wait in a thread for
-# other threads, and where as many of them run at once as there are threads, for ever.
+# Stacked steps factorise one matrix after the other. On a CPU jaxlib's batched kernels wait in a
+# thread for other threads: if as many of them run at once as there are threads, they deadlock.
 @jax.custom_batching.sequential_vmap
 def _rotation(matrix: jax.Array) -> jax.Array:
     return jnp.linalg.qr(matrix)[0]
@@ -27,7 +27,7 @@ def _random_rotation(key: jax.Array, channels: int) -> jax.Array:
 
 
 class _Linear(Bijection):
-    """What both 1x1 convolutions share: their inverse."""
+    """The inverse, which both 1x1 convolutions share."""
 
     def _weight(self) -> jax.Array:
         """W, (C out, C in)."""
@@ -38,7 +38,7 @@ class _Linear(Bijection):
         raise NotImplementedError
 
     def prepare_inverse(self) -> Bijection:
-        """Invert the matrix, which costs more beside products than before them."""
+        """Invert the matrix; this costs less before the products than between them."""
         return _Inverted(self, self._weight(), self._inverse_weight())
 
     def inverse(self, y: jax.Array) -> jax.Array:
@@ -47,12 +47,12 @@ class _Linear(Bijection):
 
 
 class _Inverted(Bijection):
-    """A linear map of the channels whose matrix is inverted already.
+    """A linear map of the channels whose matrix is already inverted.
 
     Inverse:   x[b, h, w] = V y[b, h, w] + V (y[b, h, w] - W V y[b, h, w]),  V = W^-1
 
-    The second term takes out what rounding of V does. Without it, a badly conditioned map comes
-    back ten times less exactly than by solving for x, which is slower.
+    The second term corrects the rounding error of V. Without it, the inverse of a badly conditioned
+    map is ten times less exact than solving for x, which is slower.
     """
 
     def __init__(self, linear: _Linear, weight: jax.Array, inverse: jax.Array):
@@ -73,12 +73,12 @@ class _Inverted(Bijection):
     def gradient(
         self, x: jax.Array, y_gradient: jax.Array, logdet_gradient: jax.Array
     ) -> tuple[jax.Array, nnx.State]:
-        """That of the linear map."""
+        """The gradient of the linear map."""
         return self.linear.gradient(x, y_gradient, logdet_gradient)
 
 
 class Conv1x1(_Linear):
-    """An invertible linear map of the channels, its matrix stored as it is.
+    """An invertible linear map of the channels that stores its matrix directly.
 
     Forward:   y[b, h, w] = W x[b, h, w]
     log|det|:  H * W * log|det W|
@@ -102,7 +102,7 @@ class Conv1x1(_Linear):
 
 
 class Conv1x1LU(_Linear):
-    """An invertible linear map of the channels, its matrix stored as a product.
+    """An invertible linear map of the channels that stores its matrix as a product.
 
     W = P (tril(L, -1) + I) (triu(U, 1) + diag(sign * exp(log_s)))
 
@@ -110,8 +110,8 @@ class Conv1x1LU(_Linear):
     log|det|:  H * W * sum(log_s)
     Inverse:   x[b, h, w] = W^-1 y[b, h, w]
 
-    P and the signs stay as they were drawn. L and U are stored in full and masked in use, so that
-    weight decay moves the masked entries too, as it does in Glow-PyTorch.
+    P and the signs keep their initial values. L and U are stored in full and masked when used, so
+    weight decay changes the masked entries too, as in Glow-PyTorch.
     """
 
     def __init__(self, channels: int, *, key: jax.Array):

@@ -1,8 +1,8 @@
-"""Convolutions, and the two modules made of them.
+"""Convolutions, and the two modules that use them.
 
-A convolution is computed as `jax.lax` does it, or as matrix products (`glow_jax.kernels`), which a
-CPU computes faster. The choice is made where the program runs, not where it is traced: a program
-lowered on a CPU for a GPU holds convolutions.
+A convolution is computed by `jax.lax`, or as matrix products (`glow_jax.kernels`), which are faster
+on a CPU. The platform that runs the program decides, not the one that traces it: a program lowered
+on a CPU for a GPU holds convolutions.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from flax import nnx
 from glow_jax.kernels.products import PRECISION, conv3x3_by_products, pad, shifted
 
 Formulation = Literal["platform", "products", "convolution"]
-"""How convolutions are computed; "platform": as is fast where they run."""
+"""How convolutions are computed; "platform" picks the fast way for the platform."""
 
 _T = TypeVar("_T")
 
@@ -27,13 +27,13 @@ def choose(
     convolution: Callable[..., _T],
     *operands: object,
 ) -> _T:
-    """Call one of two functions that compute the same.
+    """Call one of two functions that compute the same result.
 
     Args:
-        formulation: which; "platform" for products on a CPU and convolutions elsewhere.
-        products: made of matrix products.
-        convolution: made of convolutions.
-        operands: trees of arrays, the arguments.
+        formulation: which one; "platform" means products on a CPU and convolutions elsewhere.
+        products: the function that uses matrix products.
+        convolution: the function that uses convolutions.
+        operands: their arguments, trees of arrays.
     """
     if formulation == "platform":
         return jax.lax.platform_dependent(*operands, cpu=products, default=convolution)
@@ -58,9 +58,9 @@ def conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def conv3x3_as(formulation: Formulation, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """`conv3x3`, computed in a way of one's choice.
+    """`conv3x3` in the given formulation.
 
-    With "platform" it has a gradient in reverse only, no `jax.jvp`.
+    With "platform", only reverse-mode differentiation works, not `jax.jvp`.
     """
     if formulation == "platform":
         return _by_platform(x, kernel)
@@ -90,13 +90,13 @@ def _backward(
     return choose("platform", products, convolution, *kept, y_gradient)
 
 
-# A gradient of its own, because one through both branches would keep what either needs.
+# It has its own gradient: JAX's, through both branches, would keep what either branch needs.
 _by_platform = jax.custom_vjp(_choose_conv3x3)
 _by_platform.defvjp(_forward, _backward)
 
 
 def _edge(kernel: jax.Array, height: int, width: int) -> jax.Array:
-    """What padding with ones adds to a zero-padded convolution: (3, 3, I, O) -> (1, H, W, O)."""
+    """The difference that padding with ones makes: (3, 3, I, O) -> (1, H, W, O)."""
     inside = jnp.zeros((1, height, width, 1), kernel.dtype)
     windows = shifted(pad(inside, 1.0))  # 9 x (1, H, W, 1)
     edge_kernel = jnp.sum(kernel, axis=2).reshape(9, -1)  # (9, O)
@@ -107,7 +107,7 @@ def _edge(kernel: jax.Array, height: int, width: int) -> jax.Array:
 
 
 class HiddenConv(nnx.Module):
-    """A 3x3 or 1x1 convolution without bias: an actnorm follows it."""
+    """A 3x3 or 1x1 convolution without bias, because an actnorm follows it."""
 
     def __init__(self, inputs: int, outputs: int, *, size: Literal[1, 3], key: jax.Array):
         """Draw the kernel, (3, 3, inputs, outputs) or (inputs, outputs), from N(0, 0.05)."""
@@ -121,20 +121,20 @@ class HiddenConv(nnx.Module):
 
 
 class ZeroConv(nnx.Module):
-    """The 3x3 convolution that ends a coupling network or a prior, zero at the start.
+    """The last 3x3 convolution of a coupling network or a prior, initialised to zero.
 
     y = (conv(x) + bias) * exp(3 * logs)    (Kingma & Dhariwal 2018, section 3.3, and their code)
 
     With `pad_ones` the convolution pads with ones instead of zeros, as rosinality/glow-pytorch
-    does. That equals zero padding plus an edge kernel, the sum of the kernel over its inputs,
-    convolved with the indicator of the padding.
+    does. This equals zero padding, plus an edge kernel convolved with the indicator of the padding.
+    The edge kernel is the sum of the kernel over its inputs.
 
     Attributes:
         formulation: how the convolution is computed.
     """
 
     def __init__(self, inputs: int, outputs: int, *, pad_ones: bool = False):
-        """Start as the map to zero."""
+        """Start as the map that returns zero."""
         self.kernel = nnx.Param(jnp.zeros((3, 3, inputs, outputs)))
         self.bias = nnx.Param(jnp.zeros(outputs))
         self.logs = nnx.Param(jnp.zeros(outputs))
@@ -147,11 +147,11 @@ class ZeroConv(nnx.Module):
         return conv3x3_as(self.formulation, x, kernel) + self.scaled_bias(x)
 
     def scaled_kernel(self) -> jax.Array:
-        """Kernel of the convolution, the scale multiplied in: (3, 3, I, O)."""
+        """The kernel times the scale, (3, 3, I, O)."""
         return self.kernel[...] * jnp.exp(3 * self.logs[...])
 
     def scaled_bias(self, x: jax.Array) -> jax.Array:
-        """What a zero-padded convolution by `scaled_kernel` lacks: (O,), or (1, H, W, O)."""
+        """What to add to a zero-padded convolution by `scaled_kernel`: (O,) or (1, H, W, O)."""
         bias = self.bias[...] * jnp.exp(3 * self.logs[...])
         if self.pad_ones:
             bias += _edge(self.scaled_kernel(), *x.shape[1:3])

@@ -1,4 +1,4 @@
-"""Coupling layers: one half of the channels moves the other (Kingma & Dhariwal 2018, 3.3)."""
+"""Coupling layers: one half of the channels transforms the other (Kingma & Dhariwal 2018, 3.3)."""
 
 import jax
 import jax.numpy as jnp
@@ -9,23 +9,23 @@ from glow_jax.layers.network import CouplingNetwork
 
 
 class Coupling(Bijection):
-    """What both couplings share: the first half of the channels moves the second.
+    """The base of both couplings: the first half of the channels transforms the second.
 
     Forward:   y1 = x1;  y2 = move(network(x1), x2)
-    log|det|:  that of the move
+    log|det|:  that of `move`
     Inverse:   x1 = y1;  x2 = move_back(network(y1), y2)
 
-    All parameters are the network's: `move` and `move_back` have none.
+    All parameters belong to the network: `move` and `move_back` have none.
     """
 
     network: CouplingNetwork
 
     def move(self, out: jax.Array, x2: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """By the network's output, (B, H, W, O): (B, H, W, C/2) -> (B, H, W, C/2), (B,)."""
+        """Transform x2, given `out`: (B, H, W, O), (B, H, W, C/2) -> (B, H, W, C/2), (B,)."""
         raise NotImplementedError
 
     def move_back(self, out: jax.Array, y2: jax.Array) -> jax.Array:
-        """The inverse of `move`: (B, H, W, C/2) -> (B, H, W, C/2)."""
+        """The inverse of `move`: (B, H, W, O), (B, H, W, C/2) -> (B, H, W, C/2)."""
         raise NotImplementedError
 
     def forward(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -42,7 +42,7 @@ class Coupling(Bijection):
     def inverse_and_gradient(
         self, y: jax.Array, y_gradient: jax.Array, logdet_gradient: jax.Array
     ) -> tuple[jax.Array, jax.Array, nnx.State]:
-        """As of any bijection, with the network computed once for both directions."""
+        """As in `Bijection`, but the network runs once for both directions."""
         graph, params, buffers = nnx.split(self, nnx.Param, ...)
         y1, y2 = jnp.split(y, 2, axis=-1)
         y1_gradient, y2_gradient = jnp.split(y_gradient, 2, axis=-1)

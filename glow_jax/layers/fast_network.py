@@ -1,7 +1,7 @@
-"""A coupling network computed fast: in products on a CPU, in convolutions elsewhere.
+"""A coupling network computed fast: as matrix products on a CPU, as convolutions elsewhere.
 
-Both ways share one gradient of their own, because a gradient through a choice of two branches would
-keep what either needs. It has reverse-mode differentiation alone, no `jax.jvp`.
+The network has its own gradient: JAX's, through both branches, would keep what either branch needs.
+Only reverse-mode differentiation works, not `jax.jvp`.
 """
 
 from collections.abc import Callable
@@ -33,9 +33,9 @@ _Convolutions = Callable[[NetworkWeights, jax.Array], tuple[jax.Array, jax.Array
 class _Kept(NamedTuple):
     """What the gradient keeps.
 
-    The parameters are kept instead of the folded weights, because a scan would stack those. The
-    first hidden layer is cheaper to compute again than to keep. Its sums then have another order,
-    so a unit that is zero up to rounding may be on in one direction and off in the other.
+    It keeps the parameters, not the folded weights, which a scan would stack. Computing the first
+    hidden layer again is cheaper than keeping it. Its sums then have another order: a unit that is
+    zero up to rounding may be on in one direction and off in the other.
     """
 
     network: Foldable
@@ -88,7 +88,7 @@ run_fast.defvjp(_forward, _backward)
 def _gradient_by_convolutions(
     weights: NetworkWeights, x: jax.Array, second: jax.Array, y_gradient: jax.Array
 ) -> tuple[NetworkWeights, jax.Array]:
-    """Gradients of weights and input, the first hidden layer computed again."""
+    """The gradients of weights and input; the first hidden layer is computed again."""
 
     def first_layer(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
         return jax.nn.relu(conv3x3(x, kernel) + bias)

@@ -24,19 +24,19 @@ def convolutions(weights: NetworkWeights, x: jax.Array) -> tuple[jax.Array, jax.
 
 
 class CouplingNetwork(nnx.Module):
-    """3x3 convolution, actnorm, ReLU; 1x1 convolution, actnorm, ReLU; 3x3 convolution from zero.
+    """3x3 convolution, actnorm, ReLU; 1x1 convolution, actnorm, ReLU; zero-initialised 3x3 one.
 
     Attributes:
-        dtype: "bfloat16" to compute in it; None for the type of the input. Either way the output
-            has the type of the input, and so has all that enters a likelihood.
-        formulation: how the convolutions are computed. With "convolution", `jax.jvp` works;
-            otherwise differentiation is in reverse only.
+        dtype: "bfloat16" to compute in it; None for the dtype of the input. Either way the output,
+            and so everything that enters a likelihood, has the dtype of the input.
+        formulation: how the convolutions are computed. `jax.jvp` works only with "convolution";
+            otherwise only reverse mode works.
     """
 
     def __init__(
         self, inputs: int, outputs: int, *, hidden_channels: int, pad_ones: bool, rngs: nnx.Rngs
     ):
-        """Map `inputs` channels to `outputs` by way of two layers of `hidden_channels`."""
+        """Map `inputs` channels to `outputs` through two layers of `hidden_channels`."""
         self.conv_in = HiddenConv(inputs, hidden_channels, size=3, key=rngs.params())
         self.actnorm_in = ActNorm(hidden_channels)
         self.conv_hidden = HiddenConv(hidden_channels, hidden_channels, size=1, key=rngs.params())

@@ -1,4 +1,4 @@
-"""Fixed permutations of the channels: the two that Glow compares its 1x1 convolution with."""
+"""Fixed permutations of the channels: the two that the paper compares its 1x1 convolution with."""
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ class Reverse(Bijection):
 
 
 class Shuffle(Bijection):
-    """The channels in an order that is drawn once and saved with the model.
+    """The channels in a random order, drawn once and saved with the model.
 
     Forward:   y[..., c] = x[..., indices[c]]
     log|det|:  0

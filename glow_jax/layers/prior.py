@@ -1,4 +1,4 @@
-"""Priors: diagonal Gaussians over what the flow ends in (Kingma & Dhariwal 2018, section 3)."""
+"""Priors: diagonal Gaussians over the latents (Kingma & Dhariwal 2018, section 3)."""
 
 import math
 from typing import NamedTuple
@@ -39,10 +39,10 @@ class DiagonalGaussian(NamedTuple):
 
 
 class ZeroLinear(nnx.Module):
-    """A linear layer that starts at zero: y = (W x + bias) * exp(3 * logs)."""
+    """A linear layer, initialised to zero: y = (W x + bias) * exp(3 * logs)."""
 
     def __init__(self, inputs: int, outputs: int):
-        """Start as the map to zero."""
+        """Start as the map that returns zero."""
         self.kernel = nnx.Param(jnp.zeros((inputs, outputs)))
         self.bias = nnx.Param(jnp.zeros(outputs))
         self.logs = nnx.Param(jnp.zeros(outputs))
@@ -54,10 +54,10 @@ class ZeroLinear(nnx.Module):
 
 
 class TopPrior(nnx.Module):
-    """The prior of the last level: unit normal, learned, moved by a class label, or both.
+    """The prior of the top latent: unit normal, learned, conditional on a class label, or both.
 
-    The learned part is a convolution of an input that is zero everywhere, as in the paper's code:
-    its bias is what it learns, and its kernel matters only where it pads with ones.
+    The learned part is a convolution of an all-zero input, as in the paper's code: it learns its
+    bias, and its kernel matters only where it pads with ones.
     """
 
     def __init__(
@@ -71,9 +71,9 @@ class TopPrior(nnx.Module):
         """Start as the unit normal.
 
         Args:
-            shape: (h, w, C) of the last level's latent.
-            learn_top: whether mean and deviation of each channel are learned.
-            classes: the number of classes of a class-conditional prior, None for none.
+            shape: (h, w, C) of the top latent.
+            learn_top: whether the mean and deviation of each channel are learned.
+            classes: the number of classes of a class-conditional prior; None if unconditional.
             pad_ones: see `ZeroConv`.
         """
         channels = 2 * shape[2]
@@ -82,7 +82,7 @@ class TopPrior(nnx.Module):
         self.from_label = None if classes is None else ZeroLinear(classes, channels)
 
     def __call__(self, batch: int, y: jax.Array | None, dtype: DTypeLike) -> DiagonalGaussian:
-        """The prior of `batch` latents of `dtype`, given their labels, (B, classes), if any."""
+        """The prior of `batch` latents of `dtype`, given their labels (B, classes), if any."""
         height, width, channels = self.shape
         h = jnp.zeros((1, height, width, 2 * channels), dtype)
         if self.learned is not None:

@@ -1,4 +1,4 @@
-"""Split: factor half of the channels out (Dinh et al. 2017, section 3.6), with a learned prior."""
+"""Split: factor out half of the channels (Dinh et al. 2017, section 3.6), with a learned prior."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from glow_jax.layers.prior import DiagonalGaussian
 
 
 class Split(Bijection):
-    """The first half of the channels stays; the second is whitened by a prior that sees the first.
+    """Keep the first half of the channels; whiten the second by a prior that sees the first.
 
     Forward:   x1, x2 = halves of x;  y = (x1, noise),  noise = (x2 - mean(x1)) / sd(x1)
     log|det|:  -sum(log(sd(x1)))
@@ -23,12 +23,12 @@ class Split(Bijection):
         self.conv = ZeroConv(channels // 2, channels, pad_ones=pad_ones)
 
     def prior(self, kept: jax.Array) -> DiagonalGaussian:
-        """The prior of the factored-out half, given the other: (B, H, W, C/2)."""
+        """The prior of the factored-out half, given the kept one, (B, H, W, C/2)."""
         h = self.conv(kept)  # (B, H, W, C)
         return DiagonalGaussian(h[..., 0::2], h[..., 1::2])
 
     def factor(self, x: jax.Array) -> tuple[jax.Array, jax.Array, DiagonalGaussian]:
-        """(B, H, W, C) -> what stays, what is factored out, and the prior of the latter."""
+        """(B, H, W, C) -> the kept half, the factored-out half, and the prior of the latter."""
         kept, latent = jnp.split(x, 2, axis=-1)
         return kept, latent, self.prior(kept)
 
@@ -43,5 +43,5 @@ class Split(Bijection):
         return self.join(kept, self.prior(kept).from_noise(noise))
 
     def join(self, kept: jax.Array, latent: jax.Array) -> jax.Array:
-        """The two halves together again: the inverse of `factor`."""
+        """Join the two halves again: the inverse of `factor`."""
         return jnp.concatenate([kept, latent], axis=-1)

@@ -7,11 +7,11 @@ from glow_jax.layers.bijection import Bijection, sum_dtype
 
 
 class Squeeze(Bijection):
-    """Every 2 x 2 block of pixels becomes one position of four times the channels.
+    """Turn every 2 x 2 block of positions into one position with four times the channels.
 
     Forward:   y[h, w, 4c + 2i + j] = x[2h + i, 2w + j, c]
     log|det|:  0
-    Inverse:   the same copy, the other way
+    Inverse:   x[2h + i, 2w + j, c] = y[h, w, 4c + 2i + j]
     """
 
     def forward(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -1,4 +1,4 @@
-"""Run folders: the one place that opens their files."""
+"""Run folders: only this package opens their files."""
 
 from glow_jax.runs.folder import (
     WhichStep,

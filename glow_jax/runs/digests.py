@@ -12,7 +12,7 @@ DIGESTS = "sha256.json"
 
 
 def digests_of(directory: Path, known: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
-    """The digest of every file of a step, by its path; those known already are not read again."""
+    """The digest of every file of a step, by path; files in `known` are not read again."""
     digests = dict(known)
     for path in sorted(path for path in directory.rglob("*") if path.is_file()):
         name = path.relative_to(directory).as_posix()
@@ -35,7 +35,7 @@ def read_digests(directory: Path) -> dict[str, str]:
 
 
 def first_damaged(directory: Path) -> str | None:
-    """What is wrong with the first file of a step that is not as it was saved, or None."""
+    """What is wrong with the first file that differs from what was saved; None if all is well."""
     expected, found = read_digests(directory), digests_of(directory)
     for name in sorted(expected):
         if found.get(name) != expected[name]:

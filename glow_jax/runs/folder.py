@@ -1,19 +1,19 @@
-"""The layout of a run folder, and which of its checkpoints count.
+"""The layout of a run folder, and which of its checkpoints are complete.
 
     RUN/hparams.json                    the configuration, and the format's version
-    RUN/metrics.jsonl                   a line for each epoch
+    RUN/metrics.jsonl                   one line per epoch
     RUN/results.json                    what `eval.py` found
     RUN/samples/  RUN/tensorboard/      pictures and curves
     RUN/ood/                            comparisons with other data sets
-    RUN/set_aside/                      checkpoints that are not to be used
+    RUN/set_aside/                      checkpoints that are no longer used
     RUN/checkpoints/STEP/model          parameters and untrained state
     RUN/checkpoints/STEP/average        averaged parameters, where --ema_decay is on
     RUN/checkpoints/STEP/optimizer      the optimizer's state
-    RUN/checkpoints/STEP/progress       where training stands
-    RUN/checkpoints/STEP/validation.json    bits/dim on the validation split, once that is known
+    RUN/checkpoints/STEP/progress       the progress of training
+    RUN/checkpoints/STEP/validation.json    bits/dim on the validation split, once known
     RUN/checkpoints/STEP/sha256.json    digests of all these files, written last
 
-A step counts only once its digests are there, and loads only if they still hold. Where several
+A step is complete once its digests are there, and it loads only if they still match. If several
 processes train, they share the folder: all take part in saving, and the first writes the digests.
 """
 
@@ -35,22 +35,22 @@ CHECKPOINTS = "checkpoints"
 VALIDATION = "validation.json"
 
 WhichStep = int | Literal["best"] | None
-"""A step's number, "best" for the best on the validation split, None for the newest."""
+"""A step's number; "best" for the best on the validation split; None for the newest."""
 
 
 def step_folder(folder: Path, step: int) -> Path:
-    """Where a step's files lie."""
+    """The folder of a step's files."""
     return folder / CHECKPOINTS / str(step)
 
 
 def whole_steps(folder: Path) -> list[int]:
-    """The steps of a run folder whose saving was finished, oldest first."""
+    """The completely saved steps of a run folder, oldest first."""
     directories = (folder / CHECKPOINTS).glob(f"*/{DIGESTS}")
     return sorted(int(path.parent.name) for path in directories if path.parent.name.isdigit())
 
 
 def choose_step(folder: Path, step: WhichStep) -> int:
-    """The number of the step that is asked for.
+    """The number of the requested step.
 
     Raises:
         GlowError: the run has no such step.
@@ -71,16 +71,16 @@ def choose_step(folder: Path, step: WhichStep) -> int:
 
 
 def best_step(folder: Path) -> int | None:
-    """The whole step with the lowest bits/dim on the validation split; None where none is known."""
+    """The complete step with the lowest validation bits/dim; None if no bits/dim are known."""
     scores = {step: _validation(folder, step) for step in whole_steps(folder)}
     best = min(scores, key=lambda step: scores[step], default=None)
     return None if best is None or math.isinf(scores[best]) else best
 
 
 def _validation(folder: Path, step: int) -> float:
-    """A step's bits/dim on the validation split, infinite where it is not known."""
+    """A step's bits/dim on the validation split; infinite if not known."""
     directory = step_folder(folder, step)
-    # A score without a digest is one whose writing was cut short.
+    # A score without a digest was not written to the end.
     if VALIDATION not in read_digests(directory):
         return math.inf
     try:
@@ -90,12 +90,12 @@ def _validation(folder: Path, step: int) -> float:
 
 
 def set_aside_after(folder: Path, step: int) -> None:
-    """Move the checkpoints after `step` to RUN/set_aside, so that a run can go on from `step`."""
+    """Move the checkpoints after `step` to RUN/set_aside, so that a run can resume at `step`."""
     _set_aside(folder, lambda number: number > step)
 
 
 def set_aside_unfinished(folder: Path) -> None:
-    """Move the checkpoints whose saving was cut short to RUN/set_aside."""
+    """Move the checkpoints that were not completely saved to RUN/set_aside."""
     _set_aside(folder, lambda step: not (step_folder(folder, step) / DIGESTS).exists())
 
 
@@ -108,10 +108,10 @@ def _set_aside(folder: Path, chosen: Callable[[int], bool]) -> None:
 
 
 def check_folder(folder: Path, *, resume: bool, fresh: bool) -> None:
-    """Refuse an output folder that holds something, unless it is to be continued or moved aside.
+    """Refuse an output folder that is not empty, unless it will be resumed or moved aside.
 
     Raises:
-        GlowError: it does, or there is nothing to continue.
+        GlowError: the folder is not empty, or there is no run to resume.
     """
     if resume:
         read_config(folder)
@@ -125,16 +125,16 @@ def check_folder(folder: Path, *, resume: bool, fresh: bool) -> None:
 def _occupied(folder: Path) -> bool:
     if not folder.exists():
         return False
-    # A kill may leave the lock and half a configuration, which are nothing to lose.
+    # A kill may leave the lock and a half-written configuration, which can be overwritten.
     nothing = re.compile(rf"{re.escape(LOCK)}|\.{re.escape(HPARAMS)}\.\d+\.part")
     return not folder.is_dir() or not all(nothing.fullmatch(path.name) for path in folder.iterdir())
 
 
 def make_folder(folder: Path, *, fresh: bool) -> None:
-    """Make an output folder; with `fresh`, move what is there aside, never deleting anything.
+    """Make an output folder; with `fresh`, move an old one aside. Nothing is ever deleted.
 
     Raises:
-        GlowError: it cannot be written.
+        GlowError: the folder cannot be written.
     """
     try:
         if fresh and _occupied(folder):

@@ -1,7 +1,7 @@
-"""`hparams.json`: the configuration of a run, with the version of the folder's format.
+"""`hparams.json`: the configuration of a run, and the version of the folder's format.
 
-Version 1, which has no number in the file, kept the parameters and the untrained state of a model
-apart; see `glow_jax.runs.version_1`.
+Version 1, whose files have no version number, kept a model's parameters and untrained state apart;
+see `glow_jax.runs.version_1`.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ def read_config(folder: str | Path) -> Config:
     """Read `hparams.json` of a run folder.
 
     Raises:
-        GlowError: it is missing, not valid, or of a later version than this one knows.
+        GlowError: the file is missing, not valid, or of a later version than this program reads.
     """
     path = Path(folder) / HPARAMS
     if not path.is_file():
@@ -42,9 +42,9 @@ def read_config(folder: str | Path) -> Config:
 
 
 def write_config(folder: Path, config: Config) -> None:
-    """Write `hparams.json`, without what holds for one start of a run only.
+    """Write `hparams.json`, without the flags that hold for one start of a run only.
 
-    The folder is made if need be.
+    The folder is made if it does not exist.
     """
     once = {"fresh": False, "resume": False, "step": None}
     once |= {"coordinator": "", "num_processes": 0, "process_id": None}

@@ -23,23 +23,23 @@ from glow_jax.runs.version_1 import Keys
 _T = TypeVar("_T")
 _Shaped = Mapping[Keys, jax.Array] | Mapping[Keys, jax.ShapeDtypeStruct]
 
-# Orbax reports every save and restore through absl, and every error again in each of its threads;
-# what a user must know raises.
+# Orbax logs every save and restore through absl, and every error once more in each of its threads.
+# What the user must know is raised.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """A checkpoint of a run folder, as `load_run` returns it.
+    """A loaded checkpoint of a run folder.
 
     Attributes:
         folder: the run folder.
         config: the run's configuration.
-        step: the number of updates behind the checkpoint.
+        step: the number of updates before the checkpoint.
         model: the model as trained.
         average: the model with averaged parameters, if the run keeps them.
-        has_optimizer: whether `load_optimizer_state` finds one.
-        progress: what training noted down; see `glow_jax.training.progress`.
+        has_optimizer: whether the checkpoint holds an optimizer's state.
+        progress: the progress of training; see `glow_jax.training.progress`.
     """
 
     folder: Path
@@ -52,7 +52,7 @@ class LoadedRun:
 
     @property
     def best_model(self) -> Glow:
-        """The model to evaluate and sample with: the average where there is one."""
+        """The model to evaluate and sample with: the average if there is one."""
         return self.average or self.model
 
 
@@ -60,22 +60,22 @@ def load(folder: str | Path, step: WhichStep = None) -> Glow:
     """Load the model of a run folder.
 
     Args:
-        folder: what `train.py` or `convert/from_torch.py` wrote.
-        step: a step's number, "best" for the best on the validation split, None for the newest.
+        folder: a run folder that `train.py` or `convert/from_torch.py` wrote.
+        step: a step's number; "best" for the best on the validation split; None for the newest.
 
     Returns:
-        The model, with its averaged parameters where the run keeps them. It computes in the type
-        that the run was trained in.
+        The model, with averaged parameters if the run keeps them. Its coupling networks compute in
+        the dtype of the run.
 
     Raises:
-        GlowError: no such folder or step, a file is damaged, or the checkpoint does not match
-            `hparams.json`.
+        GlowError: there is no such folder or step, a file is damaged, or the checkpoint does not
+            match `hparams.json`.
     """
     return load_run(folder, step).best_model
 
 
 def load_run(folder: str | Path, step: WhichStep = None) -> LoadedRun:
-    """Load everything of a run folder's checkpoint but the optimizer; as `load`."""
+    """Load a checkpoint, except the optimizer's state; arguments and errors as for `load`."""
     folder = Path(folder)
     config = read_config(folder)
     number = choose_step(folder, step)
@@ -109,18 +109,18 @@ def load_run(folder: str | Path, step: WhichStep = None) -> LoadedRun:
 
 
 class _Places:
-    """Where the arrays of a model lie in the items of a checkpoint, of today's version or before.
+    """Where the arrays of a model are in a checkpoint of the current version or of version 1.
 
     Attributes:
-        of_model: what the item `model` holds, by its keys there.
-        of_average: what the item `average` holds, by its keys there.
+        of_model: the arrays of the item `model`, by their keys there.
+        of_average: the arrays of the item `average`, by their keys there.
     """
 
     def __init__(self, abstract: Glow, saved: object):
-        """Find the places of a model's arrays in a saved tree like `saved`."""
+        """Find the places of a model's arrays in a saved tree of the version of `saved`."""
         self._abstract = abstract
         self._variables: dict[Keys, nnx.Variable] = {}
-        self._keys: dict[Keys, Keys] = {}  # from those of a saved tree to the model's
+        self._keys: dict[Keys, Keys] = {}  # from the keys in a saved tree to the model's
         self.of_model: dict[Keys, jax.ShapeDtypeStruct] = {}
         self.of_average: dict[Keys, jax.ShapeDtypeStruct] = {}
         is_old = version_1.is_version_1(saved)
@@ -140,7 +140,7 @@ class _Places:
             self._keys[there] = keys
 
     def fill(self, *trees: Mapping[str, object]) -> Glow:
-        """The model with the arrays of saved trees; a later tree's replace an earlier one's."""
+        """The model with the arrays of saved trees; later trees override earlier ones."""
         model = nnx.clone(self._abstract)
         for tree in trees:
             filled = []
@@ -160,7 +160,7 @@ def load_optimizer_state(folder: str | Path, target: _T, step: WhichStep = None)
         step: as for `load`.
 
     Raises:
-        GlowError: as for `load`, or the checkpoint holds no state of such an optimizer.
+        GlowError: as for `load`, or the checkpoint has no state of this optimizer.
     """
     folder = Path(folder)
     number = choose_step(folder, step)
@@ -193,7 +193,7 @@ def load_optimizer_state(folder: str | Path, target: _T, step: WhichStep = None)
 
 
 def _verify(folder: Path, step: int) -> None:
-    """Raise `GlowError` unless every file of a step is as it was saved."""
+    """Raise `GlowError` unless every file of a step is unchanged since it was saved."""
     damage = first_damaged(step_folder(folder, step))
     if damage is not None:
         others = [str(other) for other in whole_steps(folder) if other != step]
@@ -216,7 +216,7 @@ def _reader(folder: Path) -> ocp.CheckpointManager:
 def _abstract(
     leaf: nnx.Variable | jax.Array | jax.ShapeDtypeStruct, keys: Keys, is_old: bool
 ) -> jax.ShapeDtypeStruct:
-    """What an array is restored as: on this process's first device."""
+    """The shape and dtype to restore an array with, on this process's first device."""
     shape = version_1.shape_in_version_1(keys, leaf.shape) if is_old else leaf.shape
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=sharding)
@@ -241,5 +241,5 @@ def _check_match(folder: Path, step: int, target: _Shaped, saved: _Shaped) -> No
 
 
 def path_name(path: tuple[object, ...]) -> str:
-    """The name under which an array of an optimizer's state is saved: the path that leads to it."""
+    """The name of an array in a saved optimizer state: the path that leads to it."""
     return jax.tree_util.keystr(path, simple=True, separator=".")

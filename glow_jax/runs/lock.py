@@ -1,4 +1,4 @@
-"""One run at a time in a folder: a lock that dies with the process that holds it."""
+"""A lock that lets one run at a time use a folder, and ends with its process."""
 
 import contextlib
 import fcntl
@@ -14,10 +14,10 @@ LOCK = ".lock"
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a run folder that exists.
+    """Hold the lock of an existing run folder.
 
-    A POSIX record lock on `.lock`, which the system drops when the process ends, however it ends;
-    child processes do not inherit it, and it holds over NFS.
+    It is a POSIX record lock on `.lock`. The system releases it when the process ends in any way.
+    Child processes do not inherit it, and it works over NFS.
 
     Raises:
         GlowError: another process holds it, or the folder cannot be written.
@@ -28,9 +28,9 @@ def locked(folder: Path) -> Iterator[None]:
         raise GlowError(f"{folder} cannot be written: {error.strerror}.") from error
     with file:
         try:
-            with writing(folder / LOCK):  # a disk may know no locks
+            with writing(folder / LOCK):  # some file systems have no locks
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):  # which of them is the system's choice
+        except (BlockingIOError, PermissionError):  # depends on the system
             file.seek(0)
             holder = file.read().strip() or "unknown"
             raise GlowError(

@@ -1,8 +1,8 @@
-"""Numbers of each image, in files that grow.
+"""Measured numbers of each image, in files that grow.
 
     RUN/ood/measured/DATASET-PART/METER.npz
 
-A file says what its numbers are functions of: its origin.
+Each file records its origin: everything that its numbers depend on.
 """
 
 import io
@@ -16,18 +16,18 @@ import numpy as np
 from glow_jax.files import write_whole
 
 Columns = dict[str, np.ndarray]
-"""Numbers of images by name: each (N, ...)."""
+"""Numbers of images, by name, each (N, ...)."""
 
 _ORIGIN = "origin"
 
 
 def measured_file(folder: Path, images: str, meter: str) -> Path:
-    """Where a run folder keeps what a meter measured of images."""
+    """The file in a run folder for what a meter measured on images."""
     return folder / "ood" / "measured" / images / f"{meter}.npz"
 
 
 def read_columns(path: Path, origin: Mapping[str, object]) -> Columns:
-    """The numbers in a file of that origin; none where there is no such file, or it is damaged."""
+    """Read the numbers in a file; none if it is missing, damaged or of another origin."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             columns = {name: file[name] for name in file.files}
@@ -42,7 +42,7 @@ def _text(origin: Mapping[str, object]) -> str:
 
 
 def write_columns(path: Path, origin: Mapping[str, object], columns: Columns) -> None:
-    """Write the numbers of images, and their origin, whole or not at all."""
+    """Write the numbers of images and their origin, completely or not at all."""
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **{_ORIGIN: np.array(_text(origin)), **columns})
     path.parent.mkdir(parents=True, exist_ok=True)

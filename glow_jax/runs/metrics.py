@@ -1,4 +1,4 @@
-"""`metrics.jsonl`: a line for each epoch of a run."""
+"""`metrics.jsonl`: one line per epoch of a run."""
 
 import json
 import os
@@ -13,7 +13,7 @@ Row = Mapping[str, int | float | None]
 
 
 def read_metrics(folder: Path) -> list[Row]:
-    """The lines of a run folder's `metrics.jsonl`; one that a kill cut short is no line."""
+    """The lines of a run folder's `metrics.jsonl`, without one that a kill cut short."""
     path = folder / METRICS
     rows = []
     for line in path.read_text().splitlines() if path.exists() else ():
@@ -32,7 +32,7 @@ def keep_metrics(folder: Path, rows: list[Row]) -> None:
 
 
 def append_metrics(folder: Path, row: Row) -> None:
-    """Add a line. It is on the disk when this returns: no checkpoint may outlive its line."""
+    """Add a line and flush it to the disk: no checkpoint may exist without its line."""
     path = folder / METRICS
     with writing(path), path.open("a") as file:
         file.write(json.dumps(row) + "\n")

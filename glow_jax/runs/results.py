@@ -1,4 +1,4 @@
-"""`results.json`: what `eval.py` found of a run."""
+"""`results.json`: the results of `eval.py` for a run."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +9,6 @@ RESULTS = "results.json"
 
 
 def write_results(folder: Path, results: Mapping[str, object]) -> Path:
-    """Write plain values as a run's results; return where."""
+    """Write plain values as a run's results; return the file's path."""
     write_json(folder / RESULTS, results)
     return folder / RESULTS

@@ -36,7 +36,7 @@ from glow_jax.runs.folder import (
 from glow_jax.runs.hparams import write_config
 from glow_jax.runs.load import path_name
 
-# What a checkpoint takes beside its arrays.
+# Disk space of a checkpoint besides its arrays.
 _OVERHEAD_BYTES = 256 * 1024
 
 
@@ -48,7 +48,7 @@ def save_weights(
     optimizer_state: optax.OptState | None = None,
     step: int = 0,
 ) -> None:
-    """Make a new run folder of one checkpoint, as the converter does.
+    """Make a new run folder with one checkpoint; the converter uses this.
 
     Raises:
         GlowError: the folder exists and is not empty.
@@ -62,17 +62,17 @@ def save_weights(
 
 
 class CheckpointWriter:
-    """Saves checkpoints of a run: keeps the newest two, and the best on the validation split.
+    """Saves checkpoints of a run; keeps the newest two, and the best on the validation split.
 
-    Saving goes on beside training: `save` returns once the arrays have been copied.
+    Saving runs in the background: `save` returns once the arrays have been copied.
     """
 
     def __init__(self, folder: Path, *, keep_best: bool):
-        """Open the run folder for writing; saves that were never finished go to RUN/set_aside.
+        """Open the run folder for writing; move unfinished checkpoints to RUN/set_aside.
 
         Args:
             folder: the run folder.
-            keep_best: keep the step with the lowest validation bits/dim, too.
+            keep_best: also keep the step with the lowest validation bits/dim.
         """
         self._folder = folder
         self._keep_best = keep_best
@@ -92,9 +92,9 @@ class CheckpointWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Finish what is being saved."""
+        """Finish the current save."""
         if kind is not None and not is_alone():
-            return  # the others may be gone, and saving would wait for them
+            return  # saving would wait for the others, which may be gone
         self._join()
         if self._failure is None:  # else the manager would only raise it again
             self._manager.close()
@@ -111,12 +111,12 @@ class CheckpointWriter:
         progress: Mapping[str, object] | None = None,
         validation_bits_per_dim: float | None = None,
     ) -> None:
-        """Start to save one step; it counts from the moment its digests are written.
+        """Start to save one step; it is complete once its digests are written.
 
-        A step that is there already is what it would be, but for its validation score.
+        A step that is already there has the same content; only its validation score is added.
 
         Raises:
-            GlowError: it cannot be written, or an earlier one could not.
+            GlowError: this step or an earlier one could not be written.
         """
         self.wait()
         if step in self._manager.all_steps():
@@ -135,7 +135,7 @@ class CheckpointWriter:
         }
         items["progress"] = ocp.args.JsonSave(dict(progress or {}))
         try:
-            # Asked first, because Orbax's threads print pages about a disk that fills up.
+            # Checked first, because Orbax's threads print pages of errors when the disk fills up.
             _check_space(self._folder, trees)
             with losing_processes():
                 self._manager.save(step, args=ocp.args.Composite(**items), force=True)
@@ -152,13 +152,13 @@ class CheckpointWriter:
         """Return once everything is saved.
 
         Raises:
-            GlowError: something could not be.
+            GlowError: a step could not be saved.
         """
         self._join()
         self.raise_failure()
 
     def raise_failure(self) -> None:
-        """Raise the `GlowError` of a save that went wrong since, if any."""
+        """Raise the `GlowError` of a failed save, if there is one."""
         if self._failure is not None:
             raise self._failure
 
@@ -166,7 +166,7 @@ class CheckpointWriter:
         if self._sealing is not None:
             self._sealing.join()
             self._sealing = None
-        elif self._failure is None:  # only the main process seals, but all of them save
+        elif self._failure is None:  # only the main process seals, but all processes save
             self._finish(self._last)
 
     def _seal(self, step: int, bits_per_dim: float | None) -> None:
@@ -176,7 +176,7 @@ class CheckpointWriter:
             if self._failure is None:
                 self._write_digests(step, bits_per_dim)
                 self._remove_old()
-        except Exception as error:  # a thread's errors are nobody's: all go to the training loop
+        except Exception as error:  # nobody sees errors in a thread: pass them to training
             self._failure = self._cannot_save(step, error)
 
     def _finish(self, step: int) -> None:
@@ -192,7 +192,7 @@ class CheckpointWriter:
     def _write_digests(self, step: int, bits_per_dim: float | None) -> None:
         directory = step_folder(self._folder, step)
         known = read_digests(directory) if (directory / DIGESTS).exists() else {}
-        if VALIDATION in known:  # the same state has the same score, but for rounding
+        if VALIDATION in known:  # the same state has the same score, up to rounding
             return
         if bits_per_dim is not None and math.isfinite(bits_per_dim):
             write_json(directory / VALIDATION, {"bits_per_dim": bits_per_dim})
@@ -203,7 +203,7 @@ class CheckpointWriter:
         kept = {*steps[-2:], best_step(self._folder) if self._keep_best else None}
         for step in set(steps) - kept:
             directory = step_folder(self._folder, step)
-            (directory / DIGESTS).unlink()  # first: half a step must not count
+            (directory / DIGESTS).unlink()  # first: a half-removed step must not count
             shutil.rmtree(directory)
 
     def _cannot_save(self, step: int, error: Exception) -> GlowError:
@@ -218,7 +218,7 @@ class CheckpointWriter:
 
 
 def _check_space(folder: Path, trees: Mapping[str, object]) -> None:
-    """Raise `OSError` unless the disk has room for arrays."""
+    """Raise `OSError` unless the disk has room for the arrays."""
     needed = sum(leaf.nbytes for leaf in jax.tree.leaves(trees)) + _OVERHEAD_BYTES
     if shutil.disk_usage(folder).free < needed:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -1,4 +1,4 @@
-"""Checkpoints of version 1: the same arrays under other names, one of them in another shape.
+"""Checkpoints of version 1: the same arrays under other names, one with another shape.
 
 | version 1 | now |
 |---|---|
@@ -6,8 +6,8 @@
 | `levels.I.split.*` | `splits.I.*` |
 | `conv_hidden.kernel`, (K, 1, 1, I, O) | (K, I, O) |
 
-An array of such a checkpoint is asked for by its old name, and put in its new place. Nothing is
-written in this version any more.
+Arrays of such a checkpoint are read by their old names and put in their new places. Version 1 is no
+longer written.
 """
 
 Keys = tuple[str | int, ...]
@@ -15,12 +15,12 @@ Keys = tuple[str | int, ...]
 
 
 def is_version_1(model: object) -> bool:
-    """Whether the saved tree of a model is one of version 1."""
+    """Whether the saved tree of a model is of version 1."""
     return isinstance(model, dict) and "params" in model
 
 
 def name_in_version_1(keys: Keys) -> Keys:
-    """The keys in version 1 of an array of a model, or of an optimizer's moments of one."""
+    """The version 1 keys of a model's array, or of an optimizer's moment of that array."""
     if "splits" not in keys:
         return keys
     place = keys.index("splits")
@@ -28,7 +28,7 @@ def name_in_version_1(keys: Keys) -> Keys:
 
 
 def shape_in_version_1(keys: Keys, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape in version 1 of the array at `keys`."""
+    """The version 1 shape of the array at `keys`."""
     if keys[-2:] == ("conv_hidden", "kernel"):
         return (*shape[:-2], 1, 1, *shape[-2:])
     return shape

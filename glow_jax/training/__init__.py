@@ -1,1 +1,1 @@
-"""Training: one class for a run, and what it is made of."""
+"""Training: one class for a run, and its parts."""

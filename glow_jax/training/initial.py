@@ -1,4 +1,4 @@
-"""What a run starts from: its own checkpoint, a saved model, or a new one."""
+"""The start of a run: from its own checkpoint, a saved model, or a new model."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,18 +20,18 @@ from glow_jax.runs import LoadedRun, load_optimizer_state, load_run, read_config
 from glow_jax.training.progress import EpochProgress, progress_of
 from glow_jax.training.step import Prepare, TrainState, new_state
 
-# The draw of the initialisation's noise: no step of training has this number.
+# The draw of noise for initialisation: no training step has this number.
 _INITIALISATION = 2**32 - 1
 
 
 @dataclass(frozen=True)
 class Start:
-    """Where a run begins, or goes on.
+    """Where a run starts or continues.
 
     Attributes:
         state: everything a step changes.
-        epochs_done: the number of whole epochs behind it.
-        progress: how far the epoch after those has come.
+        epochs_done: the number of finished epochs.
+        progress: what is done of the next epoch.
     """
 
     state: TrainState
@@ -46,20 +46,20 @@ def start_of(
     prepare: Prepare,
     updates_per_epoch: int,
 ) -> Start:
-    """Where a run begins: at its own checkpoint, at a saved model, or at a new one.
+    """Start a run from its own checkpoint, a saved model, or a new model.
 
     Args:
         config: the run.
         optimizer: as `make_optimizer` returns it.
-        images: the training images, from which the actnorms of a new model are initialised.
-        prepare: pixels to the model's input.
-        updates_per_epoch: turns a step into an epoch.
+        images: the training images; they initialise the actnorms of a new model.
+        prepare: turns pixels into the model's input.
+        updates_per_epoch: converts steps into epochs.
 
     Raises:
-        GlowError: what the run goes on from cannot be loaded, or is of another kind.
+        GlowError: what the run starts from cannot be loaded, or is of another optimizer or model.
     """
     folder, training = Path(config.output.output_dir), config.training
-    # Stopped before its first checkpoint, a run has nothing but its configuration to go on from.
+    # A run that stopped before its first checkpoint has only its configuration to continue from.
     if config.output.resume and (config.output.step is not None or whole_steps(folder)):
         return _resumed(load_run(folder, config.output.step), config, optimizer, updates_per_epoch)
     if training.saved_model:
@@ -95,7 +95,7 @@ def _resumed(
 
 
 def _from_saved(config: Config, optimizer: optax.GradientTransformation) -> TrainState:
-    """The state of a new run that starts from a saved model, and perhaps an optimizer's state."""
+    """The state of a new run that starts from a saved model and, if given, an optimizer's state."""
     saved_run = load_run(config.training.saved_model)
     if not config.training.saved_optimizer:
         return new_state(_as_trained(saved_run.best_model, config), optimizer, config)
@@ -114,14 +114,14 @@ def _from_saved(config: Config, optimizer: optax.GradientTransformation) -> Trai
 
 
 def _new_model(config: Config, images: Readable, prepare: Prepare) -> Glow:
-    """A new model, its actnorms initialised from the first batches of training."""
+    """Make a new model; initialise its actnorms from the first batches of training."""
     training = config.training
     seed, count = training.seed, training.n_init_batches * training.batch_size
     classes = config.model.y_classes if config.model.y_condition else 0
     batch = to_batch(images, Shuffled(len(images), count, seed)[0], classes)
 
     def build(seed: np.uint32) -> Glow:
-        # The first of two keys, as ever, so that a seed goes on giving the same model.
+        # The first of two keys, because a seed must keep giving the same model.
         model_key, _ = jax.random.split(jax.random.key(seed))
         return Glow(config.model, rngs=nnx.Rngs(model_key))
 

@@ -1,4 +1,4 @@
-"""What a run shows while it trains: lines of metrics, pictures of samples, TensorBoard."""
+"""The logs of a run: lines of metrics, grids of samples, TensorBoard."""
 
 import contextlib
 import functools
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 class Logs:
-    """Writes one line per epoch, scalars and pictures."""
+    """Writes a line of metrics per epoch, scalars and pictures."""
 
     def __init__(self, folder: Path, *, epochs: int):
-        """Open the logs of a run folder; lines of later epochs are repeated work, and go.
+        """Open the logs of a run folder; remove lines of later epochs, which will be repeated.
 
         Args:
             folder: the run folder.
-            epochs: the number of epochs that are finished.
+            epochs: the number of finished epochs.
         """
         self._folder = folder
         kept = [row for row in read_metrics(folder) if (row["epoch"] or 0) <= epochs]
@@ -35,7 +35,7 @@ class Logs:
 
     @functools.cached_property
     def _board(self) -> "Board":
-        # tensorboardX imports torch where it is installed, for seconds: not before the first epoch.
+        # tensorboardX imports torch if it is installed, which takes seconds: not before epoch 1.
         from glow_jax.training.tensorboard import Board
 
         board = Board(self._board_folder, first_step=self._first_step)
@@ -47,12 +47,12 @@ class Logs:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Flush and close."""
-        # Where a full disk has stopped the run, closing fails too, and is not the news.
+        # If a full disk stopped the run, closing fails too; the first error is the one to report.
         with contextlib.suppress(OSError) if kind else contextlib.nullcontext():
             self._opened.close()
 
     def scalars(self, *, epoch: int, step: int, values: Mapping[str, float | None]) -> None:
-        """Write one line of metrics, and its numbers to TensorBoard."""
+        """Write a line of metrics, and show its numbers on TensorBoard."""
         append_metrics(self._folder, {"epoch": epoch, "step": step, **values})
         for name, value in values.items():
             if value is not None:
@@ -60,6 +60,6 @@ class Logs:
         self._board.flush()
 
     def samples(self, pixels: np.ndarray, *, epoch: int, step: int) -> None:
-        """Keep a grid of samples, uint8 of shape (H, W, 3), and show it on TensorBoard."""
+        """Save a grid of samples, uint8 (H, W, 3), and show it on TensorBoard."""
         save_png(self._folder / "samples" / f"epoch_{epoch:04d}.png", pixels)
         self._board.picture("samples", pixels, step)

@@ -1,4 +1,4 @@
-"""How a gradient becomes an update: as PyTorch's Adamax with L2 weight decay does it."""
+"""How a gradient becomes an update: as in PyTorch's Adamax with L2 weight decay."""
 
 from typing import TypeVar
 
@@ -9,7 +9,7 @@ import optax
 from glow_jax.config import OptimizerConfig
 
 _T = TypeVar("_T")
-# Added to the gradient, before the moments, as torch.optim does it; decoupled decay differs.
+# Added to the gradient before the moments, as in torch.optim; decoupled decay differs.
 WEIGHT_DECAY = 5e-5
 
 
@@ -18,7 +18,7 @@ def learning_rate(config: OptimizerConfig, updates_per_epoch: int) -> optax.Sche
 
     Args:
         config: lr, and warmup in epochs.
-        updates_per_epoch: turns the number of updates done into an epoch, from 0.
+        updates_per_epoch: converts the number of updates into an epoch, from 0.
     """
 
     def schedule(count: jax.typing.ArrayLike) -> jax.Array:
@@ -29,10 +29,10 @@ def learning_rate(config: OptimizerConfig, updates_per_epoch: int) -> optax.Sche
 
 
 def make_optimizer(config: OptimizerConfig, updates_per_epoch: int) -> optax.GradientTransformation:
-    """Clip by value, clip by norm, add the weight decay, then Adamax or Adam.
+    """Clip by value, clip by norm, add weight decay, then apply Adamax or Adam.
 
-    The state has the same structure whatever is switched on, so that a run can go on with other
-    clipping.
+    The state has the same structure whether clipping is on or off, so a run can continue with
+    different clipping.
     """
     by_value, by_norm = config.max_grad_clip, config.max_grad_norm
     algorithm = {"adamax": optax.adamax, "adam": optax.adam}[config.optimizer]
@@ -47,7 +47,7 @@ def make_optimizer(config: OptimizerConfig, updates_per_epoch: int) -> optax.Gra
 def update_average(average: _T, params: _T, decay: float, updates: jax.Array) -> _T:
     """The exponential moving average of the parameters after `updates` updates.
 
-    Early on, when the average would mostly hold the initial values, it forgets faster.
+    The decay is lower in early updates; otherwise the average would mostly hold initial values.
     """
     factor = jnp.minimum(decay, (1 + updates) / (10 + updates))
 

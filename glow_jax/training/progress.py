@@ -1,4 +1,4 @@
-"""How far an epoch has come: what a checkpoint in the middle of it must know to go on exactly."""
+"""The progress of an epoch: a checkpoint inside an epoch needs it to continue exactly."""
 
 import dataclasses
 import time
@@ -14,15 +14,15 @@ PHASES = ("reading", "training", "evaluating", "sampling", "saving")
 
 @dataclass
 class EpochProgress:
-    """The steps of one epoch so far: sums, so that a mean does not depend on where it was cut.
+    """The steps of one epoch so far, as sums: a mean does not depend on where the epoch stopped.
 
     Attributes:
         steps: steps done.
-        applied: of these, the ones whose update was not skipped, over which the sums go.
-        bits_per_dim: sum.
-        loss: sum.
-        gradient_norm: sum.
-        seconds: time spent in each phase since the last line of metrics.
+        applied: steps whose update was not skipped; the sums are over these.
+        bits_per_dim: sum of bits/dim.
+        loss: sum of losses.
+        gradient_norm: sum of gradient norms.
+        seconds: time in each phase since the last line of metrics.
     """
 
     steps: int = 0
@@ -42,12 +42,12 @@ class EpochProgress:
             self.gradient_norm += float(metrics.gradient_norm)
 
     def mean(self, name: str) -> float | None:
-        """Mean over the steps not skipped, or None where all were: NaN is no JSON."""
+        """Mean over the steps that were not skipped; None if all were, as JSON has no NaN."""
         return getattr(self, name) / self.applied if self.applied else None
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
-        """Add the time spent inside to a phase."""
+        """Add the time of the `with` block to a phase."""
         started = time.perf_counter()
         try:
             yield
@@ -57,13 +57,13 @@ class EpochProgress:
 
 @dataclass(frozen=True)
 class Progress:
-    """What a checkpoint notes of its run's progress, beside the step.
+    """The progress of a run that a checkpoint stores, besides the step.
 
     Attributes:
         skipped: updates skipped so far.
-        skipped_in_a_row: the same since the last good update.
-        epochs: whole epochs done; None where a converted checkpoint does not know.
-        epoch: how far the next one has come.
+        skipped_in_a_row: updates skipped since the last one that was applied.
+        epochs: finished epochs; None if a converted checkpoint does not say.
+        epoch: the progress of the next epoch.
     """
 
     skipped: int = 0
@@ -77,6 +77,6 @@ class Progress:
 
 
 def progress_of(noted: Mapping[str, Any]) -> Progress:
-    """What `Progress.to_json` returned; what is absent takes its default."""
+    """Read what `Progress.to_json` returned; absent fields take their defaults."""
     epoch = EpochProgress(**(noted.get("epoch") or {}))
     return dataclasses.replace(Progress(), **{**noted, "epoch": epoch})

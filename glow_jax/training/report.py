@@ -1,4 +1,4 @@
-"""What a run says of itself: at its start, and after each epoch."""
+"""What a run prints: at its start, and after each epoch."""
 
 import resource
 import sys
@@ -24,7 +24,7 @@ Values = Mapping[str, float | None]
 def introduction(
     dataset: Dataset, images: Readable, validation: Readable, devices: Devices, seed: int
 ) -> str:
-    """The images, the devices and the seed of a run."""
+    """Describe the images, the devices and the seed of a run."""
     text = (
         f"{dataset.name}: {len(images)} training, {len(validation)} validation, "
         f"{len(dataset.test)} test images of {' x '.join(map(str, dataset.image_shape))}; "
@@ -36,10 +36,10 @@ def introduction(
 def epoch_values(
     progress: EpochProgress, config: Config, *, step: int, skipped: int, updates_per_epoch: int
 ) -> Values:
-    """How an epoch went, apart from its bits/dim: the rest of its line of metrics.
+    """The metrics of an epoch other than its bits/dim.
 
     Args:
-        progress: of the whole epoch.
+        progress: that of the whole epoch.
         config: the run.
         step: the number of steps done.
         skipped: the number of updates skipped among them.
@@ -60,7 +60,7 @@ def epoch_values(
 
 
 def epoch_line(epoch: int, epochs: int, bits_per_dim: Values, rest: Values) -> str:
-    """An epoch in one line."""
+    """Describe an epoch in one line."""
     shown = "  ".join(
         f"{name.split('_')[0]} {value:.3f}"
         for name, value in bits_per_dim.items()

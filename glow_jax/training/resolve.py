@@ -1,4 +1,4 @@
-"""What a run resolves before it starts: the configuration, with all that the data set decides."""
+"""Completing the configuration of a run before it starts."""
 
 import dataclasses
 import secrets
@@ -12,16 +12,16 @@ from glow_jax.errors import GlowError
 
 
 def resolve(config: Config, dataset: Dataset, devices: int) -> Config:
-    """The configuration with all that the data set and chance decide filled in.
+    """Fill in the values that the data set and chance decide.
 
     Args:
-        config: what was asked for.
+        config: the configuration as requested.
         dataset: the images.
-        devices: how many this process trains on.
+        devices: the number of devices that this process trains on.
 
     Raises:
-        GlowError: the model does not fit the data set, or the processes were asked for different
-            things.
+        GlowError: the model does not fit the data set, or the processes have different flags or
+            numbers of devices.
     """
     saved = config.output.output_dir if config.output.resume else config.training.saved_model
     check_fits(config.model, dataset, source=saved)
@@ -43,7 +43,7 @@ def resolve(config: Config, dataset: Dataset, devices: int) -> Config:
 def check_sizes(
     config: Config, training_images: Readable, validation_images: Readable, devices: Devices
 ) -> None:
-    """Raise `GlowError` where the images are too few, or the devices cannot divide a batch."""
+    """Raise `GlowError` if there are too few images, or the devices cannot share a batch."""
     training, images = config.training, len(training_images)
     if config.data.validation and not len(validation_images):
         raise GlowError(

@@ -1,4 +1,4 @@
-"""What interrupts an epoch: a signal, or a checkpoint that falls due in the middle of it."""
+"""What interrupts an epoch: a signal, or a checkpoint that is due."""
 
 import contextlib
 import signal
@@ -14,14 +14,14 @@ from glow_jax.config import OutputConfig
 
 
 class Requests(NamedTuple):
-    """What one process asks of all processes, or, after a step, what any of them asks.
+    """What one process requests, or, after a step, what any process requests.
 
-    Where several processes train, each hands its requests to the step and gets the largest of all,
-    so that all of them save or stop after the same step.
+    When several processes train, each passes its requests to the step and gets the maximum over all
+    processes. All of them then save or stop after the same step.
 
     Attributes:
-        checkpoint: 1 where a checkpoint is due by the clock, else 0.
-        stop_signal: the number of the signal that asks to stop, 0 for none.
+        checkpoint: 1 if a checkpoint is due by the clock, else 0.
+        stop_signal: the number of the signal to stop; 0 for none.
     """
 
     checkpoint: np.ndarray | np.integer
@@ -29,27 +29,27 @@ class Requests(NamedTuple):
 
     @classmethod
     def of(cls, checkpoint: bool = False, stop_signal: int = 0) -> "Requests":
-        """Requests as a step takes them; nothing is asked by default."""
+        """Requests as a step takes them; by default none."""
         return cls(np.int32(checkpoint), np.int32(stop_signal))
 
     @property
     def any(self) -> bool:
-        """Whether something is asked."""
+        """Whether anything is requested."""
         return bool(self.checkpoint or self.stop_signal)
 
     def or_of(self, other: "Requests") -> "Requests":
-        """What either asks."""
+        """What either of the two requests."""
         return Requests(*(np.maximum(*both) for both in zip(self, other, strict=True)))
 
 
 class Interruptions:
-    """Notes what should interrupt an epoch: a signal, the clock, or the number of steps."""
+    """Tells when to interrupt an epoch: after a signal, by the clock, or by the number of steps."""
 
     def __init__(self, config: OutputConfig):
         """Start the clock.
 
         Args:
-            config: `checkpoint_every` is used.
+            config: only `checkpoint_every` is used.
         """
         self._every_steps = config.checkpoint_steps
         self._every_seconds = 60 * config.checkpoint_minutes
@@ -58,9 +58,9 @@ class Interruptions:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Note SIGTERM and Ctrl-C instead of ending; a second one ends the process.
+        """Record SIGTERM or Ctrl-C instead of ending the process; a second one ends it.
 
-        Python hands signals to the main thread only. In another thread this does nothing.
+        Python delivers signals to the main thread only; in other threads this does nothing.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -83,14 +83,14 @@ class Interruptions:
 
     @property
     def requests(self) -> Requests:
-        """What this process asks at this moment."""
+        """What this process requests now."""
         due = self._every_seconds and time.monotonic() - self._saved_at >= self._every_seconds
         return Requests.of(bool(due), self._signal)
 
     def due_after(self, step: int) -> bool:
-        """Whether a checkpoint is to be saved after so many steps."""
+        """Whether to save a checkpoint after step `step`."""
         return bool(self._every_steps) and step % self._every_steps == 0
 
     def saved(self) -> None:
-        """A checkpoint has been saved just now."""
+        """Restart the clock: a checkpoint has just been saved."""
         self._saved_at = time.monotonic()

@@ -21,20 +21,20 @@ _T = TypeVar("_T")
 _Batch = TypeVarTuple("_Batch")
 
 Prepare = Callable[[Array, ArrayLike, ArrayLike, Array], jax.Array]
-"""Pixels to the model's input: (images, seed, draw, indices) -> x, (B, H, W, C)."""
+"""Turns pixels into the model's input: (images, seed, draw, indices) -> x, (B, H, W, C)."""
 
 
 class TrainState(NamedTuple):
-    """All that a step changes.
+    """Everything that a step changes.
 
     Attributes:
-        step: updates done or skipped, (); what a batch's order and noise are functions of.
-        seed: the run's, (), constant; here, so that one compiled step serves every seed.
-        model: the model that is trained.
+        step: updates so far, applied or skipped, (); it determines a batch's order and noise.
+        seed: the run's seed, (), constant; it is here so that one compiled step serves every seed.
+        model: the model in training.
         average: the moving average of its parameters, a state of `nnx.Param`, or None.
-        optimizer_state: optax's.
-        skipped: updates skipped because loss or gradient was not finite, ().
-        skipped_in_a_row: the same since the last good update, ().
+        optimizer_state: optax's state.
+        skipped: updates skipped because the loss or gradient was not finite, ().
+        skipped_in_a_row: updates skipped since the last one that was applied, ().
     """
 
     step: jax.Array
@@ -56,13 +56,13 @@ _Changing = tuple[nnx.State, nnx.State | None, optax.OptState]
 
 
 class Metrics(NamedTuple):
-    """What a step reports, each ().
+    """What a step reports; each has shape ().
 
     Attributes:
         loss: bits/dim plus the weighted classification loss, mean over the update's images.
-        bits_per_dim: mean over the same.
-        gradient_norm: before clipping.
-        skipped_in_a_row: 0 where this update was done.
+        bits_per_dim: mean over the same images.
+        gradient_norm: norm of the gradient before clipping.
+        skipped_in_a_row: 0 if this update was applied.
     """
 
     loss: jax.Array
@@ -79,14 +79,14 @@ def new_state(model: Glow, optimizer: optax.GradientTransformation, config: Conf
         seed=jnp.asarray(config.training.seed, jnp.uint32),
         model=model,
         average=params if config.optimizer.ema_decay else None,
-        optimizer_state=jax.jit(optimizer.init)(params),  # one program, not one a leaf
+        optimizer_state=jax.jit(optimizer.init)(params),  # one program, not one per leaf
         skipped=jnp.zeros((), jnp.int32),
         skipped_in_a_row=jnp.zeros((), jnp.int32),
     )
 
 
 def averaged_model(state: TrainState) -> Glow | None:
-    """The model with its averaged parameters; None where no average is kept."""
+    """The model with averaged parameters; None if no average is kept."""
     if state.average is None:
         return None
     model = nnx.clone(state.model)
@@ -97,17 +97,17 @@ def averaged_model(state: TrainState) -> Glow | None:
 def loss_function(model: Glow, x: Array, y: Array, config: Config) -> tuple[jax.Array, jax.Array]:
     """Mean bits/dim, plus y_weight times the classification loss of conditional models.
 
-    The classification loss is, in nats, the cross entropy, or for multi-hot labels the sigmoid
+    The classification loss, in nats, is the cross entropy. For multi-hot labels it is the sigmoid
     cross entropy, mean over batch and classes.
 
     Args:
         model: the model.
         x: continuous images, (B, H, W, C).
         y: one-hot or multi-hot labels, (B, classes); unused by unconditional models.
-        config: y_condition, multi_class, y_weight, n_bits.
+        config: provides y_condition, multi_class, y_weight and n_bits.
 
     Returns:
-        The loss, and the mean bits/dim in it.
+        The loss, and its bits/dim part, both means over the batch.
     """
     architecture = config.model
     code = model.encode(x, y if architecture.y_condition else None)
@@ -135,7 +135,7 @@ def prepare_images(
 ) -> jax.Array:
     """Augment, mutate and dequantize: uint8 to float32, (B, H, W, C).
 
-    What happens to an image is a function of the run's seed, the draw and the image's index.
+    The result for an image is a function of its pixels, the run's seed, the draw and its index.
     """
     keys = example_keys(seed, draw, indices)
     if config.data.augment:
@@ -156,19 +156,19 @@ def make_train_step(
 ) -> TrainStep:
     """Build the step: augment, dequantize, loss, gradient, update.
 
-    With `accumulate` the images are a device's part of several batches, whose gradients are
+    With `accumulate` the images are a device's part of several batches. Their gradients are
     computed one batch after the other and averaged.
 
     Args:
         optimizer: as `make_optimizer` returns it.
         config: the run.
-        prepare: `prepare_images`, all but its first four arguments given.
+        prepare: `prepare_images` with all but its first four arguments bound.
         mean: averages a tree over devices that each see an equal part of the batch.
 
     Returns:
         step(state, images, labels, indices) -> (state, metrics), where images are uint8,
-        (B, H, W, C), labels (B, classes), and indices (B,) each image's place in the data set. A
-        loss or gradient that is not finite leaves the parameters as they were.
+        (B, H, W, C), labels are (B, classes), and indices, (B,), are the images' places in the
+        data set. A loss or gradient that is not finite leaves the parameters unchanged.
     """
 
     def train_step(
@@ -228,10 +228,10 @@ def _update_if(
     changing: _Changing,
     gradient: nnx.State,
 ) -> _Changing:
-    """`update(changing, gradient)` where `finite`, else `changing`."""
+    """Return `update(changing, gradient)` if `finite`, else `changing`."""
 
-    # A CPU copies all arrays for a choice between them, and changes them in place in a branch. A
-    # GPU would wait for the host at a branch.
+    # On a CPU a select copies all arrays, while a branch changes them in place. On a GPU a branch
+    # waits for the host.
     def branch(finite: jax.Array, changing: _Changing, gradient: nnx.State) -> _Changing:
         return jax.lax.cond(finite, update, lambda unchanged, _: unchanged, changing, gradient)
 

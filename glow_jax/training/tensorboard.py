@@ -1,4 +1,4 @@
-"""TensorBoard's event files."""
+"""Event files for TensorBoard."""
 
 import time
 from pathlib import Path
@@ -18,13 +18,13 @@ class Board:
     """Writes scalars and pictures for TensorBoard."""
 
     def __init__(self, folder: Path, *, first_step: int):
-        """Open an event file in `folder`; TensorBoard forgets what others say of later steps."""
+        """Open an event file in `folder`; TensorBoard drops older events from `first_step` on."""
         self._folder = folder
-        # Numbered, because TensorBoard reads files in the order of their names, which by the clock
-        # alone can repeat or go backwards.
+        # Numbered, because TensorBoard reads files in the order of their names. Names made from the
+        # clock alone could repeat or go backwards.
         prefix = folder / f"events.{len(list(folder.iterdir())):04d}"
-        # Not the queue and thread of SummaryWriter: on a full disk the thread dies and the queue
-        # waits for it for ever.
+        # Not SummaryWriter, which has a queue and a thread: on a full disk the thread dies and the
+        # queue waits for it for ever.
         with writing(folder):
             self._writer = EventsWriter(str(prefix))
         self._event(session_log=SessionLog(status=SessionLog.START), step=first_step)
@@ -43,7 +43,7 @@ class Board:
             self._writer.flush()
 
     def close(self) -> None:
-        """Write everything to the disk, and end."""
+        """Write everything to the disk and close the file."""
         with writing(self._folder):
             self._writer.close()
 

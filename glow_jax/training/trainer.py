@@ -1,4 +1,4 @@
-"""Training: epochs of steps; after each an evaluation, samples, a line of metrics, a checkpoint."""
+"""Training: after each epoch an evaluation, samples, a line of metrics and a checkpoint."""
 
 import contextlib
 import shlex
@@ -58,31 +58,32 @@ _SAMPLE_TEMPERATURE = 0.7
 
 
 def train(config: Config, dataset: Dataset) -> Glow:
-    """Train a model, leaving everything in `config.output.output_dir`.
+    """Train a model; write everything to `config.output.output_dir`.
 
     Args:
-        config: the run; with `resume`, the folder's own configuration, some of it changed.
+        config: the run; with `resume`, the folder's own configuration with some values changed.
         dataset: its images.
 
     Returns:
-        The model as trained, with averaged parameters where the run keeps them.
+        The trained model, with averaged parameters if the run keeps them.
 
     Raises:
-        GlowError: something does not fit together, or training no longer gives finite numbers.
-        Stopped: a signal came, and the state is saved.
+        GlowError: the configuration, the data set and the folder do not fit together, or training
+            no longer gives finite numbers.
+        Stopped: a signal came; the state has been saved.
     """
     with losing_processes(), contextlib.ExitStack() as exit_stack:
         return Trainer(config, dataset, exit_stack).fit()
 
 
 class _Dispatched(NamedTuple):
-    """A step that was started and has not been looked at.
+    """A step that has started and whose result has not been read.
 
     Attributes:
         step: the number of steps before it.
         batch: its images.
-        metrics: what it reports, once it is done.
-        requests: what processes asked when it started.
+        metrics: what it reports when it is done.
+        requests: what the processes requested when it started.
     """
 
     step: int
@@ -91,7 +92,7 @@ class _Dispatched(NamedTuple):
     requests: Requests
 
 
-class _AskedToStop(Exception):  # noqa: N818 - it is no error
+class _AskedToStop(Exception):  # noqa: N818 - not an error
     """A signal came while images were being evaluated."""
 
 
@@ -99,15 +100,15 @@ class Trainer:
     """One run, from its first step to its last."""
 
     def __init__(self, config: Config, dataset: Dataset, exit_stack: contextlib.ExitStack):
-        """Resolve the configuration, take the folder, and load or make what the run starts from.
+        """Resolve the configuration, take the folder, and load or make the initial state.
 
         Args:
-            config: the run, as asked for.
+            config: the run as requested.
             dataset: its images.
-            exit_stack: closes what the run opens: the folder's lock, files, processes that read.
+            exit_stack: closes the folder's lock, the files and the reading processes in the end.
 
         Raises:
-            GlowError: something does not fit together.
+            GlowError: the configuration, the data set and the folder do not fit together.
         """
         self._folder, self._is_main = Path(config.output.output_dir), is_main_process()
         if self._is_main:
@@ -153,10 +154,10 @@ class Trainer:
         self._state = self._devices.replicate(of_main_process(start.state))
 
     def _take_folder(self, start: Start, exit_stack: contextlib.ExitStack) -> None:
-        """Make the output folder this run's own, and write `hparams.json` before anything else.
+        """Claim the output folder for this run; write `hparams.json` before anything else.
 
         Raises:
-            GlowError: there is nothing left to train, or another run was faster.
+            GlowError: there is nothing left to train, or another run took the folder first.
         """
         output, first_step = self._config.output, int(start.state.step)
         if start.epochs_done >= self._config.training.epochs:
@@ -169,7 +170,7 @@ class Trainer:
             if not output.resume:
                 make_folder(self._folder, fresh=output.fresh)
                 exit_stack.enter_context(locked(self._folder))
-                # Again, because another run may have been faster.
+                # Again, because another run may have taken it meanwhile.
                 check_folder(self._folder, resume=False, fresh=output.fresh)
             write_config(self._folder, self._config)
             if output.step is not None:
@@ -200,7 +201,7 @@ class Trainer:
         return self._average_or_model()
 
     def _train_epoch(self) -> None:
-        """Run the steps that remain of an epoch."""
+        """Run the remaining steps of an epoch."""
         first, end = self._steps_done, (self._epochs_done + 1) * self._updates_per_epoch
         name = f"epoch {self._epochs_done + 1}/{self._config.training.epochs}"
         dispatched: _Dispatched | None = None
@@ -210,7 +211,7 @@ class Trainer:
                 batch = self._read_batch(dispatched, bar)
                 with self._progress.timed("training"):
                     before, dispatched = dispatched, self._dispatch(step - 1, batch)
-                    # Looked at one step late, so that the device never waits for the host.
+                    # Read one step late, so that the device never waits for the host.
                     asked = Requests.of() if before is None else self._collect(before, bar)
                     due = self._interruptions.due_after(step) or asked.any
                     if due or step == end:
@@ -227,7 +228,7 @@ class Trainer:
             try:
                 return next(self._batches)
             except Exception:
-                # Ctrl-C goes to the processes that read as well, and they die of it.
+                # Ctrl-C also reaches the reading processes and kills them.
                 asked = self._interruptions.requests
                 if not asked.stop_signal or not is_alone():
                     raise
@@ -243,7 +244,7 @@ class Trainer:
         return _Dispatched(step, batch, metrics, requests)
 
     def _collect(self, dispatched: _Dispatched, bar: "StepBar") -> Requests:
-        """Wait for a step and count it; return what processes asked when it started."""
+        """Wait for a step and count it; return what the processes requested when it started."""
         metrics = jax.tree.map(float, self._devices.to_host(dispatched.metrics))
         self._progress.add(metrics)
         bar.add(metrics)
@@ -252,7 +253,7 @@ class Trainer:
         return self._devices.to_host(dispatched.requests)
 
     def _evaluate(self, model: Glow, split: Readable) -> float | None:
-        """Mean bits/dim of a split; None where it has no images."""
+        """Mean bits/dim of a split; None if it has no images."""
         if not len(split):
             return None
         with self._progress.timed("evaluating"):
@@ -268,12 +269,12 @@ class Trainer:
                 self._save_and_stop(self._interruptions.requests)
 
     def _stop_if_asked(self, _: int) -> None:
-        # Several processes would have to agree, which they do at the next training step.
+        # Several processes have to agree on stopping; they do so in the next training step.
         if is_alone() and self._interruptions.requests.stop_signal:
             raise _AskedToStop
 
     def _log(self, model: Glow, bits_per_dim: dict[str, float | None]) -> None:
-        """Draw samples, write the line of metrics, and print the epoch's."""
+        """Draw samples, write the line of metrics, and print a line about the epoch."""
         if self._logs is None:
             return
         step = self._steps_done
@@ -295,7 +296,7 @@ class Trainer:
         print(epoch_line(self._epochs_done, epochs, bits_per_dim, rest), flush=True)
 
     def _save(self, validation_bits_per_dim: float | None = None) -> None:
-        """Start to save the state, after whole epochs and so much of the next."""
+        """Start to save the state and the progress."""
         with self._progress.timed("saving"):
             state = self._devices.gather(self._state)
             progress = Progress(
@@ -327,7 +328,7 @@ class Trainer:
         )
 
     def _give_up(self, dispatched: _Dispatched) -> NoReturn:
-        """Say where the numbers stop being finite."""
+        """Stop with an error that says where the numbers stop being finite."""
         state = self._devices.gather(self._state)
         step, batch = dispatched.step, dispatched.batch
         x = self._prepare(batch.images, state.seed, step, batch.indices)
@@ -350,6 +351,6 @@ class Trainer:
         return int(self._devices.to_host(self._state.step))
 
     def _average_or_model(self) -> Glow:
-        """The model to evaluate and sample with: the average where the run keeps one."""
+        """The model to evaluate and sample with: the average if the run keeps one."""
         state = self._devices.gather(self._state)
         return averaged_model(state) or state.model
