@@ -75,7 +75,7 @@ def _check(file: Path, conversion: "Conversion") -> None:
     if not all(figure.holds for figure in figures):
         raise GlowError(
             f"{file} is not converted: JAX and PyTorch differ by more than float32 explains; "
-            "--no_check converts all the same."
+            "--no_check converts it anyway."
         )
 
 

@@ -58,7 +58,7 @@ def _with_saved(default: Config, config: Config) -> Config:
     folder = Path(training.saved_model)
     if folder.is_file():
         raise GlowError(
-            f"--saved_model takes a run folder and {folder} is a file; python "
+            f"--saved_model takes a run folder, but {folder} is a file; python "
             f"convert/from_torch.py {folder} makes a run folder of a PyTorch checkpoint."
         )
     default = dataclasses.replace(default, model=read_config(folder).model)

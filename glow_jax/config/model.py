@@ -56,7 +56,7 @@ class ModelConfig:
             self.y_condition or not self.multi_class,
             "multi_class",
             self.multi_class,
-            "off where y_condition is off",
+            "off if y_condition is off",
         )
         least = 1 if self.y_condition else 0
         require(self.y_classes >= least, "y_classes", self.y_classes, f"at least {least}")
@@ -70,7 +70,7 @@ class ModelConfig:
             not any(self.image_shape) or min(self.image_shape) >= 1,
             "image_shape",
             self.image_shape,
-            "positive in every entry, or all zeros until it is decided",
+            "positive in every entry, or all zeros if not yet known",
         )
         self._check_squeezes()
 

@@ -48,14 +48,14 @@ class OutputConfig:
 
     def _check_processes(self) -> None:
         if not self.coordinator:
-            together = "left out where coordinator is"
+            together = "left out if coordinator is"
             require(self.num_processes == 0, "num_processes", self.num_processes, together)
             require(self.process_id is None, "process_id", self.process_id, together)
             return
         host, _, port = self.coordinator.rpartition(":")
         require(bool(host) and port.isdigit(), "coordinator", self.coordinator, "HOST:PORT")
         count = self.num_processes
-        require(count >= 1, "num_processes", count, "at least 1 where coordinator is given")
+        require(count >= 1, "num_processes", count, "at least 1 if coordinator is given")
         require(
             self.process_id is not None and 0 <= self.process_id < count,
             "process_id",

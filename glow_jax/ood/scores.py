@@ -178,7 +178,7 @@ def _missing(score: Score, channels: int, has_background: bool) -> str:
         return "compares two models: give the other's run folder as --background"
     for codec in (CODECS[name] for name in score.needs if name in CODECS):
         if channels not in CODEC_CHANNELS:
-            return f"takes grey images or colours: give a run of those, not of {channels} channels"
+            return f"takes grey or RGB images: give a run of those, not of {channels} channels"
         if codec.version() is None:
             return f"needs {codec.title}: {codec.remedy}"
     return ""
