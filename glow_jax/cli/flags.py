@@ -1,4 +1,4 @@
-"""Flags made from dataclasses: one for each field, its docstring the help."""
+"""Flags made from dataclasses: one flag per field, with the field's docstring as its help."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,15 +12,15 @@ _T = TypeVar("_T")
 
 
 def parse(kind: type[_T], arguments: Sequence[str] | None = None, default: _T | None = None) -> _T:
-    """Make a dataclass of the command line; flags may be spelt with dashes or underscores.
+    """Parse the command line into a dataclass; flags may be spelt with dashes or underscores.
 
     Args:
         kind: the dataclass. Fields with the metadata `NO_FLAG` have no flag.
-        arguments: the command line; `sys.argv` if left out.
-        default: the values of flags that are not given; the fields' own if left out.
+        arguments: the command line; by default that of `sys.argv`.
+        default: the values of flags that are not given; by default the fields' own defaults.
 
     Raises:
-        GlowError: as the dataclass does for the values of its fields.
+        GlowError: the dataclass refuses the value of a field.
     """
     flags = _flags_of(kind)
     defaults = {} if default is None else {"default": _as(flags, default)}
@@ -29,9 +29,9 @@ def parse(kind: type[_T], arguments: Sequence[str] | None = None, default: _T | 
 
 
 def _flags_of(kind: type) -> type:
-    """The dataclass as tyro is to see it: without checks, and without fields that have no flag.
+    """The dataclass as tyro should see it: without checks, and without fields that have no flag.
 
-    tyro would print an error of `__post_init__` in its own way, so that checks are made afterwards.
+    The checks run afterwards, because tyro would print an error of `__post_init__` in its own way.
     """
     hints = get_type_hints(kind, include_extras=True)
     annotations: dict[str, object] = {}
@@ -51,7 +51,7 @@ def _flags_of(kind: type) -> type:
 
 
 def _as(kind: type[_T], other: object) -> _T:
-    """The values of a dataclass in another one of the same fields, which checks them."""
+    """Copy a dataclass's values into another one with the same fields, which checks them."""
     values: dict[str, object] = {}
     for name, hint in get_type_hints(kind).items():
         value = getattr(other, name)

@@ -1,4 +1,4 @@
-"""What `eval.py --ood` does: files, prints and the progress bar around the suite."""
+"""`eval.py --ood`: files, printing and the progress bar."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,14 +36,14 @@ def compare_with(
     """Compare a run's test split with other data sets; print, and write RUN/ood/NAME.*.
 
     Args:
-        names: of the other data sets, as for `load_images`.
+        names: names of the other data sets, as for `load_images`.
         run: the run.
-        flow: its model, as it is to compute.
-        dataset: the run's own.
-        scores: names of scores; none for all that can be computed.
-        background: run folder of the likelihood ratio's second model.
+        flow: its model, ready to compute.
+        dataset: the run's own data set.
+        scores: names of scores; if empty, all that can be computed.
+        background: run folder of the second model for the likelihood ratio.
         batch_size: images at a time.
-        dataroot: folder where data sets live.
+        dataroot: folder of the data sets.
         download: whether to prepare a data set if it is missing.
 
     Raises:
@@ -104,7 +104,7 @@ def _check_names(outsides: Sequence[Images]) -> None:
     seen = set()
     for images in outsides:
         if file_name(images.name) in seen:
-            raise GlowError(f"--ood names {images.name} twice, whose results would have one name.")
+            raise GlowError(f"--ood names {images.name} twice: both results would have one name.")
         seen.add(file_name(images.name))
 
 
@@ -127,7 +127,7 @@ def _write(
     outside: Measured,
     reference: tuple[Measured, Measured] | None,
 ) -> Path:
-    """Write the results and a picture of every score; return the files' path but for its end."""
+    """Write the results and a histogram of every score; return the path without its suffix."""
     path = folder / file_name(outside.images.name)
     names = (
         f"{inside.images.name} {inside.images.part}",

@@ -89,7 +89,7 @@ class Devices:
             return None
         return (
             f"This machine's CPU counts as {self.local_count} virtual devices: the results are the "
-            "same, and no faster."
+            "same, but no faster."
         )
 
     def check_batch_size(self, batch_size: int) -> None:

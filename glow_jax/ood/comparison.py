@@ -1,4 +1,4 @@
-"""The comparison of two sets of images: what has to be measured, and what comes of it."""
+"""The comparison of two sets of images: what to measure, and the results."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -25,18 +25,18 @@ _TRAINING = "training_bits_per_dim"
 
 @dataclass(frozen=True)
 class Job:
-    """Images to be measured in one way."""
+    """Images, and one meter to measure them with."""
 
     images: Images
     meter: Meter
 
     def carry_out(self, folder: Path, *, batch_size: int, progress: OnImages = ignore) -> Columns:
-        """Measure what is not known yet; numbers are kept under `folder`.
+        """Measure the images that are not measured yet; keep the numbers under `folder`.
 
         Args:
             folder: the run folder.
             batch_size: images at a time.
-            progress: called with the number of images after each batch.
+            progress: called after each batch with the number of its images.
         """
         split, pad_to = self.images.split, min(batch_size, len(self.images.split))
 
@@ -56,7 +56,7 @@ class Job:
 
 
 def file_name(name: str) -> str:
-    """A data set's name as part of a file's."""
+    """A data set's name as part of a file name."""
     return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)
 
 
@@ -66,13 +66,13 @@ def plan_jobs(
     tested: Sequence[Images],
     reference: tuple[Images, Images],
 ) -> list[Job]:
-    """All that has to be measured: of the tested images everything, of training ones bits/dim.
+    """Plan what to measure: everything of the tested images, only bits/dim of reference images.
 
     Args:
-        scores: to be computed.
-        meters: what they need.
+        scores: the scores to compute.
+        meters: the meters that they need.
         tested: in- and out-of-distribution images.
-        reference: training images, and those that thresholds are taken from.
+        reference: training images, and the images for the typicality test's thresholds.
     """
     jobs = [Job(images, meter) for images in tested for meter in meters]
     if any(_TRAINING in score.needs for score in scores):
@@ -83,14 +83,14 @@ def plan_jobs(
 
 @dataclass(frozen=True)
 class Measured:
-    """Images with what was measured of them."""
+    """Images and the numbers measured on them."""
 
     images: Images
     columns: Columns
 
     @property
     def mean_bits_per_dim(self) -> float:
-        """Mean over images whose bits/dim, which were measured, are finite."""
+        """Mean over the images with finite bits/dim; bits/dim must have been measured."""
         return float(_finite(self.columns["bits_per_dim"]).mean())
 
     def score(self, score: Score, training_mean: float | None) -> np.ndarray:
@@ -99,7 +99,7 @@ class Measured:
         return score.function(*(known[name] for name in score.needs))
 
     def summary(self) -> dict[str, Any]:
-        """What the images are, and their mean bits/dim where it was measured."""
+        """Describe the images, with their mean bits/dim if it was measured."""
         about = {
             "dataset": self.images.name,
             "split": self.images.part,
@@ -120,15 +120,15 @@ def compare(
     *,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """All figures for two sets of images, as JSON has them.
+    """Compute all figures for two sets of images, as plain JSON values.
 
     Args:
-        scores: to be computed.
+        scores: the scores to compute.
         inside: in-distribution images.
         outside: out-of-distribution images.
-        reference: training images, and those that the typicality test's thresholds are taken from;
-            None where no score needs them.
-        seed: of all resamples.
+        reference: training images, and the images for the typicality test's thresholds; None if no
+            score needs them.
+        seed: seed of all resamples.
     """
     mean = None if reference is None else reference[0].mean_bits_per_dim
     results: dict[str, Any] = {
@@ -172,7 +172,7 @@ def _figures(score: Score, inside: np.ndarray, outside: np.ndarray, seed: int) -
 
 
 def _here(score: str, results: Mapping[str, Any]) -> float | None:
-    """One's own figure beside one on record; None where it was not computed."""
+    """The figure computed here for one on record; None if it was not computed."""
     if not score:
         return results["in_distribution"].get("bits_per_dim")
     return results["scores"][score]["auroc"]["value"] if score in results["scores"] else None

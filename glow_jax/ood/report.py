@@ -1,4 +1,4 @@
-"""Results in words: tables for the terminal and in Markdown."""
+"""Results as tables, for the terminal and in Markdown."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ Rows = Sequence[Sequence[str]]
 
 
 def as_text(rows: Rows) -> str:
-    """A table with its columns aligned; the first row is the head."""
+    """A table with aligned columns; the first row is the header."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -16,19 +16,19 @@ def as_text(rows: Rows) -> str:
 
 
 def as_markdown(rows: Rows) -> str:
-    """The same in Markdown."""
+    """The same table in Markdown."""
     head, *body = rows
     lines = [head, ["---"] * len(head), *body]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def text_report(results: Mapping[str, Any]) -> str:
-    """All of `suite.compare`'s results for the terminal."""
+    """The results of `comparison.compare` for the terminal."""
     return "\n\n".join(_sections(results, as_text, papers=False))
 
 
 def markdown_report(results: Mapping[str, Any]) -> str:
-    """The same in Markdown, with the papers."""
+    """The same results in Markdown, with the papers."""
     title = "# {} against {}".format(
         *(results[key]["dataset"] for key in ("in_distribution", "out_of_distribution"))
     )
@@ -47,13 +47,13 @@ def _sections(
     if not_finite:
         counts = ", ".join(f"{title}: {count}" for title, count in not_finite.items())
         sections.append(
-            f"Scores that are no finite number (infinity is ranked first, others last): {counts}."
+            f"Scores that are not finite (infinity ranks first, the others last): {counts}."
         )
     if "typicality_test" in results:
         test = results["typicality_test"]
         source = test["thresholds_from"]
         in_sample = source["split"] == "training"
-        caution = " (which the model has seen, so that more than 1 % of others may be rejected)"
+        caution = " (which the model has seen, so more than 1 % of other images may be rejected)"
         sections += [
             "Typicality test of batches (Nalisnick et al. 2019, arXiv 1906.02994), thresholds of "
             f"1 % from {source['images']:,} {source['split']} images"

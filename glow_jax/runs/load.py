@@ -183,8 +183,8 @@ def load_optimizer_state(folder: str | Path, target: _T, step: WhichStep = None)
             restored = manager.restore(number, args=args)["optimizer"]
         except (ValueError, KeyError, TypeError) as error:
             raise GlowError(
-                f"The optimizer's state in step {number} of {folder} is of another optimizer or "
-                "model than this run's."
+                f"The optimizer's state in step {number} of {folder} belongs to another optimizer "
+                "or model than this run's."
             ) from error
     leaves = [
         restored[name].reshape(leaf.shape) for name, (_, leaf) in zip(names, paths, strict=True)

@@ -103,7 +103,7 @@ def _from_saved(config: Config, optimizer: optax.GradientTransformation) -> Trai
     kind = read_config(folder).optimizer.optimizer
     if kind != config.optimizer.optimizer:
         raise GlowError(
-            f"{folder} holds the state of {kind}; this run is to use "
+            f"{folder} holds the state of {kind}; this run uses "
             f"{config.optimizer.optimizer}: give --optimizer {kind}."
         )
     # An optimizer's state belongs to the parameters as trained, not to their average.

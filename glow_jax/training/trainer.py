@@ -162,7 +162,7 @@ class Trainer:
         output, first_step = self._config.output, int(start.state.step)
         if start.epochs_done >= self._config.training.epochs:
             raise GlowError(
-                f"Step {first_step}, where training would go on, is already beyond "
+                f"Training would continue at step {first_step}, which is already beyond "
                 f"{self._config.training.epochs} epochs of {self._updates_per_epoch} steps; give "
                 "more --epochs."
             )
