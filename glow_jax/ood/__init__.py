@@ -2,5 +2,6 @@
 
 Nalisnick et al. 2019, arXiv 1810.09136. What is measured of each image (`measure`) is kept in the
 run folder (`store`), becomes scores (`scores`), and these are compared between two data sets
-(`metrics`, `typicality`). `suite` puts them together, `report` and `plots` show it.
+(`metrics`, `typicality`). `comparison` puts them together as `results`, and `report` and `plots`
+show it.
 """
