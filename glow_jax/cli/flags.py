@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, TypeVar, get_type_hints
 
 import tyro
@@ -39,13 +40,17 @@ def _flags_of(kind: type) -> type:
     for entry in dataclasses.fields(kind):
         hint = hints[entry.name]
         is_section = isinstance(hint, type) and dataclasses.is_dataclass(hint)
-        annotations[entry.name] = _flags_of(hint) if is_section else hint
+        section = _flags_of(hint) if is_section else None
+        annotations[entry.name] = section or hint
         if entry.metadata.items() >= NO_FLAG.items():
             annotations[entry.name] = Annotated[hint, tyro.conf.Suppress]
         if entry.default is not dataclasses.MISSING:
             attributes[entry.name] = entry.default
         elif entry.default_factory is not dataclasses.MISSING:
-            attributes[entry.name] = dataclasses.field(default_factory=entry.default_factory)
+            make = entry.default_factory
+            if section is not None:  # else tyro asks which of the two classes is meant
+                make = partial(_as, section, make())
+            attributes[entry.name] = dataclasses.field(default_factory=make)
     attributes["__post_init__"] = lambda self: None
     return dataclasses.dataclass(frozen=True)(type(kind.__name__, (kind,), attributes))
 

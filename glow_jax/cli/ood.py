@@ -1,8 +1,7 @@
 """`eval.py --ood`: files, printing and the progress bar."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -76,9 +75,11 @@ def compare_with(
     measured = Measured(inside, columns[inside])
     for outside in (Measured(images, columns[images]) for images in outsides):
         pair = (known[0], known[1]) if known else None
-        results = about | compare(chosen, measured, outside, pair)
-        path = _write(folder / "ood", results, chosen, measured, outside, pair)
-        print(f"{text_report(results)}\n\nwritten to {path}.json, .md, and {path}/\n")
+        comparison = compare(chosen, measured, outside, pair)
+        path = _write_pictures(folder / "ood", chosen, measured, outside, pair)
+        write_json(Path(f"{path}.json"), about | comparison.to_json())
+        write_whole(Path(f"{path}.md"), markdown_report(comparison))
+        print(f"{text_report(comparison)}\n\nwritten to {path}.json, .md, and {path}/\n")
 
 
 def _load_background(folder: Path, flow: Flow) -> Flow:
@@ -119,15 +120,14 @@ def _carry_out(jobs: Sequence[Job], folder: Path, batch_size: int) -> dict[Image
     return columns
 
 
-def _write(
+def _write_pictures(
     folder: Path,
-    results: Mapping[str, Any],
     scores: Sequence[Score],
     inside: Measured,
     outside: Measured,
     reference: tuple[Measured, Measured] | None,
 ) -> Path:
-    """Write the results and a histogram of every score; return the path without its suffix."""
+    """Write a histogram of every score into a folder named as the other data set; return it."""
     path = folder / file_name(outside.images.name)
     names = (
         f"{inside.images.name} {inside.images.part}",
@@ -142,6 +142,4 @@ def _write(
             names=names,
             label=f"{score.title} ({score.unit})",
         )
-    write_json(Path(f"{path}.json"), results)
-    write_whole(Path(f"{path}.md"), markdown_report(results))
     return path

@@ -2,5 +2,5 @@
 
 Nalisnick et al. 2019, arXiv 1810.09136. `measure` measures each image; `store` keeps the numbers in
 the run folder. `scores` turns them into scores; `metrics` and `typicality` compare the scores of
-two data sets. `comparison` puts these together; `report` and `plots` show the results.
+two data sets. `comparison` puts these together as `results`; `report` and `plots` show them.
 """

@@ -8,7 +8,6 @@ import importlib.util
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import PIL
@@ -34,7 +33,7 @@ class Codec:
     name: str
     title: str
     format: str
-    options: Mapping[str, Any]
+    options: Mapping[str, int | bool]
     version: Callable[[], str | None]
     remedy: str
 
