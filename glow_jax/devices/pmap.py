@@ -64,6 +64,8 @@ class Devices:
             for process in range(self.processes)
             for device in jax.local_devices(process)[: self.local_count]
         ]
+        # The axis has the training step's name: for another name the step would compile again.
+        self._copy = jax.pmap(_second, _AXIS, in_axes=(0, None), devices=self._devices)
         self._compiled: dict[Callable[..., object], Callable[..., tuple[jax.Array, ...]]] = {}
 
     @property
@@ -105,9 +107,7 @@ class Devices:
 
     def replicate(self, tree: _T) -> _T:
         """Copy every array to every device; this adds a leading axis."""
-        # The axis has the training step's name: for another name the step would compile again.
-        copy = jax.pmap(lambda _, values: values, _AXIS, in_axes=(0, None), devices=self._devices)
-        return copy(np.arange(self.local_count), tree)
+        return self._copy(np.arange(self.local_count), tree)
 
     def gather(self, tree: _T) -> _T:
         """One copy of a replicated tree, on this process's first device."""
@@ -215,6 +215,10 @@ class SharedStep(Generic[_State, _Metrics]):
             lambda leaf: np.broadcast_to(leaf, (local_count, *np.shape(leaf))), requests
         )
         return [everywhere, *(self._devices.divide(part) for part in batch)]
+
+
+def _second(_: jax.Array, tree: _T) -> _T:
+    return tree
 
 
 @jax.jit
