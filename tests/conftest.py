@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+import small_models
 from flax import nnx
 
 # XLA's older way to generate loops compiles a gradient four times as fast. jaxlib 0.11 lacks it,
@@ -78,6 +79,18 @@ def randomise() -> Callable[..., Any]:
     Layers start as near-identities (zero kernels, zero logs), which would hide most errors.
     """
     return _randomise
+
+
+@pytest.fixture(scope="session")
+def plain(randomise: Callable[..., Any]) -> small_models.Pair:
+    """A model without labels, and what it makes of 5 images."""
+    return small_models.pair("affine_lu", randomise)
+
+
+@pytest.fixture(scope="session")
+def conditional(randomise: Callable[..., Any]) -> small_models.Pair:
+    """A model with labels, and what it makes of 5 images."""
+    return small_models.pair("conditional_shuffle", randomise)
 
 
 @pytest.fixture(scope="session")
