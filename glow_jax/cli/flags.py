@@ -1,7 +1,8 @@
 """Flags made from dataclasses: one for each field, its docstring the help."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Annotated, TypeVar, get_type_hints
 
 import tyro
@@ -38,16 +39,25 @@ def _flags_of(kind: type) -> type:
     attributes: dict[str, object] = {"__annotations__": annotations, "__doc__": kind.__doc__}
     for entry in dataclasses.fields(kind):
         hint = hints[entry.name]
-        is_section = isinstance(hint, type) and dataclasses.is_dataclass(hint)
-        annotations[entry.name] = _flags_of(hint) if is_section else hint
+        make_default = entry.default_factory
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+            hint = _flags_of(hint)
+            if make_default is not dataclasses.MISSING:
+                make_default = partial(_default_section, hint, make_default)
+        annotations[entry.name] = hint
         if entry.metadata.items() >= NO_FLAG.items():
             annotations[entry.name] = Annotated[hint, tyro.conf.Suppress]
         if entry.default is not dataclasses.MISSING:
             attributes[entry.name] = entry.default
-        elif entry.default_factory is not dataclasses.MISSING:
-            attributes[entry.name] = dataclasses.field(default_factory=entry.default_factory)
+        elif make_default is not dataclasses.MISSING:
+            attributes[entry.name] = dataclasses.field(default_factory=make_default)
     attributes["__post_init__"] = lambda self: None
     return dataclasses.dataclass(frozen=True)(type(kind.__name__, (kind,), attributes))
+
+
+def _default_section(flags: type[_T], make: Callable[[], object]) -> _T:
+    """A section's default, of the type that tyro expects of it."""
+    return _as(flags, make())
 
 
 def _as(kind: type[_T], other: object) -> _T:
