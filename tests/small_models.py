@@ -24,6 +24,13 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "plain_levels": (1,),
         "learn_top": False,
     },
+    "multi_class_plain_level_pad_ones": {
+        **CONDITIONAL,
+        "image_shape": (8, 4, 4),
+        "multi_class": True,
+        "plain_levels": (1,),
+        "pad_ones": True,
+    },
     "pad_ones_4_channels": {
         "image_shape": (8, 4, 4),
         "flow_permutation": "shuffle",
@@ -38,6 +45,9 @@ CONFIGS: dict[str, dict[str, Any]] = {
     },
     "one_level_no_learn_top": {"L": 1, "flow_permutation": "reverse", "learn_top": False},
 }
+
+# Each of these has what others have together.
+SLOW = ("multi_class_plain_level_no_learn_top", "pad_ones_4_channels")
 
 
 def build(name: str, **changes: Any) -> Glow:

@@ -18,7 +18,7 @@ from glow_jax.training.optimizer import make_optimizer
 from glow_jax.training.step import make_train_step, new_state, prepare_images
 
 BATCH = 4
-MODEL = ModelConfig(K=2, L=2, hidden_channels=8, image_shape=(8, 8, 3), y_classes=0)
+MODEL = ModelConfig(K=2, L=1, hidden_channels=8, image_shape=(8, 8, 3), y_classes=0)
 ELSEWHERE = ("cuda", "tpu")
 # A choice by platform is one of a number, by a constant, and then a case of one branch. XLA takes
 # both away; see below.

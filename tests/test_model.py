@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.stats
 from flax import nnx
-from small_models import CONFIGS, Pair, build, flatten, images, labels, step_of, zero_conv
+from small_models import CONFIGS, SLOW, Pair, build, flatten, images, labels, step_of, zero_conv
 
 from glow_jax import Code, Glow, bits_per_dim, dequantize, initialise_actnorm, to_pixels
 
@@ -39,12 +39,13 @@ def examine(model: Glow, x: jax.Array, y: jax.Array | None) -> dict[str, Any]:
     shape = (x.shape[0], x[0].size, x.shape[0], x[0].size)
     latent_jacobian, noise_jacobian = jax.jacobian(latents_and_noise)(x)
     # The levels step by step, without the scan: what each gives before its split.
+    run = jax.jit(lambda step, h: step.forward(h))
     h, tops, logdets = x, [], []
     for level in model.levels:
         h, _ = level.squeeze.forward(h)
         total = jnp.zeros(x.shape[0])
         for k in range(model.config.K):
-            h, logdet = step_of(level, k).forward(h)
+            h, logdet = run(step_of(level, k), h)
             total += logdet
         tops.append(h)
         logdets.append(total)
@@ -60,7 +61,10 @@ def examine(model: Glow, x: jax.Array, y: jax.Array | None) -> dict[str, Any]:
     }
 
 
-@pytest.fixture(scope="module", params=CONFIGS)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in CONFIGS],
+)
 def examined(request: pytest.FixtureRequest, randomise: Callable[..., Any]) -> Examined:
     with jax.enable_x64(True):
         model = randomise(build(request.param), scale=0.08)
