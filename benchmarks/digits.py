@@ -68,7 +68,7 @@ def main() -> None:
     arguments = parse(Arguments)
     digits = load_dataset(DataConfig(dataset="digits"))
     run = load_run(arguments.run, "best")
-    glow = likelihood(run.best_model, digits.test, Devices(), batch_size=360, draws=_DRAWS)
+    glow = likelihood(run.average_or_model, digits.test, Devices(), batch_size=360, draws=_DRAWS)
     gaussian = gaussian_bits_per_dim(digits.train, digits.test, n_bits=run.config.model.n_bits)
     if arguments.curve is not None:
         draw_curve(arguments.run, arguments.curve)

@@ -95,7 +95,7 @@ def main() -> None:
         print(f"{_text(found)}\nwritten to {path}")
         return
     dtype = arguments.dtype or run.config.training.dtype
-    model = computing(run.best_model, dtype=dtype)
+    model = computing(run.average_or_model, dtype=dtype)
     compare_with(
         arguments.ood,
         run=run,

@@ -93,7 +93,7 @@ def _load_background(folder: Path, flow: Flow) -> Flow:
             f"{_pixels(ours)}: both must take the same."
         )
     dtype = run.config.training.dtype
-    model = computing(run.best_model, dtype=dtype)
+    model = computing(run.average_or_model, dtype=dtype)
     return make_flow(flow.devices, model, step=run.step, dtype=dtype)
 
 

@@ -50,7 +50,7 @@ def main() -> None:
     if num < 1:
         raise GlowError(f"num is {num}; it must be at least 1.")
     run = load_run(arguments.run, arguments.step)
-    model = run.best_model
+    model = run.average_or_model
     y = _labels(model, arguments.label, num)
     key = jax.random.key(arguments.seed)
     rows = [sample_pixels(model, key, num, temperature=t, y=y) for t in temperatures]

@@ -109,9 +109,9 @@ class Devices:
         """Copy every array to every device; this adds a leading axis."""
         return self._copy(np.arange(self.local_count), tree)
 
-    def gather(self, tree: _T) -> _T:
+    def first_copy(self, tree: _T) -> _T:
         """One copy of a replicated tree, on this process's first device."""
-        return _squeeze(jax.tree.map(lambda leaf: leaf.addressable_shards[0].data, tree))
+        return _without_devices(jax.tree.map(lambda leaf: leaf.addressable_shards[0].data, tree))
 
     def to_host(self, tree: _T) -> _T:
         """One copy of a replicated tree on the host; no device has to compute or wait for it."""
@@ -222,7 +222,7 @@ def _second(_: jax.Array, tree: _T) -> _T:
 
 
 @jax.jit
-def _squeeze(tree: _T) -> _T:
+def _without_devices(tree: _T) -> _T:
     """Remove the device axis in one program; indexing each leaf alone would be hundreds."""
     return jax.tree.map(lambda leaf: leaf[0], tree)
 

@@ -101,7 +101,7 @@ def evaluate(
         raise GlowError(f"eval_batch_size is {batch_size}; it must be at least 1.")
     dtype = dtype or run.config.training.dtype
     devices = devices or Devices()
-    model, test = computing(run.best_model, dtype=dtype), dataset.test
+    model, test = computing(run.average_or_model, dtype=dtype), dataset.test
     with bar(len(test) * (dequantizations + 1)) as progress:
         found = likelihood(
             model,

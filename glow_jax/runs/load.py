@@ -51,7 +51,7 @@ class LoadedRun:
     progress: Mapping[str, object]
 
     @property
-    def best_model(self) -> Glow:
+    def average_or_model(self) -> Glow:
         """The model to evaluate and sample with: the average if there is one."""
         return self.average or self.model
 
@@ -71,7 +71,7 @@ def load(folder: str | Path, step: WhichStep = None) -> Glow:
         GlowError: there is no such folder or step, a file is damaged, or the checkpoint does not
             match `hparams.json`.
     """
-    return load_run(folder, step).best_model
+    return load_run(folder, step).average_or_model
 
 
 def load_run(folder: str | Path, step: WhichStep = None) -> LoadedRun:
