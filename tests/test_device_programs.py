@@ -69,9 +69,12 @@ def communication(program: str) -> dict[str, int]:
     return found
 
 
-@pytest.mark.parametrize("accumulate", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_only_gradients_and_logged_scalars_pass_between_devices(accumulate: int) -> None:
-    program, size = compiled(config_of(hidden_channels=32, K=1, accumulate=accumulate), 8)
+@pytest.mark.parametrize(
+    ("accumulate", "L"),
+    [(1, 1), *(pytest.param(count, 2, marks=pytest.mark.slow) for count in (1, 2))],
+)
+def test_only_gradients_and_logged_scalars_pass_between_devices(accumulate: int, L: int) -> None:
+    program, size = compiled(config_of(hidden_channels=32, L=L, accumulate=accumulate), 8)
     moved = communication(program.as_text() or "")
     assert set(moved) == {"all-reduce"}
     assert moved["all-reduce"] == pytest.approx(size, rel=0.01)

@@ -35,8 +35,8 @@ from glow_jax.typing import Array
 pytestmark = [pytest.mark.usefixtures("quick_compilation"), NEEDS_EIGHT]
 
 
-def slow(count: int):
-    return pytest.param(count, marks=pytest.mark.slow)
+def slow(*values: int):
+    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 def run(config: Config, count: int, dtype: type = np.float32) -> tuple[np.ndarray, list]:
@@ -88,18 +88,18 @@ def test_a_step_compiled_for_devices_is_the_function_itself(one_device) -> None:
     assert_same(one_device, (np.array(losses), weights_of(state.model)))
 
 
-@pytest.mark.parametrize("count", [2, slow(8)])
-def test_in_float64_devices_agree_to_the_last_digits(count: int, x64: None) -> None:
-    one, several = (run(config_of(), n, np.float64) for n in (1, count))
+@pytest.mark.parametrize(("count", "L"), [(2, 1), slow(2, 2), slow(8, 2)])
+def test_in_float64_devices_agree_to_the_last_digits(count: int, L: int, x64: None) -> None:
+    one, several = (run(config_of(L=L), n, np.float64) for n in (1, count))
     np.testing.assert_allclose(one[0], several[0], rtol=0, atol=1e-9)
     for a, b in zip(one[1], several[1], strict=True):
         assert a.dtype == np.float64
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("count", [slow(1), 4])
-def test_accumulated_batches_are_one_larger_batch(count: int) -> None:
-    accumulated = config_of(accumulate=4)
+@pytest.mark.parametrize(("count", "L"), [(4, 1), slow(1, 2), slow(4, 2)])
+def test_accumulated_batches_are_one_larger_batch(count: int, L: int) -> None:
+    accumulated = config_of(L=L, accumulate=4)
     whole = Config(
         model=accumulated.model,
         optimizer=accumulated.optimizer,
