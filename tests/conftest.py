@@ -93,11 +93,6 @@ def conditional(randomise: Callable[..., Any]) -> small_models.Pair:
     return small_models.pair("conditional_shuffle", randomise)
 
 
-@pytest.fixture(scope="session")
-def quick_compilation() -> None:
-    """Nothing: the whole suite compiles quickly. Tests that still ask for this need not."""
-
-
 @pytest.fixture
 def x64() -> Iterator[None]:
     """Float64 for the length of one test."""

@@ -16,8 +16,6 @@ import glow_jax
 from glow_jax.config import DataConfig, ModelConfig, OutputConfig, TrainingConfig
 from glow_jax.data import InMemory
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "glow_jax"
 

@@ -21,7 +21,7 @@ from glow_jax.devices import Devices, mean_over_devices
 from glow_jax.devices.compilation import fast_to_compile
 from glow_jax.training.step import loss_function
 
-pytestmark = [pytest.mark.usefixtures("quick_compilation"), NEEDS_EIGHT]
+pytestmark = NEEDS_EIGHT
 
 
 def compiled(config: Config, count: int) -> tuple[jax.stages.Compiled, int]:

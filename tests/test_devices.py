@@ -32,7 +32,7 @@ from glow_jax.training.optimizer import make_optimizer
 from glow_jax.training.step import make_train_step, new_state
 from glow_jax.typing import Array
 
-pytestmark = [pytest.mark.usefixtures("quick_compilation"), NEEDS_EIGHT]
+pytestmark = NEEDS_EIGHT
 
 
 def slow(*values: int):

@@ -25,8 +25,6 @@ from glow_jax.runs import CheckpointWriter, whole_steps
 from glow_jax.runs.lock import locked
 from glow_jax.training import logs, trainer
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -27,8 +27,6 @@ from glow_jax.runs import CheckpointWriter, load_run, whole_steps
 from glow_jax.training import signals, trainer
 from glow_jax.training.signals import Interruptions, Requests
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -20,8 +20,6 @@ from glow_jax.pixels import example_keys, to_pixels
 from glow_jax.runs import load_run
 from glow_jax.training.step import prepare_images
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 MUTATED = [*TINY, "--mutation_rate", "0.3"]
 
 

@@ -21,8 +21,6 @@ from glow_jax.ood.records import records_of
 from glow_jax.ood.report import as_markdown, as_text
 from glow_jax.ood.scores import score_table
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @dataclass(frozen=True)
 class Compared:
@@ -42,9 +40,7 @@ class Compared:
 
 
 @pytest.fixture(scope="module")
-def compared(
-    tmp_path_factory: pytest.TempPathFactory, quick_compilation: None, randomise
-) -> Compared:
+def compared(tmp_path_factory: pytest.TempPathFactory, randomise) -> Compared:
     place = tmp_path_factory.mktemp("ood")
     run = save_run(place / "run", untrained(), validation=0.1)
     other = randomise(untrained(), seed=2, scale=0.1)

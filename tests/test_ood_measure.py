@@ -21,11 +21,9 @@ from glow_jax.evaluation.likelihood import likelihood
 from glow_jax.ood import store
 from glow_jax.ood.comparison import Job
 from glow_jax.ood.images import Images, load_images, reference_images
-from glow_jax.ood.measure import codec_meter, gradient_meter, likelihood_meter, make_flow
+from glow_jax.ood.measure import codec_meter, gradient_meter, likelihood_meter, replicated_model
 from glow_jax.ood.store import measure_all
 from glow_jax.runs.measured import read_columns
-
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -138,7 +136,7 @@ def test_every_setting_is_part_of_the_origin() -> None:
 
     def origin(seed: int = 0, step: int = 0, dtype: str = "float32", n_bits: int = 4) -> Mapping:
         config = ModelConfig(**{**vars(GREY), "n_bits": n_bits})
-        return make_flow(devices, untrained(config, seed), step=step, dtype=dtype).origin
+        return replicated_model(devices, untrained(config, seed), step=step, dtype=dtype).origin
 
     base = origin()
     assert origin() == base
@@ -169,7 +167,7 @@ def test_numbers_depend_on_neither_devices_nor_batches(
     images = Images("noise", "test", make_split(21))
     found = []
     for number, (devices, batch_size) in enumerate(ways):
-        flow = make_flow(Devices(devices), model, step=0, dtype="float32")
+        flow = replicated_model(Devices(devices), model, step=0, dtype="float32")
         columns = {}
         for meter in (likelihood_meter(flow), gradient_meter(flow)):
             job = Job(images, meter)

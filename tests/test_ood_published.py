@@ -14,8 +14,6 @@ from photographs import write_cifar10, write_svhn
 from glow_jax.cli import evaluate
 from glow_jax.config import ModelConfig
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 needs_tensorflow = pytest.mark.skipif(

@@ -14,12 +14,10 @@ from glow_jax.devices import Devices
 from glow_jax.errors import GlowError
 from glow_jax.ood import complexity, scores
 from glow_jax.ood.complexity import CODECS, code_length, encode
-from glow_jax.ood.measure import gradient_meter, likelihood_meter, make_flow
+from glow_jax.ood.measure import gradient_meter, likelihood_meter, replicated_model
 from glow_jax.ood.metrics import detection
 from glow_jax.ood.scores import choose_scores, score_table
 from glow_jax.pixels import dequantize, example_keys
-
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 # The first 500 test images of Fashion-MNIST and of MNIST.
 IMAGES = Path(__file__).parent / "data" / "garments_and_digits.npz"
@@ -35,7 +33,7 @@ def measured() -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Five images, dequantised, and what is measured of them with a model that only rotates."""
     images = random_images((5, 8, 8, 1))
     indices = np.arange(5, dtype=np.uint32)
-    flow = make_flow(Devices(1), untrained(), step=0, dtype="float32")
+    flow = replicated_model(Devices(1), untrained(), step=0, dtype="float32")
     batch = Batch(images, np.empty((5, 0), np.float32), indices)
     columns: dict[str, np.ndarray] = {}
     for meter in (likelihood_meter(flow), gradient_meter(flow)):

@@ -27,7 +27,6 @@ from glow_jax.training.optimizer import WEIGHT_DECAY, make_optimizer
 from glow_jax.training.step import loss_function
 
 # Compiling takes most of the time, and the bounds hold for unoptimised programs too.
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 LU, PLAIN, REVERSE, PADDED = (
     "lu-affine-top-conditional-3",

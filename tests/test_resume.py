@@ -17,8 +17,6 @@ from training_runs import (
 import train as train_script
 from glow_jax.runs import load_run
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:

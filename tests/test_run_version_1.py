@@ -23,8 +23,6 @@ from glow_jax.data import load_dataset
 from glow_jax.runs import LoadedRun, load_run, whole_steps
 from glow_jax.runs.load import path_name
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 DATA = Path(__file__).parent / "data" / "run_version_1"
 NUMBERS: dict[str, Any] = json.loads((DATA / "numbers.json").read_text())
 

@@ -23,8 +23,6 @@ from glow_jax.runs import (
     write_config,
 )
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 CONFIG = Config(
     model=ModelConfig(
         K=2, L=2, hidden_channels=4, image_shape=(4, 4, 1), flow_permutation="shuffle"

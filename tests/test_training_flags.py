@@ -10,8 +10,6 @@ from glow_jax.cli.training_flags import parse_training
 from glow_jax.config import Config, ModelConfig
 from glow_jax.runs import load_run, write_config
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:

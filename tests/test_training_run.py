@@ -21,8 +21,6 @@ from glow_jax.runs import whole_steps
 from glow_jax.runs.lock import LOCK
 from glow_jax.training.logs import Logs
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -33,8 +33,6 @@ from glow_jax.training.step import (
     prepare_images,
 )
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 OVERFLOWING = jnp.full((2, 4), 200.0)  # logs beyond float32
 
 

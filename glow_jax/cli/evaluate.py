@@ -17,7 +17,7 @@ from glow_jax.errors import GlowError
 from glow_jax.evaluation.evaluate import Evaluation, dataset_of, evaluate
 from glow_jax.evaluation.likelihood import OnImages
 from glow_jax.model import computing
-from glow_jax.ood.measure import make_flow
+from glow_jax.ood.measure import replicated_model
 from glow_jax.runs import load_run, write_results
 
 
@@ -99,7 +99,7 @@ def main() -> None:
     compare_with(
         arguments.ood,
         run=run,
-        flow=make_flow(Devices(), model, step=run.step, dtype=dtype),
+        flow=replicated_model(Devices(), model, step=run.step, dtype=dtype),
         dataset=dataset,
         scores=arguments.scores,
         background=arguments.background,

@@ -12,7 +12,7 @@ from glow_jax.files import write_json, write_whole
 from glow_jax.model import computing
 from glow_jax.ood.comparison import Job, Measured, compare, file_name, plan_jobs
 from glow_jax.ood.images import Images, load_images, reference_images
-from glow_jax.ood.measure import Flow, make_flow, meters_for
+from glow_jax.ood.measure import ReplicatedModel, meters_for, replicated_model
 from glow_jax.ood.plots import save_histogram
 from glow_jax.ood.report import markdown_report, text_report
 from glow_jax.ood.scores import Score, choose_scores
@@ -24,7 +24,7 @@ def compare_with(
     names: Sequence[str],
     *,
     run: LoadedRun,
-    flow: Flow,
+    flow: ReplicatedModel,
     dataset: Dataset,
     scores: Sequence[str],
     background: Path | None,
@@ -82,7 +82,7 @@ def compare_with(
         print(f"{text_report(comparison)}\n\nwritten to {path}.json, .md, and {path}/\n")
 
 
-def _load_background(folder: Path, flow: Flow) -> Flow:
+def _load_background(folder: Path, flow: ReplicatedModel) -> ReplicatedModel:
     run = load_run(folder)
     ours, theirs = flow.model.config, run.config.model
     if theirs.y_condition:
@@ -94,7 +94,7 @@ def _load_background(folder: Path, flow: Flow) -> Flow:
         )
     dtype = run.config.training.dtype
     model = computing(run.average_or_model, dtype=dtype)
-    return make_flow(flow.devices, model, step=run.step, dtype=dtype)
+    return replicated_model(flow.devices, model, step=run.step, dtype=dtype)
 
 
 def _pixels(config: ModelConfig) -> str:

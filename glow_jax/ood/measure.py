@@ -39,7 +39,7 @@ class Meter:
 
 
 @dataclass(frozen=True)
-class Flow:
+class ReplicatedModel:
     """A model on its devices.
 
     Attributes:
@@ -53,7 +53,7 @@ class Flow:
     origin: Mapping[str, object]
 
 
-def make_flow(devices: Devices, model: Glow, *, step: int, dtype: str) -> Flow:
+def replicated_model(devices: Devices, model: Glow, *, step: int, dtype: str) -> ReplicatedModel:
     """Make a model ready to measure.
 
     Args:
@@ -72,10 +72,10 @@ def make_flow(devices: Devices, model: Glow, *, step: int, dtype: str) -> Flow:
         "dtype": dtype,
         "noise_seed": EVALUATION_SEED,
     }
-    return Flow(devices, devices.replicate(model), origin)
+    return ReplicatedModel(devices, devices.replicate(model), origin)
 
 
-def likelihood_meter(flow: Flow) -> Meter:
+def likelihood_meter(flow: ReplicatedModel) -> Meter:
     """Bits/dim and each level's share: `bits_per_dim`, (B,), and `level_bits_per_dim`, (B, L)."""
 
     def measure(batch: Batch, pad_to: int) -> dict[str, np.ndarray]:
@@ -88,7 +88,7 @@ def likelihood_meter(flow: Flow) -> Meter:
     return Meter(LIKELIHOOD, ("bits_per_dim", "level_bits_per_dim"), flow.origin, measure)
 
 
-def background_meter(flow: Flow) -> Meter:
+def background_meter(flow: ReplicatedModel) -> Meter:
     """Bits/dim under a second model: `background_bits_per_dim`, (B,)."""
     own = likelihood_meter(flow)
 
@@ -98,7 +98,7 @@ def background_meter(flow: Flow) -> Meter:
     return Meter("background", ("background_bits_per_dim",), flow.origin, measure)
 
 
-def gradient_meter(flow: Flow) -> Meter:
+def gradient_meter(flow: ReplicatedModel) -> Meter:
     """||d log p / dx|| at the dequantised image, nats per unit of x: `gradient_norm`, (B,).
 
     No image's likelihood depends on another image, so the gradient of the batch's sum holds the
@@ -130,7 +130,9 @@ def codec_meter(name: str, n_bits: int) -> Meter:
     return Meter(name, (name,), origin, measure)
 
 
-def meters_for(scores: Sequence[Score], flow: Flow, background: Flow | None) -> list[Meter]:
+def meters_for(
+    scores: Sequence[Score], flow: ReplicatedModel, background: ReplicatedModel | None
+) -> list[Meter]:
     """The meters whose numbers at least one score needs."""
     needed = {name for score in scores for name in score.needs}
     meters = [likelihood_meter(flow)] if needed & {"bits_per_dim", "level_bits_per_dim"} else []
