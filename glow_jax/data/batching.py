@@ -45,7 +45,8 @@ def _assemble(part: InMemory, indices: np.ndarray, classes: int, draw: tuple[int
     labels = part.labels if classes else np.empty((len(indices), 0), np.float32)
     if labels.ndim == 1:
         check_label_range(labels, classes, "The images of a batch")
-        labels = np.eye(classes)[labels.astype(np.int64)]
+        numbers, labels = labels.astype(np.int64), np.zeros((len(labels), classes), np.float32)
+        labels[np.arange(len(numbers)), numbers] = 1
     images = random_crops(part.images, part.crop, indices, draw) if part.crop else part.images
     return Batch(images, labels.astype(np.float32), indices.astype(np.uint32))
 

@@ -1,6 +1,7 @@
 """Splits that fit in memory are decoded once and kept in files; larger ones are streamed.
 
-The files are under DATAROOT/decoded. They are copies, which may be removed at any time.
+The files are under DATAROOT/decoded, or in the user's own cache where DATAROOT is only read. They
+are copies, which may be removed at any time.
 """
 
 import concurrent.futures
@@ -15,26 +16,36 @@ from tqdm import tqdm
 
 from glow_jax.config import DataConfig
 from glow_jax.data.dataset import InMemory, Pictures, Readable
+from glow_jax.data.places import Places
+from glow_jax.data.shown import shown
 from glow_jax.data.streaming import Streamed
 
 _CHUNK = 256
 
 
 def load_splits(
-    config: DataConfig, splits: dict[str, Pictures], folder: str, origin: str, *, crop: int = 0
+    config: DataConfig,
+    splits: dict[str, Pictures],
+    folder: str,
+    origin: str,
+    *,
+    crop: int = 0,
+    places: Places | None = None,
 ) -> dict[str, Readable]:
     """Read the splits that fit into memory, smallest first, and stream the others.
 
     Args:
         config: `memory_limit`, `n_workers` and `dataroot` are used.
         splits: pictures by the name of their split.
-        folder: name of the folder of decoded images, under DATAROOT/decoded.
+        folder: name of the folder of decoded images.
         origin: says what the images are decoded from. Kept images of another origin are not used.
         crop: side of the random crops that batches take; 0 takes whole images.
+        places: where decoded images are; DATAROOT/decoded if left out.
 
     Returns:
         The splits by name.
     """
+    places = places or Places(config.dataroot)
     left = config.memory_limit * 1e9
     loaded: dict[str, Readable] = {}
     for name in sorted(splits, key=lambda name: len(splits[name])):
@@ -42,25 +53,29 @@ def load_splits(
         size = len(pictures) * int(np.prod(pictures.image_shape))
         if size <= left:
             left -= size
-            place = Path(config.dataroot) / "decoded" / folder / name
-            part = _decoded(pictures, place, origin)
+            part = _decoded(pictures, places, Path(folder, name), origin)
             loaded[name] = InMemory(part.images, part.labels, crop)
         else:
             loaded[name] = Streamed(pictures, config.n_workers, crop)
     return loaded
 
 
-def _decoded(pictures: Pictures, place: Path, origin: str) -> InMemory:
-    kept = _kept(place, origin, len(pictures))
-    if kept is not None:
-        return kept
-    split = _decode(pictures, place.parent.name)
+def _decoded(pictures: Pictures, places: Places, name: Path, origin: str) -> InMemory:
+    shape = (len(pictures), *pictures.image_shape)
+    for folder in places.decoded_to_read:
+        kept = _kept(folder / name, origin, shape)
+        if kept is not None:
+            return kept
+    split = _decode(pictures, shown(name.parent.name))
+    if places.decoded is None:
+        return split
+    place = places.decoded / name
     try:
         _keep(split, place, origin)
     except OSError as error:
         warnings.warn(
-            f"Decoded images cannot be kept in {place} ({error.strerror}): they are in memory now, "
-            "and will be decoded again at the next start.",
+            f"Decoded images cannot be kept in {shown(place)} ({error.strerror}): they are in "
+            "memory now, and will be decoded again at the next start.",
             stacklevel=2,
         )
     return split
@@ -84,14 +99,18 @@ def _decode(pictures: Pictures, name: str) -> InMemory:
     return InMemory(images, np.concatenate(labels))
 
 
-def _kept(place: Path, origin: str, count: int) -> InMemory | None:
+def _kept(place: Path, origin: str, shape: tuple[int, ...]) -> InMemory | None:
     try:
         if (place / "origin.txt").read_text() != origin:
             return None
-        split = InMemory(np.load(place / "images.npy"), np.load(place / "labels.npy"))
-    except (OSError, ValueError, EOFError):  # absent or damaged: decoded anew
+        # Mapped first, because a header may promise anything.
+        if np.load(place / "images.npy", mmap_mode="r").shape != shape:
+            return None
+        if len(np.load(place / "labels.npy", mmap_mode="r")) != shape[0]:
+            return None
+        return InMemory(np.load(place / "images.npy"), np.load(place / "labels.npy"))
+    except (OSError, ValueError, EOFError, TypeError, OverflowError):  # absent or damaged
         return None
-    return split if len(split.images) == len(split.labels) == count else None
 
 
 def _keep(split: InMemory, place: Path, origin: str) -> None:

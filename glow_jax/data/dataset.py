@@ -99,6 +99,8 @@ class Dataset:
         test: the test images.
         flips: whether a mirrored image is as likely as the original.
         shifts: whether an image shifted by up to 10 percent is.
+        class_names: in the order of the class numbers; none where they are not known.
+        fingerprint: the same for the same images, wherever they are; empty if the source has none.
     """
 
     name: str
@@ -107,6 +109,8 @@ class Dataset:
     test: Readable
     flips: bool = False
     shifts: bool = False
+    class_names: tuple[str, ...] = ()
+    fingerprint: str = ""
 
     def __post_init__(self) -> None:
         """Check sizes and shapes; of images in memory, also dtypes and the range of labels.
@@ -124,7 +128,7 @@ class Dataset:
                 raise GlowError(
                     f"{where}: images of {split.image_shape} among others of {self.image_shape}."
                 )
-            if split.multi_hot != self.multi_hot:
+            if split.multi_hot != self.multi_hot and has_labels(split):
                 raise GlowError(f"{where}: labels are class numbers in one split, not in another.")
 
     @property
@@ -145,7 +149,9 @@ def _check_arrays(split: InMemory, classes: int, where: str) -> None:
             f"{where}: images must be uint8 of shape (N, H, W, C), not {images.dtype} of shape "
             f"{images.shape}."
         )
-    if labels.shape not in ((len(images),), (len(images), classes)):
+    # Test images may all be without labels, where no label is needed.
+    unlabelled = where.endswith("test") and labels.shape == (len(images), 0)
+    if labels.shape not in ((len(images),), (len(images), classes)) and not unlabelled:
         raise GlowError(
             f"{where}: labels must be of shape {(len(images),)} or {(len(images), classes)}, not "
             f"{labels.shape}."
@@ -153,6 +159,13 @@ def _check_arrays(split: InMemory, classes: int, where: str) -> None:
     if labels.dtype.kind not in "iub":
         raise GlowError(f"{where}: labels must be integers, not {labels.dtype}.")
     check_label_range(labels, classes, where)
+
+
+def has_labels(split: Readable) -> bool:
+    """Whether the images of a split have labels."""
+    if isinstance(split, InMemory):
+        return split.labels.ndim == 1 or split.labels.shape[1] > 0
+    return not len(split) or split[np.arange(1)].labels.shape != (1, 0)
 
 
 def check_label_range(labels: np.ndarray, classes: int, where: str) -> None:
@@ -185,7 +198,14 @@ def hold_out(split: Readable, fraction: float) -> tuple[Readable, Readable]:
 
 
 def with_test_split(
-    name: str, classes: int, splits: dict[str, Readable], *, flips: bool, shifts: bool
+    name: str,
+    classes: int,
+    splits: dict[str, Readable],
+    *,
+    flips: bool,
+    shifts: bool,
+    class_names: tuple[str, ...] = (),
+    fingerprint: str = "",
 ) -> Dataset:
     """A data set of the splits `train` and `test`. Without `test`, a tenth of `train` is held out.
 
@@ -195,8 +215,19 @@ def with_test_split(
         splits: `train`, and `test` where there is one.
         flips: as in `Dataset`.
         shifts: as in `Dataset`.
+        class_names: as in `Dataset`.
+        fingerprint: as in `Dataset`.
     """
     train, test = splits["train"], splits.get("test")
     if test is None:
         train, test = hold_out(train, 0.1)
-    return Dataset(name, classes, train, test, flips=flips, shifts=shifts)
+    return Dataset(
+        name,
+        classes,
+        train,
+        test,
+        flips=flips,
+        shifts=shifts,
+        class_names=class_names,
+        fingerprint=fingerprint,
+    )

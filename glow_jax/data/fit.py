@@ -1,7 +1,7 @@
 """Whether the images and labels of a data set are what a model takes."""
 
 from glow_jax.config import ModelConfig
-from glow_jax.data.dataset import Dataset, Pictures
+from glow_jax.data.dataset import Dataset, Pictures, has_labels
 from glow_jax.errors import GlowError
 
 
@@ -33,6 +33,11 @@ def check_fits(model: ModelConfig, dataset: Dataset, *, source: str = "", advice
         kind, verb = ("multi-hot", "give") if dataset.multi_hot else ("one class", "leave out")
         what_follows = f"; {source} takes the other kind" if source else f": {verb} --multi_class"
         raise GlowError(f"The labels of {dataset.name} are {kind} per image{what_follows}.")
+    if model.y_condition and not has_labels(dataset.test):
+        raise GlowError(
+            f"The test images of {dataset.name} have no labels: sort them into folders of their "
+            "classes, or leave out --y_condition."
+        )
 
 
 def check_image_shape(

@@ -1,192 +1,175 @@
-"""A folder of pictures: `--dataset folder:PATH --image_size SIZE`."""
+"""Pictures of a folder or a `.zip`: `--dataset folder:PATH --image_size SIZE`."""
 
-import concurrent.futures
 import hashlib
-import json
 import os
-import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from glow_jax.catalogue import Entry, sizes
 from glow_jax.config import DataConfig
 from glow_jax.data.cache import load_splits
 from glow_jax.data.dataset import Dataset, InMemory, Pictures, with_test_split
-from glow_jax.data.pictures import UnreadableError, fit, open_picture
+from glow_jax.data.pictures import DECODER, ENDINGS, UnreadableError, fit, open_picture
+from glow_jax.data.places import Places
+from glow_jax.data.shown import note, shown
+from glow_jax.data.sources.checked import Checked, check, content
+from glow_jax.data.sources.found import Item
+from glow_jax.data.sources.splits import Division, divide
 from glow_jax.errors import GlowError
-from glow_jax.files import write_json
 
-_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+# How many pictures' contents tell two folders apart; of the others, names and sizes do.
+_SAMPLED = 64
 
 
-def load_folder(config: DataConfig, *, channels: int = 3, hold_out: bool = True) -> Dataset:
-    """Load the pictures of `folder:PATH`, as `load_pictures` does.
+def load_folder(
+    config: DataConfig,
+    *,
+    channels: int | None = None,
+    hold_out: bool = True,
+    places: Places | None = None,
+) -> Dataset:
+    """Load the pictures of `folder:PATH` or of a `.zip`, as `load_pictures` does.
 
     Args:
-        config: `dataset` is `folder:PATH`; otherwise as for `load_pictures`.
-        channels: 3 for colours, 1 for grey.
+        config: `dataset` is `folder:PATH` or the archive; otherwise as for `load_pictures`.
+        channels: 3 for colours, 1 for grey; as `config.channels` says if left out.
         hold_out: as for `load_pictures`.
+        places: as for `load_pictures`.
 
     Raises:
         GlowError: there is no such folder, it has no pictures, or one is too small.
     """
     folder = Path(config.dataset.removeprefix("folder:")).expanduser()
-    if not folder.is_dir():
-        raise GlowError(f"There is no folder {folder}.")
+    if not folder.is_dir() and folder.suffix.lower() != ".zip":
+        what = "is no folder" if folder.exists() else "There is no folder"
+        whole = f"{shown(folder)} {what}" if folder.exists() else f"{what} {shown(folder)}"
+        raise GlowError(f"{whole}: give --dataset folder:PATH, where the pictures are.")
+    if channels is None:
+        channels = 0 if config.channels == "auto" else int(config.channels)
     return load_pictures(
-        config, folder, Entry("", (0, 0, channels), 0), config.dataset, hold_out=hold_out
+        config,
+        folder,
+        Entry("", (0, 0, channels), 0),
+        shown(config.dataset),
+        hold_out=hold_out,
+        places=places,
     )
 
 
 def load_pictures(
-    config: DataConfig, folder: Path, entry: Entry, name: str, *, hold_out: bool = True
+    config: DataConfig,
+    folder: Path,
+    entry: Entry,
+    name: str,
+    *,
+    hold_out: bool = True,
+    places: Places | None = None,
 ) -> Dataset:
     """Load the pictures of a folder, resized and centre-cropped to `image_size`.
 
-    Subfolders `train` and `test` are the splits. Where they are missing, a tenth of the pictures is
-    held out for the test split. Subfolders of a split are its classes, if there are two or more of
-    them and no pictures beside them. A picture that cannot be read is named in a warning and left
-    out.
+    `glow_jax.data.sources.splits` says which are the splits and the classes. A picture that cannot
+    be read is named in a warning and left out.
 
     Args:
-        config: `image_size`, `memory_limit`, `n_workers` and `dataroot` are used.
-        folder: the folder of pictures.
-        entry: the data set's row in the catalogue.
+        config: `image_size`, the limits, `n_workers` and `dataroot` are used.
+        folder: the folder of pictures, or a `.zip` of them.
+        entry: the data set's row in the catalogue; with 0 channels, the pictures decide.
         name: the data set's name in messages.
-        hold_out: False puts all pictures into both splits where there are no subfolders `train` and
-            `test`.
+        hold_out: False puts all pictures into both splits where there is only one.
+        places: where decoded images are kept; DATAROOT/decoded if left out.
 
     Raises:
         GlowError: there are no pictures, or one is too small.
     """
+    places = places or Places(config.dataroot)
     size, crop = sizes(entry, config.image_size, name)
-    split = (folder / "train").is_dir() and (folder / "test").is_dir()
-    roots = {"train": folder / "train", "test": folder / "test"} if split else {"train": folder}
-    if not split and not hold_out:
-        roots["test"] = folder
-    found = {part: _find(root) for part, root in roots.items()}
-    for part, paths in found.items():
-        if not paths:
-            raise GlowError(f"Folder {roots[part]} has no pictures ({', '.join(_SUFFIXES)}).")
-    origin = _fingerprint([path for paths in found.values() for path in paths])
-    place = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
-    decoded = f"{folder.resolve().name}-{place}-{size}{'-grey' if entry.mode == 'L' else ''}"
-    kept = Path(config.dataroot) / "decoded" / decoded
-    bad = _unreadable(found, size, entry.mode, kept, origin)
-    names = _class_names(roots["train"], found["train"])
+    division = divide(folder, hold_out=hold_out)
+    for part in division.found.values():
+        if not part.items:
+            endings = ", ".join(sorted(ENDINGS))
+            raise GlowError(f"Folder {shown(part.root)} has no pictures ({endings}).")
+    everything = [item for part in division.found.values() for item in part.items]
+    origin = _origin(everything, config)
+    place = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:8]
+    decoded = f"{folder.resolve().name}-{place}-{size}"
+    checked = check(
+        everything,
+        config,
+        size,
+        origin,
+        read=[place / decoded for place in places.decoded_to_read],
+        write=places.decoded and places.decoded / decoded,
+    )
+    entry = _with_channels(entry, checked, len(everything))
+    splits, used = _splits(division, checked, size, entry, config.picture_limit)
+    decoded += "-grey" if entry.mode == "L" else ""
+    loaded = load_splits(config, splits, decoded, origin, crop=crop, places=places)
+    names = division.class_names
+    return with_test_split(
+        name,
+        len(names),
+        loaded,
+        flips=entry.flips,
+        shifts=entry.shifts,
+        class_names=tuple(map(shown, names)),
+        fingerprint=_fingerprint(used, config.picture_limit),
+    )
+
+
+def _with_channels(entry: Entry, checked: Checked, count: int) -> Entry:
+    height, width, channels = entry.image_shape
+    if channels:
+        return entry
+    if checked.grey:
+        note(f"all of {count} pictures are grey and read as 1 channel; --channels 3 makes it three")
+    return Entry("", (height, width, 1 if checked.grey else 3), entry.classes)
+
+
+def _splits(
+    division: Division, checked: Checked, size: int, entry: Entry, limit: float
+) -> tuple[dict[str, Pictures], dict[str, list[Item]]]:
+    bad = {*checked.unreadable, *checked.too_large}
     splits: dict[str, Pictures] = {}
-    for part, paths in found.items():
-        good = [path for path in paths if str(path) not in bad]
+    used: dict[str, list[Item]] = {}
+    for part, found in division.found.items():
+        good = [item for item in found.items if str(item.source) not in bad]
         if not good:
-            raise GlowError(f"Folder {roots[part]} has no picture that can be read.")
-        splits[part] = FolderPictures(good, _labels(roots[part], good, names), size, entry)
-    loaded = load_splits(config, splits, decoded, origin, crop=crop)
-    return with_test_split(name, len(names), loaded, flips=entry.flips, shifts=entry.shifts)
+            raise GlowError(f"Folder {shown(found.root)} has no picture that can be read.")
+        used[part] = good
+        splits[part] = FolderPictures(good, division.labels(part, good), size, entry, limit)
+    return splits, used
 
 
-def _find(root: Path) -> list[Path]:
-    """All pictures below a folder, sorted by path, without hidden files and folders."""
-    found = []
-    for place, folders, files in os.walk(root, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if not name.startswith(".") and Path(name).suffix.lower() in _SUFFIXES:
-                found.append(Path(place, name))
-    return sorted(found)
-
-
-def _fingerprint(paths: list[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        status = path.stat()
-        digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+def _origin(items: Sequence[Item], config: DataConfig) -> str:
+    """Changes where a file, or how it is decoded, does."""
+    digest = hashlib.sha256(f"{DECODER} {config.picture_limit}\n".encode())
+    for item in items:
+        digest.update(os.fsencode(str(item.source)) + f"\0{item.size}\0{item.stamp}\n".encode())
     return digest.hexdigest()
 
 
-def _class_names(root: Path, paths: list[Path]) -> list[str]:
-    if any(path.parent == root for path in paths):
-        return []
-    names = sorted({path.relative_to(root).parts[0] for path in paths})
-    return names if len(names) > 1 else []
+def _fingerprint(splits: dict[str, list[Item]], limit: float) -> str:
+    """The same for the same pictures in another place, and different for others."""
+    digest = hashlib.sha256()
+    for split, items in splits.items():
+        sampled = np.unique(np.linspace(0, len(items) - 1, _SAMPLED).astype(int)).tolist()
+        for number, item in enumerate(items):
+            digest.update(f"{split}\0{item.size}\0".encode())
+            digest.update(os.fsencode("/".join(item.parts)) + b"\n")
+            if number in sampled:
+                digest.update(_digest(item, limit))
+    return digest.hexdigest()
 
 
-def _labels(root: Path, paths: list[Path], names: list[str]) -> np.ndarray:
-    if not names:
-        return np.empty((len(paths), 0), np.int32)
-    numbers = {name: number for number, name in enumerate(names)}
-    try:
-        return np.array([numbers[path.relative_to(root).parts[0]] for path in paths], np.int32)
-    except KeyError as error:
-        raise GlowError(f"{root} has {error}, which is no class of the training images.") from None
-
-
-def _unreadable(
-    found: dict[str, list[Path]], size: int, mode: str, decoded: Path, origin: str
-) -> set[str]:
-    """The pictures that cannot be read.
-
-    Every picture is read once to find them; a file keeps the result for the next start.
-    """
-    record = decoded / "pictures.json"
-    paths = [path for part in found.values() for path in part]
-    bad = _recorded(record, origin)
-    if bad is None:
-        bad = _check(paths, size, mode)
-        try:
-            record.parent.mkdir(parents=True, exist_ok=True)
-            write_json(record, {"origin": origin, "unreadable": bad})
-        except OSError as error:
-            warnings.warn(f"{record} cannot be written ({error.strerror}).", stacklevel=2)
-    if bad:
-        named = ", ".join(bad[:3]) + (", ..." if len(bad) > 3 else "")
-        warnings.warn(
-            f"{len(bad)} of {len(paths)} pictures cannot be read and are skipped: {named}",
-            stacklevel=2,
-        )
-    return set(bad)
-
-
-def _recorded(record: Path, origin: str) -> list[str] | None:
-    try:
-        values = json.loads(record.read_text())
-        return values["unreadable"] if values["origin"] == origin else None
-    except (OSError, ValueError, KeyError, TypeError):  # absent or damaged: all are checked again
-        return None
-
-
-def _check(paths: list[Path], size: int, mode: str) -> list[str]:
-    """The unreadable pictures among `paths`.
-
-    Raises:
-        GlowError: some are smaller than `size`.
-    """
-
-    def problem(path: Path) -> str:
-        try:
-            return "small" if min(open_picture(path, mode).size) < size else ""
-        except UnreadableError:
-            return "unreadable"
-
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        problems = list(
-            tqdm(
-                pool.map(problem, paths),
-                total=len(paths),
-                desc="checking",
-                unit="picture",
-                leave=False,
-            )
-        )
-    small = [path for path, one in zip(paths, problems, strict=True) if one == "small"]
-    if small:
-        raise GlowError(
-            f"{len(small)} of {len(paths)} pictures are smaller than image_size {size}, the first "
-            f"is {small[0]}: take them out, or give a smaller --image_size."
-        )
-    return [str(path) for path, one in zip(paths, problems, strict=True) if one]
+def _digest(item: Item, limit: float) -> bytes:
+    source, _ = content(item, limit)
+    if isinstance(source, bytes):
+        return hashlib.sha256(source).digest()
+    with source.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 @dataclass(frozen=True)
@@ -194,22 +177,24 @@ class FolderPictures:
     """Pictures in files, decoded and resized when they are read.
 
     Attributes:
-        paths: the files.
+        items: the files.
         labels: class numbers, (N,), or (N, 0) where there are none.
         size: side of the images.
         entry: the data set's row in the catalogue.
+        limit: megapixels that a picture may have.
     """
 
-    paths: list[Path]
+    items: list[Item]
     labels: np.ndarray
     size: int
     entry: Entry
+    limit: float
 
     multi_hot = False
 
     def __len__(self) -> int:
         """The number of pictures."""
-        return len(self.paths)
+        return len(self.items)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -220,9 +205,11 @@ class FolderPictures:
         """The pictures at `indices`, and their labels."""
         images = np.empty((len(indices), *self.image_shape), np.uint8)
         for place, index in zip(images, indices, strict=True):
+            item = self.items[index]
             try:
-                picture = open_picture(self.paths[index], self.entry.mode)
+                source, ending = content(item, self.limit)
+                picture = open_picture(source, self.entry.mode, limit=self.limit, ending=ending)
             except UnreadableError as error:
-                raise GlowError(f"{self.paths[index]} can no longer be read: {error}.") from None
+                raise GlowError(f"{item.name} can no longer be read: {error}.") from None
             place[:] = fit(picture, self.size, centre=self.entry.centre)
         return InMemory(images, self.labels[indices])
