@@ -105,7 +105,7 @@ def main() -> None:
         background=arguments.background,
         batch_size=arguments.eval_batch_size or run.config.training.eval_batch_size,
         download=arguments.download,
-        dataroot=arguments.dataroot or run.config.data.dataroot,
+        dataroot=arguments.dataroot,
     )
 
 

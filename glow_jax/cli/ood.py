@@ -29,7 +29,7 @@ def compare_with(
     scores: Sequence[str],
     background: Path | None,
     batch_size: int,
-    dataroot: str,
+    dataroot: str | None,
     download: bool,
 ) -> None:
     """Compare a run's test split with other data sets; print, and write RUN/ood/NAME.*.
@@ -42,7 +42,7 @@ def compare_with(
         scores: names of scores; if empty, all that can be computed.
         background: run folder of the second model for the likelihood ratio.
         batch_size: images at a time.
-        dataroot: folder of the data sets.
+        dataroot: folder of the data sets; None for the run's own, which is only read.
         download: whether to prepare a data set if it is missing.
 
     Raises:

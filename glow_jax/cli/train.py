@@ -1,5 +1,6 @@
 """`python train.py`: find devices and other processes, load the images, train."""
 
+import sys
 from pathlib import Path
 
 from glow_jax.cli.errors import one_line_errors
@@ -21,6 +22,7 @@ from glow_jax.training.trainer import train
 def main() -> None:
     """Train with the flags of the command line."""
     config = parse_training()
+    dataroot_given = any(argument.startswith("--dataroot") for argument in sys.argv[1:])
     keep_compiled_programs()
     output = config.output
     if not output.cuda:
@@ -31,5 +33,5 @@ def main() -> None:
     if is_main_process():  # before anything is downloaded
         check_folder(Path(output.output_dir), resume=output.resume, fresh=output.fresh)
     with main_process_first():
-        dataset = load_dataset(config.data)
+        dataset = load_dataset(config.data, named_by_run=output.resume and not dataroot_given)
     train(config, dataset)

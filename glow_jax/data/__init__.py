@@ -1,18 +1,19 @@
 """Data sets by name. Each source of images has a file in `sources`."""
 
-import difflib
 from collections.abc import Callable
 
-from glow_jax.catalogue import ALIASES, CATALOGUE, find
+from glow_jax.catalogue import find
 from glow_jax.config import DataConfig
 from glow_jax.data.batching import Batch
 from glow_jax.data.dataset import Dataset, InMemory, Pictures, Readable
-from glow_jax.data.sources.arrays import from_arrays, load_npz
+from glow_jax.data.hints import refuse_unknown
+from glow_jax.data.places import Places
+from glow_jax.data.sources.array_files import is_array_file, load_array_file
+from glow_jax.data.sources.arrays import from_arrays
 from glow_jax.data.sources.digits import load_digits
 from glow_jax.data.sources.folder import load_folder
-from glow_jax.data.sources.tfds import known_names, load_tfds
+from glow_jax.data.sources.tfds import load_tfds
 from glow_jax.data.streaming import Streamed
-from glow_jax.errors import GlowError
 
 Loader = Callable[[DataConfig], Dataset]
 
@@ -30,34 +31,30 @@ def register(name: str, loader: Loader) -> None:
     _REGISTERED[name] = loader
 
 
-def load_dataset(config: DataConfig) -> Dataset:
+def load_dataset(config: DataConfig, *, named_by_run: bool = False) -> Dataset:
     """Load the data set that `config.dataset` names, and prepare it first where it is missing.
 
     Args:
-        config: `dataset` is a registered or published name, `folder:PATH`, or an `.npz` file.
+        config: `dataset` is a registered or published name, `folder:PATH`, a `.zip` of pictures,
+            or an `.npz` or `.npy` file.
+        named_by_run: whether `config.dataroot` comes from a run folder, which a stranger may have
+            written. It is only read then: what is missing is asked for, and decoded images go to
+            the user's own cache.
 
     Raises:
         GlowError: there is none of that name, or something it needs is missing; the message says
             what to do.
     """
-    name = config.dataset
+    name, places = config.dataset, Places(config.dataroot, read_only=named_by_run)
     if name in _REGISTERED:
         return _REGISTERED[name](config)
-    if name.startswith("folder:"):
-        return load_folder(config)
-    if name.endswith(".npz"):
-        return load_npz(config)
-    if find(name) is None and name.partition("/")[0] not in (others := known_names()):
-        # The catalogue's names come first, because they are more likely to be meant.
-        listed = list(dict.fromkeys([*_REGISTERED, *CATALOGUE, *ALIASES]))
-        near = difflib.get_close_matches(name, listed, n=1)
-        near = near or difflib.get_close_matches(name, others, n=1)
-        hint = f"the nearest is {near[0]}" if near else f"there are {', '.join(listed)}"
-        raise GlowError(
-            f"Data set {name!r} is not available; {hint}. To train without any download: "
-            "python train.py --preset digits."
-        )
-    return load_tfds(config)
+    if is_array_file(name):
+        return load_array_file(config)
+    if name.startswith("folder:") or name.lower().endswith(".zip"):
+        return load_folder(config, places=places)
+    if find(name) is None:
+        refuse_unknown(name, list(_REGISTERED))
+    return load_tfds(config, places)
 
 
 __all__ = [

@@ -42,7 +42,7 @@ _ENDINGS = {
     "WEBP": ".webp",
 }
 # These have no mark at their beginning, so that the ending must tell.
-_UNMARKED = {ending: "TGA" for ending in (".tga", ".icb", ".vda", ".vst")}
+_UNMARKED = dict.fromkeys((".tga", ".icb", ".vda", ".vst"), "TGA")
 _ARRAY = ".npy"
 ENDINGS = frozenset(" ".join(_ENDINGS.values()).split()) | {*_UNMARKED, _ARRAY}
 """The endings of files that are read as pictures."""

@@ -123,7 +123,8 @@ def dataset_of(
     Args:
         run: the run.
         name: another data set; by default the run's own.
-        dataroot: folder of the data sets; by default as in training.
+        dataroot: folder of the data sets. By default it is the run's own, where nothing is written:
+            a stranger may have made the run.
         download: whether to download and prepare the data set if it is missing.
 
     Raises:
@@ -135,7 +136,9 @@ def dataset_of(
         dataroot=dataroot or run.config.data.dataroot,
         download=download,
     )
-    height, width, _ = run.config.model.image_shape
+    height, width, channels = run.config.model.image_shape
+    if channels in (1, 3):
+        data = replace(data, channels=str(channels))
     if name and height == width:
         data = replace(data, image_size=height)
-    return load_dataset(data)
+    return load_dataset(data, named_by_run=dataroot is None)

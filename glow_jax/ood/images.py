@@ -13,7 +13,8 @@ from glow_jax.data import Dataset, InMemory, load_dataset
 from glow_jax.data.dataset import Readable, hold_out
 from glow_jax.data.fit import check_image_shape
 from glow_jax.data.pictures import fit_pixels
-from glow_jax.data.sources.arrays import npz_images
+from glow_jax.data.places import Places
+from glow_jax.data.sources.array_files import array_file_images, is_array_file
 from glow_jax.data.sources.folder import load_folder
 from glow_jax.errors import GlowError
 
@@ -51,15 +52,15 @@ class Images:
         return digest.hexdigest()
 
 
-def load_images(config: Config, name: str, *, dataroot: str, download: bool) -> Images:
+def load_images(config: Config, name: str, *, dataroot: str | None, download: bool) -> Images:
     """Load the test images of any data set, in the size that a model takes.
 
     Args:
         config: the configuration of the model's run.
-        name: as for `load_dataset`. All images are taken of an `.npz` file without `test_images`,
-            or of a folder without `train` and `test`. If the run's own data set puts a black frame
-            around smaller pictures, so does this one.
-        dataroot: folder of the data sets.
+        name: as for `load_dataset`. All images are taken of arrays without `test_images`, or of a
+            folder without a test split. If the run's own data set puts a black frame around smaller
+            pictures, so does this one.
+        dataroot: folder of the data sets; None for the run's own, which is only read.
         download: whether to prepare the data set if it is missing.
 
     Raises:
@@ -67,17 +68,19 @@ def load_images(config: Config, name: str, *, dataroot: str, download: bool) -> 
     """
     shape = config.model.image_shape
     side = shape[0] if shape[0] == shape[1] else 0
+    named_by_run, dataroot = dataroot is None, dataroot or config.data.dataroot
     data = replace(config.data, dataset=name, dataroot=dataroot, download=download, image_size=0)
-    if name.endswith(".npz"):
-        pixels = npz_images(data)
+    if is_array_file(name):
+        pixels = array_file_images(data)
         name, split = Path(name).stem, InMemory(pixels, np.empty((len(pixels), 0), np.int32))
-    elif name.startswith("folder:"):
-        pictures = replace(data, image_size=side)
-        split = load_folder(pictures, channels=shape[2], hold_out=False).test
+    elif name.startswith("folder:") or name.lower().endswith(".zip"):
+        pictures, places = replace(data, image_size=side), Places(dataroot, read_only=named_by_run)
+        split = load_folder(pictures, channels=shape[2], hold_out=False, places=places).test
     else:
         entry = find(name)
         embedded = entry is not None and not entry.builder  # and so of one size
-        dataset = load_dataset(data if embedded else replace(data, image_size=side))
+        sized = data if embedded else replace(data, image_size=side)
+        dataset = load_dataset(sized, named_by_run=named_by_run)
         name, split = dataset.name, dataset.test
     channels = split.image_shape[2]
     if isinstance(split, InMemory) and not split.crop and side and channels == shape[2]:

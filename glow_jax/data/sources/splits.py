@@ -1,9 +1,9 @@
 """Which pictures of a folder or an archive are for training, which for testing, and their classes.
 
-    FOLDER/*.png                             no classes; a tenth is held out
-    FOLDER/CLASS/*.png                       classes; a tenth is held out
-    FOLDER/train/..., FOLDER/test/...        two splits; also val, valid, validation or dev
-    FOLDER/train/...                         a tenth is held out
+FOLDER/*.png                             no classes; a tenth is held out
+FOLDER/CLASS/*.png                       classes; a tenth is held out
+FOLDER/train/..., FOLDER/test/...        two splits; also val, valid, validation or dev
+FOLDER/train/...                         a tenth is held out
 """
 
 import os

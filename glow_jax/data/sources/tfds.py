@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
-from absl import logging
 
 from glow_jax.catalogue import ALIASES, Entry, find, sizes
 from glow_jax.config import DataConfig
 from glow_jax.data.cache import load_splits
 from glow_jax.data.dataset import Dataset, InMemory, Pictures, with_test_split
-from glow_jax.data.pictures import UnreadableError, fit, open_picture
+from glow_jax.data.pictures import DECODER, UnreadableError, fit, open_picture
+from glow_jax.data.places import Places
+from glow_jax.data.shown import shown
 from glow_jax.data.sources.folder import load_pictures
+from glow_jax.data.sources.tfds_builder import first_line, open_builder
 from glow_jax.data.sources.tfds_prepare import prepare_apart
 from glow_jax.errors import GlowError
 
@@ -46,61 +48,78 @@ def known_names() -> list[str]:
     return tfds.list_builders(with_community_datasets=False)
 
 
-def load_tfds(config: DataConfig) -> Dataset:
+def load_tfds(config: DataConfig, places: Places | None = None) -> Dataset:
     """Load a data set of tensorflow-datasets, and prepare it first where it is missing.
 
     Where the user has put pictures into DATAROOT/NAME/train, those are the data set.
 
     Args:
         config: which data set, and how it is read.
+        places: its folders; where they are only read, what is missing or damaged is an error.
 
     Raises:
         GlowError: it is missing and cannot be prepared, or it is no data set of images.
     """
+    places = places or Places(config.dataroot)
     name = ALIASES.get(config.dataset, config.dataset)
     entry = find(name)
     if entry:  # an impossible size is reported before anything is downloaded
         sizes(entry, config.image_size, name)
-    pictures = Path(config.dataroot) / (entry.builder if entry else name)
+    whole_name = entry.builder if entry else name
+    pictures = places.root / whole_name
     if entry and (pictures / "train").is_dir():
-        return load_pictures(config, pictures, entry, name)
-    builder = _open(entry.builder if entry else name, config.dataroot)
-    if builder.is_prepared() and _set_aside_if_damaged(builder):
-        builder = _open(entry.builder if entry else name, config.dataroot)
+        return load_pictures(config, pictures, entry, name, places=places)
+    builder = open_builder(whole_name, config.dataroot)
+    if builder.is_prepared() and _set_aside_if_damaged(builder, places):
+        builder = open_builder(whole_name, config.dataroot)
     _image_shape(builder, name)  # data sets without pictures are refused before a download
     if not builder.is_prepared():
+        if places.read_only:
+            raise GlowError(
+                f"Data set {name} is not in {shown(config.dataroot)}, the dataroot that the run "
+                "names: give --dataroot, the folder where it is or may be prepared."
+            )
         prepare_apart(builder, name, config, pictures)
-        builder = _open(entry.builder if entry else name, config.dataroot)
-    entry = entry or _entry_of(builder, name)
+        builder = open_builder(whole_name, config.dataroot)
+    return _prepared(builder, config, places, entry or _entry_of(builder, name), name)
+
+
+def _prepared(
+    builder: "DatasetBuilder", config: DataConfig, places: Places, entry: Entry, name: str
+) -> Dataset:
     decoded_size, crop = sizes(entry, config.image_size, name)
     splits: dict[str, Pictures] = {
-        split: PreparedPictures(str(builder.data_dir), there, entry, decoded_size)
+        split: PreparedPictures(str(builder.data_dir), config.dataroot, there, entry, decoded_size)
         for split, there in (("train", "train"), ("test", entry.test))
         if there
     }
+    full_name = builder.info.full_name
     loaded = load_splits(
         config,
         splits,
         f"{name.replace('/', '-')}-{decoded_size or 'whole'}",
-        builder.info.full_name,
+        f"{full_name} {DECODER}",
         crop=crop,
+        places=places,
     )
-    return with_test_split(name, entry.classes, loaded, flips=entry.flips, shifts=entry.shifts)
+    counts = {split: len(images) for split, images in splits.items()}
+    return with_test_split(
+        name,
+        entry.classes,
+        loaded,
+        flips=entry.flips,
+        shifts=entry.shifts,
+        class_names=_class_names(builder, entry),
+        fingerprint=f"{full_name} {counts}",
+    )
 
 
-def _open(builder: str, dataroot: str) -> "DatasetBuilder":
-    import tensorflow_datasets as tfds  # a second, which no other source should pay
-
-    # tensorflow-datasets warns of every folder that is not there yet.
-    logging.set_verbosity(logging.ERROR)
-    try:
-        return tfds.builder(builder, data_dir=dataroot, file_format="array_record")
-    except (ValueError, ImportError, TypeError) as error:
-        raise GlowError(f"Data set {builder}: {_first_line(error)}.") from None
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else repr(error)
+def _class_names(builder: "DatasetBuilder", entry: Entry) -> tuple[str, ...]:
+    feature = _features(builder).get(entry.labels) if entry.classes else None
+    names = getattr(feature, "names", None) or ()
+    if not names and entry.labels == "attributes" and feature is not None:
+        names = sorted(cast("dict[str, object]", feature))
+    return tuple(map(shown, names)) if len(names) == entry.classes else ()
 
 
 def _features(builder: "DatasetBuilder") -> "dict[str, FeatureConnector]":
@@ -143,7 +162,7 @@ def _has_labels(builder: "DatasetBuilder", split: str) -> bool:
     return cast("int", _source(builder, split)[0]["label"]) >= 0
 
 
-def _set_aside_if_damaged(builder: "DatasetBuilder") -> bool:
+def _set_aside_if_damaged(builder: "DatasetBuilder", places: Places) -> bool:
     """Move prepared files aside where they cannot be opened, and say whether that was so."""
     try:
         for split, info in builder.info.splits.items():
@@ -158,10 +177,15 @@ def _set_aside_if_damaged(builder: "DatasetBuilder") -> bool:
         ) from None
     except Exception as error:  # whatever array_record's C++ code raises
         place = Path(builder.data_dir)
+        if places.read_only:
+            raise GlowError(
+                f"{shown(place)} is damaged ({first_line(error)}), and the run names its folder: "
+                "give --dataroot, the folder where it may be prepared anew."
+            ) from None
         aside = Path(tempfile.mkdtemp(dir=place.parent, prefix=f"damaged.{place.name}."))
         place.rename(aside)
         warnings.warn(
-            f"{place} is damaged ({_first_line(error)}): moved to {aside.name}, and prepared anew.",
+            f"{place} is damaged ({first_line(error)}): moved to {aside.name}, and prepared anew.",
             stacklevel=2,
         )
         return True
@@ -174,21 +198,21 @@ class PreparedPictures:
 
     Attributes:
         directory: the folder of the prepared data set.
+        dataroot: the folder of data sets.
         split: the name of the split there.
         entry: the data set's row in the catalogue.
         size: side of the images; 0 leaves them as they are.
     """
 
     directory: str
+    dataroot: str
     split: str
     entry: Entry
     size: int
 
     @functools.cached_property
     def _opened(self) -> _Source:
-        from tensorflow_datasets.core.read_only_builder import builder_from_directory
-
-        return _source(builder_from_directory(self.directory), self.split)
+        return _source(open_builder(self.entry.builder, self.dataroot), self.split)
 
     def __getstate__(self) -> dict[str, object]:
         """Everything but the open files, which no other process can use."""
@@ -217,7 +241,7 @@ class PreparedPictures:
             pictures = [open_picture(_encoded(example), entry.mode) for example in examples]
         except (RuntimeError, UnreadableError) as error:  # a checksum or a picture
             raise GlowError(
-                f"{self.directory} is damaged ({_first_line(error)}): remove it, and the next run "
+                f"{self.directory} is damaged ({first_line(error)}): remove it, and the next run "
                 "prepares it anew."
             ) from None
         images = np.empty((len(examples), *self.image_shape), np.uint8)

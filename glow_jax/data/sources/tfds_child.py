@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import requests
 
+from glow_jax.data.sources.tfds_builder import open_builder
 from glow_jax.data.sources.tfds_prepare import manual_folder
 from glow_jax.errors import GlowError
 
@@ -92,9 +93,7 @@ def _remove(folder: Path) -> bool:
 def main(name: str, dataroot: str) -> None:
     """Prepare a data set by its name, and print an error as one line of standard output."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import tensorflow_datasets as tfds
-
-    builder = tfds.builder(name, data_dir=dataroot, file_format="array_record")
+    builder = open_builder(name, dataroot)
     with contextlib.redirect_stdout(sys.stderr):
         problem = _attempt(builder, dataroot)
     if problem:

@@ -5,6 +5,7 @@ Only that process imports TensorFlow; the process that trains never does.
 
 import concurrent.futures
 import importlib.util
+import os
 import subprocess
 import sys
 import urllib.error
@@ -13,6 +14,7 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import glow_jax
 from glow_jax.config import DataConfig
 from glow_jax.errors import GlowError
 
@@ -123,9 +125,18 @@ def _answers(address: str) -> bool:
 def _run(builder: "DatasetBuilder", name: str, dataroot: str) -> None:
     configuration = f"/{builder.builder_config.name}" if builder.builder_config else ""
     whole_name = builder.name + configuration
-    command = [sys.executable, "-m", "glow_jax.data.sources.tfds_child", whole_name, dataroot]
+    # -P: modules are not looked for in the working folder, which may be a stranger's.
+    command = [sys.executable, "-P", "-m", "glow_jax.data.sources.tfds_child", whole_name, dataroot]
+    own = str(Path(glow_jax.__file__).resolve().parents[1])
+    paths = os.pathsep.join(filter(None, (own, os.environ.get("PYTHONPATH"))))
     print(f"Preparing {name} in {dataroot}, once.", file=sys.stderr)
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": paths},
+    )
     if done.returncode == 2 and done.stdout.strip():
         raise GlowError(done.stdout.strip().splitlines()[-1])
     if done.returncode:

@@ -1,0 +1,153 @@
+"""Builders of tensorflow-datasets, opened without trust in the files of a prepared data set.
+
+tensorflow-datasets imports whatever module a file `features.json` names. The features of a data set
+are therefore always those of the library's own code, and a file that names any other class is
+refused before the library sees it.
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from absl import logging
+
+from glow_jax.data.shown import shown
+from glow_jax.errors import GlowError
+
+if TYPE_CHECKING:
+    from tensorflow_datasets.core.dataset_builder import DatasetBuilder
+
+_LONGEST = 16 << 20
+_DEEPEST = 20
+_PACKAGE = "tensorflow_datasets.core.features."
+# The last is the key's name in files of older versions.
+_CLASS_KEYS = ("pythonClassName", "python_class_name", "type")
+# The modules and classes of features that data sets of images have.
+_FEATURES = frozenset(
+    f"{_PACKAGE}{name}"
+    for name in (
+        "audio_feature.Audio",
+        "bounding_boxes.BBoxFeature",
+        "class_label_feature.ClassLabel",
+        "dataset_feature.Dataset",
+        "features_dict.FeaturesDict",
+        "image_feature.Image",
+        "labeled_image.LabeledImage",
+        "scalar.Scalar",
+        "sequence_feature.Sequence",
+        "tensor_feature.Tensor",
+        "text_feature.Text",
+        "top_level_feature.TopLevelFeature",
+        "translation_feature.Translation",
+        "translation_feature.TranslationVariableLanguages",
+        "video_feature.Video",
+    )
+)
+
+
+def open_builder(name: str, dataroot: str) -> "DatasetBuilder":
+    """The builder of a data set of tensorflow-datasets, from the library's own code.
+
+    Args:
+        name: its name there, perhaps with a configuration: `lsun/bedroom`.
+        dataroot: the folder where prepared data sets lie.
+
+    Raises:
+        GlowError: there is none of that name, or prepared files are not to be trusted.
+    """
+    base, _, configuration = name.partition("/")
+    _check_files(Path(dataroot).expanduser() / base)
+    import tensorflow_datasets as tfds  # a second, which no other source should pay
+
+    # tensorflow-datasets warns of every folder that is not there yet.
+    logging.set_verbosity(logging.ERROR)
+    try:
+        if not base.isidentifier() or ":" in configuration:
+            raise ValueError("give NAME or NAME/CONFIGURATION")
+        chosen = {"config": configuration} if configuration else {}
+        # Not `tfds.builder`, which takes the features from files where it does not know a
+        # configuration or a version.
+        return tfds.builder_cls(base)(
+            data_dir=str(Path(dataroot).expanduser()), file_format="array_record", **chosen
+        )
+    except (ValueError, ImportError, TypeError, OSError) as error:
+        raise GlowError(f"Data set {shown(name)}: {first_line(error)}.") from None
+    except Exception as error:  # protocol buffers' own errors, of a damaged file
+        raise GlowError(
+            f"Data set {shown(name)} in {shown(dataroot)} is damaged ({first_line(error)}): remove "
+            "it, and the next run prepares it anew."
+        ) from None
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's text."""
+    text = str(error).strip()
+    return shown(text.splitlines()[0].rstrip(".")) if text else type(error).__name__
+
+
+def _check_files(folder: Path) -> None:
+    """Check every file that tensorflow-datasets reads before the images.
+
+    Raises:
+        GlowError: one is too large, is no JSON, names a class that is no feature of images, or
+            a place outside its folder.
+    """
+    for pattern in ("*/", "*/*/"):
+        for path in folder.glob(f"{pattern}features.json"):
+            _check_classes(_read(path), path)
+        for path in folder.glob(f"{pattern}dataset_info.json"):
+            _check_places(_read(path), path)
+        for path in folder.glob(f"{pattern}*.labels.txt"):
+            _check_size(path)
+
+
+def _check_size(path: Path) -> None:
+    if not path.is_file():
+        raise GlowError(f"{shown(path)} is no regular file: remove it.")
+    if path.stat().st_size > _LONGEST:
+        raise GlowError(f"{shown(path)} has {path.stat().st_size:,} bytes, above {_LONGEST:,}.")
+
+
+def _read(path: Path) -> object:
+    _check_size(path)
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise GlowError(
+            f"{shown(path)} is damaged ({type(error).__name__}): remove its folder, and the next "
+            "run prepares the data set anew."
+        ) from None
+
+
+def _check_classes(value: object, path: Path, depth: int = 0) -> None:
+    """Walk through a file's values, and refuse what no feature of the library has."""
+    if depth > _DEEPEST:
+        raise GlowError(f"{shown(path)} is nested more than {_DEEPEST} deep: it is damaged.")
+    if isinstance(value, list):
+        for one in value:
+            _check_classes(one, path, depth + 1)
+    if not isinstance(value, dict):
+        return
+    for key, one in value.items():
+        is_name = key in _CLASS_KEYS and isinstance(one, str)
+        if is_name and one not in _FEATURES:
+            raise GlowError(
+                f"{shown(path)} names the class {shown(one)}, which is no feature of images: such "
+                "a file can run any code, and is not read."
+            )
+        _check_classes(one, path, depth + 1)
+
+
+def _check_places(value: object, path: Path, depth: int = 0) -> None:
+    """Refuse file names that lead out of the folder."""
+    if depth > _DEEPEST:
+        raise GlowError(f"{shown(path)} is nested more than {_DEEPEST} deep: it is damaged.")
+    if isinstance(value, list):
+        for one in value:
+            _check_places(one, path, depth + 1)
+    if not isinstance(value, dict):
+        return
+    for key, one in value.items():
+        if key.lower().replace("_", "") == "filepathtemplate" and ("/" in str(one)):
+            raise GlowError(f"{shown(path)} names files outside its folder: {shown(str(one))}.")
+        _check_places(one, path, depth + 1)
