@@ -1,5 +1,6 @@
 """`python sample.py`: samples of a run as a PNG grid."""
 
+import difflib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,7 +16,7 @@ from glow_jax.errors import GlowError
 from glow_jax.evaluation.png import save_png
 from glow_jax.evaluation.samples import grid, labels_in_turn, sample_pixels
 from glow_jax.model import Glow
-from glow_jax.runs import load_run
+from glow_jax.runs import load_run, read_data
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class Arguments:
     """several temperatures, separated by commas: one row each, from the same draws"""
     num: int | None = None
     """number of images; by default 64, or 10 in each row of --temperatures"""
-    label: int | None = None
-    """class of every image of a conditional model; by default all classes in turn"""
+    label: str | None = None
+    """class of every image, by name or number (conditional models); by default all in turn"""
     seed: int = 0
     """seed of the draws"""
     step: int | Literal["best"] | None = None
@@ -51,7 +52,7 @@ def main() -> None:
         raise GlowError(f"num is {num}; it must be at least 1.")
     run = load_run(arguments.run, arguments.step)
     model = run.average_or_model
-    y = _labels(model, arguments.label, num)
+    y = _labels(model, arguments.label, num, arguments.run)
     key = jax.random.key(arguments.seed)
     rows = [sample_pixels(model, key, num, temperature=t, y=y) for t in temperatures]
     columns = num if arguments.temperatures else None
@@ -73,12 +74,24 @@ def _temperatures(arguments: Arguments) -> list[float]:
     return temperatures
 
 
-def _labels(model: Glow, label: int | None, num: int) -> jax.Array | None:
+def _labels(model: Glow, label: str | None, num: int, folder: Path) -> jax.Array | None:
     if label is None:
         return labels_in_turn(model, num)
-    classes = model.config.y_classes
     if not model.config.y_condition:
         raise GlowError(f"--label {label}: this model is not conditional on a label.")
-    if not 0 <= label < classes:
-        raise GlowError(f"--label {label}: labels of this model lie in 0..{classes - 1}.")
-    return jax.nn.one_hot(np.full(num, label), classes)
+    number = _class_number(label, model.config.y_classes, folder)
+    return jax.nn.one_hot(np.full(num, number), model.config.y_classes)
+
+
+def _class_number(label: str, classes: int, folder: Path) -> int:
+    """The number of a class that is given by its name or its number; names go first."""
+    data = read_data(folder)
+    names = data.class_names if data is not None else ()
+    if label in names[:classes]:
+        return names.index(label)
+    if label.isascii() and label.isdigit() and len(label) < 10 and int(label) < classes:
+        return int(label)
+    near = difflib.get_close_matches(label, names, n=1)
+    hint = f" The nearest name is {near[0]}." if near else ""
+    known = f", and have names such as {names[0]}" if names else ""
+    raise GlowError(f"--label {label}: labels of this model lie in 0..{classes - 1}{known}.{hint}")

@@ -14,7 +14,16 @@ from glow_jax.runs import read_config
 
 # Values that a resumed run may change: how long and where it runs, not what it computes.
 _MAY_CHANGE = {
-    "data": {"dataroot", "download", "memory_limit", "n_workers"},
+    # `check_same_data` sees that another data set holds the same images.
+    "data": {
+        "class_limit",
+        "dataroot",
+        "dataset",
+        "download",
+        "memory_limit",
+        "n_workers",
+        "picture_limit",
+    },
     "training": {"epochs", "eval_batch_size", "memory"},
 }
 

@@ -1,5 +1,6 @@
 """Run folders: only this package opens their files."""
 
+from glow_jax.runs.data import RunData, read_data, write_data
 from glow_jax.runs.folder import (
     WhichStep,
     check_folder,
@@ -17,6 +18,7 @@ from glow_jax.runs.save import CheckpointWriter, save_weights
 __all__ = [
     "CheckpointWriter",
     "LoadedRun",
+    "RunData",
     "WhichStep",
     "append_metrics",
     "check_folder",
@@ -27,10 +29,12 @@ __all__ = [
     "locked",
     "make_folder",
     "read_config",
+    "read_data",
     "read_metrics",
     "save_weights",
     "set_aside_after",
     "whole_steps",
     "write_config",
+    "write_data",
     "write_results",
 ]

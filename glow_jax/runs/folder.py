@@ -1,6 +1,7 @@
 """The layout of a run folder, and which of its checkpoints are complete.
 
     RUN/hparams.json                    the configuration, and the format's version
+    RUN/data.json                       the number, the classes and a fingerprint of the images
     RUN/metrics.jsonl                   one line per epoch
     RUN/results.json                    what `eval.py` found
     RUN/samples/  RUN/tensorboard/      pictures and curves

@@ -24,7 +24,7 @@ def read_config(folder: str | Path) -> Config:
     """
     path = Path(folder) / HPARAMS
     if not path.is_file():
-        raise GlowError(f"{folder} is no run folder: it has no {HPARAMS}.")
+        raise GlowError(f"{folder} is no run folder: it has no {HPARAMS}.{_hint(Path(folder))}")
     try:
         values = json.loads(path.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -38,7 +38,20 @@ def read_config(folder: str | Path) -> Config:
     try:
         return from_json(values)
     except GlowError as error:
-        raise GlowError(f"{path} is not a configuration of glow_jax: {error}") from error
+        raise GlowError(
+            f"{path} is not a configuration of glow_jax: {error}{_hint(Path(folder))}"
+        ) from error
+
+
+def _hint(folder: Path) -> str:
+    """What to do with a folder of Glow-PyTorch."""
+    found = sorted(path for end in ("pt", "pth", "ckpt") for path in folder.glob(f"*.{end}"))
+    if not found:
+        return ""
+    return (
+        f" It holds checkpoints of PyTorch: python convert/from_torch.py {found[-1]} makes a run "
+        "folder of one."
+    )
 
 
 def write_config(folder: Path, config: Config) -> None:

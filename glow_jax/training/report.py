@@ -18,6 +18,9 @@ from glow_jax.training.optimizer import learning_rate
 from glow_jax.training.progress import EpochProgress
 from glow_jax.training.step import Metrics
 
+# Classes named when a run starts; `data.json` has all of them.
+_NAMED_CLASSES = 20
+
 Values = Mapping[str, float | None]
 
 
@@ -30,6 +33,10 @@ def introduction(
         f"{len(dataset.test)} test images of {' x '.join(map(str, dataset.image_shape))}; "
         f"{devices}; seed {seed}"
     )
+    if dataset.class_names:
+        numbered = [f"{number} {name}" for number, name in enumerate(dataset.class_names)]
+        more = ", ..." if len(numbered) > _NAMED_CLASSES else ""
+        text += f"\nclasses: {', '.join(numbered[:_NAMED_CLASSES])}{more}"
     return text if devices.remark is None else f"{text}\n{devices.remark}"
 
 

@@ -37,6 +37,7 @@ from glow_jax.runs import (
     set_aside_after,
     whole_steps,
     write_config,
+    write_data,
 )
 from glow_jax.training.initial import Start, start_of
 from glow_jax.training.logs import Logs
@@ -44,6 +45,7 @@ from glow_jax.training.optimizer import make_optimizer
 from glow_jax.training.progress import EpochProgress, Progress
 from glow_jax.training.report import StepBar, epoch_line, epoch_values, introduction
 from glow_jax.training.resolve import check_sizes, resolve
+from glow_jax.training.same_data import check_same_data, data_of
 from glow_jax.training.signals import Interruptions, Requests
 from glow_jax.training.step import (
     Metrics,
@@ -118,7 +120,9 @@ class Trainer:
         self._devices = Devices(config.output.devices)
         self._config = config = resolve(config, dataset, self._devices.local_count)
         images, self._validation = hold_out(dataset.train, config.data.validation)
-        self._test = dataset.test
+        self._test, self._data = dataset.test, data_of(dataset)
+        if config.output.resume:
+            check_same_data(config, self._data)
         check_sizes(config, images, self._validation, self._devices)
         self._updates_per_epoch = len(images) // config.training.images_per_update
         if self._is_main:
@@ -173,6 +177,7 @@ class Trainer:
                 # Again, because another run may have taken it meanwhile.
                 check_folder(self._folder, resume=False, fresh=output.fresh)
             write_config(self._folder, self._config)
+            write_data(self._folder, self._data)
             if output.step is not None:
                 set_aside_after(self._folder, first_step)
             count = parameter_count(start.state.model)

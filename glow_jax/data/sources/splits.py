@@ -25,7 +25,10 @@ _TEST = ("test", "testing", "val", "valid", "validation", "dev", "eval")
 class _Tree(Protocol):
     """A folder or an archive."""
 
-    root: Path
+    @property
+    def root(self) -> Path:
+        """Its path."""
+        ...
 
     def tops(self) -> list[str]:
         """The folders directly below the root."""

@@ -6,8 +6,9 @@ refused before the library sees it.
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from absl import logging
 
@@ -64,12 +65,11 @@ def open_builder(name: str, dataroot: str) -> "DatasetBuilder":
     try:
         if not base.isidentifier() or ":" in configuration:
             raise ValueError("give NAME or NAME/CONFIGURATION")
-        chosen = {"config": configuration} if configuration else {}
         # Not `tfds.builder`, which takes the features from files where it does not know a
-        # configuration or a version.
-        return tfds.builder_cls(base)(
-            data_dir=str(Path(dataroot).expanduser()), file_format="array_record", **chosen
-        )
+        # configuration or a version. Decorators hide the parameters from type checkers.
+        build = cast("Callable[..., DatasetBuilder]", tfds.builder_cls(base))
+        folder = str(Path(dataroot).expanduser())
+        return build(data_dir=folder, config=configuration or None, file_format="array_record")
     except (ValueError, ImportError, TypeError, OSError) as error:
         raise GlowError(f"Data set {shown(name)}: {first_line(error)}.") from None
     except Exception as error:  # protocol buffers' own errors, of a damaged file

@@ -1,0 +1,88 @@
+"""Whether a run goes on with the images that it was started with."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from glow_jax.config import Config
+from glow_jax.data import Dataset, InMemory, Readable
+from glow_jax.errors import GlowError
+from glow_jax.runs import RunData, read_config, read_data
+
+# How many images stand for all where they do not fit in memory and their source has no fingerprint.
+_SAMPLED = 64
+
+
+def data_of(dataset: Dataset) -> RunData:
+    """What a run is to remember of its images."""
+    return RunData(
+        training_images=len(dataset.train),
+        test_images=len(dataset.test),
+        image_shape=dataset.image_shape,
+        classes=dataset.classes,
+        class_names=dataset.class_names,
+        fingerprint=dataset.fingerprint or _fingerprint(dataset),
+    )
+
+
+def _fingerprint(dataset: Dataset) -> str:
+    digest = hashlib.sha256()
+    for split in (dataset.train, dataset.test):
+        digest.update(f"{len(split)} {split.image_shape}\n".encode())
+        part = _sample(split)
+        digest.update(np.ascontiguousarray(part.images).data)
+        digest.update(np.ascontiguousarray(part.labels).tobytes())
+    return digest.hexdigest()
+
+
+def _sample(split: Readable) -> InMemory:
+    if isinstance(split, InMemory):
+        return split
+    return split[np.linspace(0, len(split) - 1, min(_SAMPLED, len(split))).astype(int)]
+
+
+def check_same_data(config: Config, data: RunData) -> None:
+    """Check that a resumed run has its own images, perhaps in another place.
+
+    Args:
+        config: the run that is resumed, with the flags of this start.
+        data: the images of this start.
+
+    Raises:
+        GlowError: there are more or fewer images, or others.
+    """
+    folder = Path(config.output.output_dir)
+    before, name = read_data(folder), config.data.dataset
+    was = read_config(folder).data.dataset
+    if before is None:
+        if name != was:
+            raise GlowError(
+                f"{folder} has dataset = {was}, which cannot become {name}: the run is too old to "
+                "know its images. Leave the flag out, or start a new run."
+            )
+        return
+    counts = (before.training_images, before.test_images)
+    now = (data.training_images, data.test_images)
+    if now != counts:
+        raise GlowError(
+            f"{folder} was started with {counts[0]} training and {counts[1]} test images, and "
+            f"{name} has {now[0]} and {now[1]} now: bring the same images back, or start a new run."
+        )
+    if before.classes != data.classes or before.class_names != data.class_names:
+        raise GlowError(
+            f"{folder} was started with the classes {_classes(before)}, and {name} has "
+            f"{_classes(data)} now: bring them back, or start a new run."
+        )
+    if before.image_shape != data.image_shape or before.fingerprint != data.fingerprint:
+        raise GlowError(
+            f"{name} does not hold the images that {folder} was started with ({was}), although "
+            "their number is the same: give the folder or file of the same images, or start a new "
+            "run."
+        )
+
+
+def _classes(data: RunData) -> str:
+    if not data.class_names:
+        return str(data.classes)
+    return ", ".join(data.class_names[:5]) + (", ..." if data.classes > 5 else "")
