@@ -100,7 +100,10 @@ def _decode(pictures: Pictures, name: str) -> InMemory:
 
 
 def _kept(place: Path, origin: str, shape: tuple[int, ...]) -> InMemory | None:
+    files = ("origin.txt", "images.npy", "labels.npy")
     try:
+        if not all((place / name).is_file() for name in files):  # a pipe would be waited for
+            return None
         if (place / "origin.txt").read_text() != origin:
             return None
         # Mapped first, because a header may promise anything.

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from glow_jax.data.scaling import to_bytes
+from glow_jax.data.shown import sentence
 from glow_jax.data.sources.npy import read_npy
 from glow_jax.errors import GlowError
 
@@ -131,8 +132,7 @@ def _decode(source: Path | bytes, limit: float, ending: str) -> tuple[Image.Imag
     except UnreadableError:
         raise
     except Exception as error:  # Pillow's decoders raise anything where a file is damaged
-        text = " ".join(str(error).split()) or type(error).__name__
-        raise UnreadableError(text) from None
+        raise UnreadableError(sentence(error)) from None
     return picture, Facts(picture.size, _is_grey(picture), moving, transparent)
 
 

@@ -42,13 +42,10 @@ def _from_integers(values: np.ndarray, bits: int, signed: bool) -> np.ndarray:
         bits, signed = (16, False) if highest > 255 else (8, False)
     if not signed and bits == 32 and lowest < 0:  # Pillow's only wide type has a sign
         values = values.astype(np.int64) % 2**32
-        lowest = 0
-    if signed:
-        values = values.astype(np.int64) + 2 ** (bits - 1)
-        lowest = int(values.min())
-    if lowest < 0 or int(values.max()) >= 2**bits:
+    scaled = (values >> max(bits - 8, 0)).astype(np.int64) + (128 if signed else 0)
+    if scaled.min() < 0 or scaled.max() > 255:
         raise GlowError(f"values of {lowest}..{highest} do not fit into {bits} bits")
-    return (values >> max(bits - 8, 0)).astype(np.uint8)
+    return scaled.astype(np.uint8)
 
 
 def _from_floats(values: np.ndarray) -> np.ndarray:

@@ -24,6 +24,11 @@ def shown(name: str | Path) -> str:
     return text if len(text) < _LONGEST else f"{text[:_LONGEST]}..."
 
 
+def sentence(error: Exception) -> str:
+    """What an error of another library says, in one line of printable characters."""
+    return shown(" ".join(str(error).split()).rstrip(".") or type(error).__name__)
+
+
 def some(names: Sequence[str | Path]) -> str:
     """The first three of some names, and dots where there are more."""
     return ", ".join(map(shown, names[:_NAMED])) + (", ..." if len(names) > _NAMED else "")

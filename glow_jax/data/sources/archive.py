@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from glow_jax.data.pictures import UnreadableError
+from glow_jax.data.shown import sentence, shown
 from glow_jax.errors import GlowError
 
 # How zips are made by whatever packs pictures. The other methods expand without any bound.
@@ -58,7 +59,7 @@ class Member:
         except UnreadableError:
             raise
         except Exception as error:  # zipfile raises anything: it is damaged, or encrypted
-            raise UnreadableError(str(error) or type(error).__name__) from None
+            raise UnreadableError(sentence(error)) from None
         return bytes(content)
 
     def __str__(self) -> str:
@@ -76,12 +77,11 @@ def open_zip(path: Path) -> zipfile.ZipFile:
     """Open an archive, or raise `GlowError` in one sentence."""
     if not path.is_file():
         kind = "is no regular file" if path.exists() else "does not exist"
-        raise GlowError(f"{path} {kind}: give the path of a file.")
+        raise GlowError(f"{shown(path)} {kind}: give the path of a file.")
     try:
         return zipfile.ZipFile(path)
     except Exception as error:  # zipfile raises anything of a damaged directory
-        text = str(error) or type(error).__name__
-        raise GlowError(f"{path} cannot be read as an archive: {text}.") from None
+        raise GlowError(f"{shown(path)} cannot be read as an archive: {sentence(error)}.") from None
 
 
 def members(path: Path) -> list[tuple[tuple[str, ...], Member, zipfile.ZipInfo]]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from glow_jax.config import DataConfig
 from glow_jax.data.dataset import Dataset
-from glow_jax.data.shown import shown, some
+from glow_jax.data.shown import note, sentence, shown, some
 from glow_jax.data.sources.arrays import check_images, from_arrays
 from glow_jax.data.sources.npy import read_header, read_npy
 from glow_jax.errors import GlowError
@@ -112,10 +112,9 @@ def _read(config: DataConfig) -> dict[str, np.ndarray]:
     except MemoryError:
         raise GlowError(f"{shown(path)} does not fit into memory: save fewer images.") from None
     except Exception as error:  # zipfile raises anything of a damaged file
-        text = " ".join(str(error).split()) or type(error).__name__
         kind = path.suffix.lower() or ".npy"
         raise GlowError(
-            f"{shown(path)} cannot be read as an {kind} file: {text.rstrip('.')}."
+            f"{shown(path)} cannot be read as an {kind} file: {sentence(error)}."
         ) from None
 
 
@@ -194,6 +193,9 @@ class _Arrays:
                 f"{self.memory_limit:g} GB: raise --memory_limit, or save the images as "
                 "pictures and give --dataset folder:PATH, which is streamed."
             )
+        others = [name for name in self.members if name not in names]
+        if others:
+            note(f"{shown(self.path)}: {len(others)} not read beside {some(names)}: {some(others)}")
         return {name: self._in_one_sentence(name, self._array) for name in names}
 
     def _in_one_sentence(self, name: str, read: Callable[[str], _T]) -> _T:
@@ -202,9 +204,8 @@ class _Arrays:
         except MemoryError:
             raise
         except Exception as error:  # whatever zlib and zipfile raise of damaged bytes
-            text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
             where = f"{shown(self.path)} cannot be read: its array '{name}'"
-            raise GlowError(f"{where}: {text}.") from None
+            raise GlowError(f"{where}: {sentence(error)}.") from None
 
     def _size(self, name: str) -> int:
         member = self.members[name]

@@ -107,7 +107,7 @@ def find_pictures(root: Path) -> Found:
             below = (Path(entry.path), (*parts, entry.name))
             if entry.is_dir(follow_symlinks=False):
                 open_folders.append(below)
-            elif entry.is_symlink() and entry.is_dir():
+            elif entry.is_symlink() and os.path.isdir(entry.path):  # no error for a circle
                 links.append(below)
             else:
                 _add_file(found, *below)

@@ -44,10 +44,8 @@ class _Folder:
     root: Path
 
     def tops(self) -> list[str]:
-        with os.scandir(self.root) as entries:
-            return sorted(
-                entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")
-            )
+        names = (name for name in os.listdir(self.root) if not name.startswith("."))
+        return sorted(name for name in names if (self.root / name).is_dir())
 
     def below(self, top: str = "") -> Found:
         return find_pictures(self.root / top)

@@ -92,6 +92,10 @@ def _check_files(folder: Path) -> None:
         GlowError: one is too large, is no JSON, names a class that is no feature of images, or
             a place outside its folder.
     """
+    for info in [*folder.glob("*/dataset_info.json"), *folder.glob("*/*/dataset_info.json")]:
+        for path in info.parent.iterdir():
+            if path.exists() and not (path.is_file() or path.is_dir()):
+                raise GlowError(f"{shown(path)} is no file, but a pipe or a device: remove it.")
     for pattern in ("*/", "*/*/"):
         for path in folder.glob(f"{pattern}features.json"):
             _check_classes(_read(path), path)

@@ -1,0 +1,322 @@
+"""How people lay pictures out in folders and archives, and what lies between them."""
+
+import os
+import stat
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from glow_jax.config import DataConfig, ModelConfig
+from glow_jax.data import Dataset, InMemory, load_dataset
+from glow_jax.data.fit import check_fits
+from glow_jax.data.sources.found import find_pictures
+from glow_jax.errors import GlowError
+
+SIZE = 8
+
+
+def draw(folder: Path, count: int = 10, *, grey: bool = False, first: int = 0) -> Path:
+    """Small pictures of noise, which differ."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(first, first + count):
+        shape = (SIZE, SIZE) if grey else (SIZE, SIZE, 3)
+        values = np.random.default_rng(number).integers(0, 256, shape, dtype=np.uint8)
+        Image.fromarray(values).save(folder / f"{number:03d}.png")
+    return folder
+
+
+def load(path: Path | str, dataroot: Path, **values: object) -> Dataset:
+    settings = {"image_size": SIZE, "dataroot": str(dataroot), **values}
+    return load_dataset(DataConfig(dataset=f"folder:{path}", **settings))  # pyright: ignore[reportArgumentType]
+
+
+def sizes(dataset: Dataset) -> tuple[int, int, int]:
+    return dataset.classes, len(dataset.train), len(dataset.test)
+
+
+# Splits and classes
+
+
+@pytest.mark.parametrize("test", ["test", "val", "valid", "validation", "dev", "Val", "testing"])
+def test_train_and_its_test_split(tmp_path: Path, test: str):
+    for split, count in (("train", 10), (test, 3)):
+        for name in ("ant", "bee"):
+            draw(tmp_path / "p" / split / name, count)
+    dataset = load(tmp_path / "p", tmp_path)
+    assert sizes(dataset) == (2, 20, 6)
+    assert dataset.class_names == ("ant", "bee")
+
+
+def test_train_alone_holds_a_tenth_out(tmp_path: Path):
+    for name in ("ant", "bee"):
+        draw(tmp_path / "p" / "train" / name)
+    assert sizes(load(tmp_path / "p", tmp_path)) == (2, 18, 2)
+    draw(tmp_path / "p" / "bus")
+    with pytest.raises(GlowError, match=r"has train and also bus: .*folder:.*p/train; .* rename"):
+        load(tmp_path / "p", tmp_path)
+
+
+def test_a_test_split_without_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for name in ("ant", "bee"):
+        draw(tmp_path / "p" / "train" / name)
+    draw(tmp_path / "p" / "test" / "unknown", 4)
+    dataset = load(tmp_path / "p", tmp_path)
+    assert sizes(dataset) == (2, 20, 4)
+    assert "test has no classes: its pictures are read without labels" in capsys.readouterr().err
+    model = ModelConfig(L=1, image_shape=(SIZE, SIZE, 3), y_classes=2)
+    check_fits(model, dataset)
+    labelled = ModelConfig(L=1, image_shape=(SIZE, SIZE, 3), y_classes=2, y_condition=True)
+    with pytest.raises(GlowError, match=r"test images of .* have no labels: sort them"):
+        check_fits(labelled, dataset)
+    # Where the validation split has them, it is the one to test on.
+    for name in ("ant", "bee"):
+        draw(tmp_path / "p" / "val" / name, 3)
+    dataset = load(tmp_path / "p", tmp_path)
+    assert sizes(dataset) == (2, 20, 6)
+    assert "test (4 pictures) is not read: val is the test split" in capsys.readouterr().err
+    check_fits(labelled, dataset)
+
+
+def test_what_cannot_be_told_is_refused(tmp_path: Path):
+    for name in ("ant", "bee"):
+        draw(tmp_path / "p" / "train" / name)
+    for name in ("ant", "cow"):
+        draw(tmp_path / "p" / "test" / name)
+    with pytest.raises(GlowError, match="has cow, which is no class of the training pictures"):
+        load(tmp_path / "p", tmp_path)
+    draw(tmp_path / "q" / "test")
+    draw(tmp_path / "q" / "val")
+    with pytest.raises(GlowError, match="has test, val and no train"):
+        load(tmp_path / "q", tmp_path)
+
+
+def test_pictures_beside_classes_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for name in ("ant", "bee"):
+        draw(tmp_path / "p" / name)
+    draw(tmp_path / "p", 1)
+    assert load(tmp_path / "p", tmp_path).classes == 0
+    assert "no classes, because 1 of 21 pictures lie beside the folders" in capsys.readouterr().err
+
+
+# Files that are no pictures, links, and names
+
+
+def test_what_is_not_read_is_counted_by_ending(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = draw(tmp_path / "p")
+    for name in ("a.heic", "b.HEIC", "c.txt", "README", ".hidden.xyz", "Thumbs.db"):
+        (folder / name).write_text("no picture")
+    assert sizes(load(folder, tmp_path)) == (0, 9, 1)
+    said = "4 files not read as pictures: 2 of .heic, 1 of no ending, 1 of .txt"
+    assert said in capsys.readouterr().err
+
+
+def test_links_lead_to_each_real_folder_once(tmp_path: Path):
+    root = tmp_path / "p"
+    draw(root / "b")
+    draw(tmp_path / "outside", first=50)
+    (root / "b" / "again").symlink_to("..")
+    (root / "a").symlink_to("b")  # sorted before the real one
+    (root / "c").symlink_to(tmp_path / "outside")
+    (root / "dangling").symlink_to("nowhere")
+    (root / "b" / "dangling.png").symlink_to("nowhere.png")
+    (root / "circle.png").symlink_to("circle.png")
+    found = find_pictures(root)
+    assert {item.parts[0] for item in found.items} == {"b", "c"}
+    assert len(found.items) == 20
+    named = " ".join(found.problems)
+    for name in ("p/a (", "p/b/again (", "dangling (", "dangling.png (", "circle.png ("):
+        assert name in named
+    assert len(load(root, tmp_path).train) == 18
+
+
+def test_two_folders_that_lead_to_each_other(tmp_path: Path):
+    for one, other in (("x", "y"), ("y", "x")):
+        draw(tmp_path / "p" / one, 5)
+        (tmp_path / "p" / one / other).symlink_to(f"../{other}")
+    assert len(find_pictures(tmp_path / "p").items) == 10
+
+
+def test_pipes_are_never_opened(tmp_path: Path):
+    folder = draw(tmp_path / "p")
+    os.mkfifo(folder / "pipe.png")
+    (folder / "zero.png").symlink_to("/dev/zero")
+    found = find_pictures(folder)
+    assert len(found.items) == 10
+    assert all("a pipe or a device" in problem for problem in found.problems)
+    assert len(found.problems) == 2
+    assert len(load(folder, tmp_path).train) == 9
+
+
+def test_names_in_any_bytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    for name in (b"caf\xe9", b"b\nc"):
+        draw(folder / os.fsdecode(name))
+    bad = folder / os.fsdecode(b"caf\xe9") / os.fsdecode(b"\xff\x1b[31m.png")
+    bad.write_text("no picture")
+    with pytest.warns(UserWarning, match=r"1 of 21 pictures .* skipped: .*\\xff\\x1b\[31m\.png"):
+        dataset = load(folder, tmp_path)
+    assert dataset.class_names == ("b\\nc", "caf\\xe9")
+    print(dataset.name)
+    assert "caf\\xe9" in capsys.readouterr().out
+
+
+def test_a_folder_that_may_not_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = draw(tmp_path / "p")
+    draw(folder / "locked", first=90)
+    scandir = os.scandir
+
+    def guarded(path: Path) -> object:
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    found = find_pictures(folder)
+    assert len(found.items) == 10
+    assert found.problems == [f"{folder / 'locked'} (Permission denied)"]
+
+
+# Channels and limits
+
+
+def test_channels(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = draw(tmp_path / "p", grey=True)
+    assert load(folder, tmp_path).image_shape == (SIZE, SIZE, 1)
+    assert "all of 10 pictures are grey and read as 1 channel" in capsys.readouterr().err
+    assert load(folder, tmp_path, channels="3").image_shape == (SIZE, SIZE, 3)
+    draw(folder, 1, first=20)
+    assert load(folder, tmp_path).image_shape == (SIZE, SIZE, 3)
+    dataset = load(folder, tmp_path, channels="1")
+    assert dataset.image_shape == (SIZE, SIZE, 1)
+    with pytest.raises(GlowError, match="channels is '2'; it must be one of 1, 3, auto"):
+        load(folder, tmp_path, channels="2")
+
+
+def test_huge_pictures_are_left_out_by_a_limit_with_a_name(tmp_path: Path):
+    folder = draw(tmp_path / "p")
+    Image.new("RGB", (1000, 1000)).save(folder / "huge.png")
+    with pytest.warns(UserWarning, match=r"1 of 11 .* picture_limit 0\.5 megapixels .*huge\.png"):
+        dataset = load(folder, tmp_path, picture_limit=0.5)
+    assert len(dataset.train) + len(dataset.test) == 10
+    assert len(load(folder, tmp_path).train) == 10
+
+
+def test_moving_and_transparent_pictures_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    folder = draw(tmp_path / "p")
+    frames = [Image.new("RGB", (SIZE, SIZE), (200 * n, 0, 9)) for n in range(2)]
+    frames[0].save(folder / "m.gif", save_all=True, append_images=frames[1:])
+    Image.new("RGBA", (SIZE, SIZE)).save(folder / "t.png")
+    for _ in range(2):  # the second start knows it from its record
+        load(folder, tmp_path)
+        said = capsys.readouterr().err
+        assert "1 of 12 pictures move: the first frame of each is read" in said
+        assert "1 of 12 pictures have transparent parts: shown on white" in said
+
+
+# Archives and arrays
+
+
+def test_a_zip_is_read_like_its_folder(tmp_path: Path):
+    root = tmp_path / "pics"
+    for split, count in (("train", 10), ("val", 3)):
+        for name in ("ant", "bee"):
+            draw(root / split / name, count)
+    path = tmp_path / "pics.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in root.rglob("*.png"):
+            archive.write(file, file.relative_to(tmp_path))
+        archive.writestr("__MACOSX/._x.png", "rubbish")
+        archive.writestr("../escape.txt", "rubbish")
+    folder = load(root, tmp_path)
+    packed = load_dataset(DataConfig(dataset=str(path), image_size=SIZE, dataroot=str(tmp_path)))
+    assert sizes(packed) == sizes(folder) == (2, 20, 6)
+    for one, other in ((packed.train, folder.train), (packed.test, folder.test)):
+        assert isinstance(one, InMemory)
+        assert isinstance(other, InMemory)
+        np.testing.assert_array_equal(one.images, other.images)
+        np.testing.assert_array_equal(one.labels, other.labels)
+    assert packed.fingerprint == folder.fingerprint
+    assert not (tmp_path.parent / "escape.txt").exists()
+    streamed = load(path, tmp_path, memory_limit=0, n_workers=0)
+    np.testing.assert_array_equal(
+        streamed.train[np.arange(20)].images, folder.train[np.arange(20)].images
+    )
+
+
+def test_damaged_members_of_a_zip_are_skipped(tmp_path: Path):
+    folder, path = draw(tmp_path / "p"), tmp_path / "p.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(folder.iterdir()):
+            archive.write(file, file.name)
+        archive.writestr("lzma.png", bytes(1000), zipfile.ZIP_LZMA)
+        archive.writestr("bomb.png", bytes(40_000_000), zipfile.ZIP_DEFLATED)
+        place = archive.getinfo("000.png").header_offset + 60
+    content = bytearray(path.read_bytes())
+    content[place] ^= 255
+    path.write_bytes(content)
+    with pytest.warns(UserWarning, match="3 of 12 pictures cannot be read and are skipped"):
+        dataset = load(path, tmp_path, picture_limit=1)
+    assert len(dataset.train) + len(dataset.test) == 9
+    path.write_bytes(content[:500])
+    with pytest.raises(GlowError, match="cannot be read as an archive"):
+        load(path, tmp_path)
+
+
+def test_folders_of_arrays(tmp_path: Path):
+    images = np.random.default_rng(0).integers(0, 256, (20, SIZE, SIZE, 3), dtype=np.uint8)
+    each, whole = tmp_path / "each", tmp_path / "whole"
+    whole.mkdir()
+    for number, image in enumerate(images):
+        place = each / ("ant" if number < 10 else "bee")
+        place.mkdir(parents=True, exist_ok=True)
+        np.save(place / f"{number:02d}.npy", image)
+    dataset = load(each, tmp_path)
+    assert sizes(dataset) == (2, 18, 2)
+    np.save(whole / "images.npy", images)
+    np.save(whole / "labels.npy", np.arange(20, dtype=np.uint8) // 10)
+    other = load(whole, tmp_path)
+    assert sizes(other) == (2, 18, 2)
+    np.testing.assert_array_equal(
+        dataset.train[np.arange(18)].images, other.train[np.arange(18)].images
+    )
+
+
+# The same pictures
+
+
+def test_a_fingerprint_is_that_of_the_pictures(tmp_path: Path):
+    first = load(draw(tmp_path / "a"), tmp_path)
+    moved = load(draw(tmp_path / "elsewhere" / "b"), tmp_path)
+    assert first.fingerprint == moved.fingerprint
+    (tmp_path / "a" / "003.png").rename(tmp_path / "a" / "103.png")
+    renamed = load(tmp_path / "a", tmp_path)
+    Image.new("RGB", (SIZE, SIZE)).save(tmp_path / "elsewhere" / "b" / "003.png")
+    changed = load(tmp_path / "elsewhere" / "b", tmp_path)
+    assert len({first.fingerprint, renamed.fingerprint, changed.fingerprint}) == 3
+
+
+def test_nothing_is_written_where_a_run_names_the_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder, theirs = draw(tmp_path / "p"), tmp_path / "theirs"
+    theirs.mkdir()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    config = DataConfig(dataset=f"folder:{folder}", image_size=SIZE, dataroot=str(theirs))
+    first = load_dataset(config, named_by_run=True)
+    assert not list(theirs.iterdir())
+    kept = list((tmp_path / "cache" / "glow_jax" / "decoded").rglob("images.npy"))
+    assert len(kept) == 1
+    assert not stat.S_ISLNK(kept[0].lstat().st_mode)
+    again = load_dataset(config, named_by_run=True)
+    np.testing.assert_array_equal(
+        first.train[np.arange(9)].images, again.train[np.arange(9)].images
+    )
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    assert len(load_dataset(config, named_by_run=True).train) == 9
+    assert not list(theirs.iterdir())
