@@ -5,6 +5,9 @@ from typing import Literal
 
 from glow_jax.config.checks import check_choices, require
 
+# Side of the largest images; a larger number in a stranger's file would only take memory.
+_LARGEST = 16_384
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -38,7 +41,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         """Check every value."""
         check_choices(self)
-        require(self.image_size >= 0, "image_size", self.image_size, "0 (its own) or above")
+        sound = 0 <= self.image_size <= _LARGEST
+        require(sound, "image_size", self.image_size, f"0 (its own) or up to {_LARGEST}")
         require(self.memory_limit >= 0, "memory_limit", self.memory_limit, "at least 0")
         require(self.picture_limit > 0, "picture_limit", self.picture_limit, "above 0")
         require(self.class_limit >= 1, "class_limit", self.class_limit, "at least 1")

@@ -14,7 +14,6 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import glow_jax
 from glow_jax.config import DataConfig
 from glow_jax.errors import GlowError
 
@@ -127,7 +126,7 @@ def _run(builder: "DatasetBuilder", name: str, dataroot: str) -> None:
     whole_name = builder.name + configuration
     # -P: modules are not looked for in the working folder, which may be a stranger's.
     command = [sys.executable, "-P", "-m", "glow_jax.data.sources.tfds_child", whole_name, dataroot]
-    own = str(Path(glow_jax.__file__).resolve().parents[1])
+    own = str(Path(__file__).resolve().parents[3])
     paths = os.pathsep.join(filter(None, (own, os.environ.get("PYTHONPATH"))))
     print(f"Preparing {name} in {dataroot}, once.", file=sys.stderr)
     done = subprocess.run(
