@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,8 +14,10 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from photographs import load
+from PIL import Image
 
-from glow_jax.config import Config, DataConfig, ModelConfig
+from glow_jax.cli.train import _images
+from glow_jax.config import Config, DataConfig, ModelConfig, OutputConfig
 from glow_jax.data import load_dataset
 from glow_jax.data.sources import tfds_prepare
 from glow_jax.data.sources.tfds_builder import open_builder
@@ -201,6 +204,27 @@ def test_what_a_run_names_and_is_missing_is_asked_for(
     ):
         dataset_of(run_of("cifar10", dataroot))
     assert snapshot(dataroot) == before
+
+
+def test_a_resumed_run_writes_only_where_the_user_says(dataroot: Path):
+    run, before = run_of("cifar10", dataroot), snapshot(dataroot)
+    resumed = replace(run.config, output=OutputConfig(resume=True))
+    assert len(_images(resumed, ["--resume"]).train) == 40
+    assert snapshot(dataroot) == before
+    _images(resumed, ["--resume", f"--dataroot={dataroot}"])
+    assert (dataroot / "decoded").is_dir()
+
+
+def test_a_resumed_run_keeps_its_channels(dataroot: Path):
+    pictures = dataroot.parent / "grey"
+    pictures.mkdir()
+    for number in range(10):
+        Image.new("L", (8, 8), number).save(pictures / f"{number}.png")
+    run = run_of(f"folder:{pictures}", dataroot, (8, 8, 3))
+    data = replace(run.config.data, image_size=8)
+    resumed = replace(run.config, data=data, output=OutputConfig(resume=True))
+    assert _images(resumed, ["--resume"]).image_shape == (8, 8, 3)
+    assert _images(replace(resumed, output=OutputConfig()), []).image_shape == (8, 8, 1)
 
 
 def test_a_kept_image_file_is_not_believed(dataroot: Path):
