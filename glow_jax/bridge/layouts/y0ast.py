@@ -156,8 +156,10 @@ def _count(
 
 def _actnorm_scale(given: Given) -> float:
     scale = (given.hparams or {}).get("actnorm_scale", 1.0)
-    if isinstance(scale, int | float) and not isinstance(scale, bool):
-        if 0 < scale <= _LARGEST_SCALE:
+    match scale:
+        case bool():
+            pass
+        case int() | float() if 0 < scale <= _LARGEST_SCALE:
             return float(scale)
     said = repr(scale) if isinstance(scale, str) else scale
     raise GlowError(

@@ -34,7 +34,7 @@ def read_zip(archive: Zip, pickle: str, budget: Budget) -> tuple[object, TensorR
             raise GlowError(
                 f"{archive.name} is damaged: its record data/{shown(storage.key)} is missing."
             )
-        return archive.read(member, budget)
+        return archive.read(member, budget, is_part=True)
 
     content = io.BytesIO(archive.read(archive.members[pickle], budget))
     order = archive.members.get(f"{root}byteorder")

@@ -14,7 +14,7 @@ _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped
 _ROOT = re.compile(r"(?:^|\.)(?:flow\.layers|blocks)\.\d+\.")
 _DEPTH = 4
 _OPTIMIZERS = ("optimizer", "optim", "optimizer_state_dict", "optimizer_states", "optimizer_state")
-_AVERAGES = re.compile(r"ema|swa|avg|averag|shadow", re.IGNORECASE)
+_AVERAGES = {"ema", "swa", "avg", "average", "averaged", "shadow"}
 
 Weights = dict[str, StoredTensor]
 
@@ -27,16 +27,18 @@ class Reading:
         name: the keys and the prefix that lead to the weights, with dots between; "" for none.
         weights: the tensors, without prefixes, and without those of other readings.
         left_out: the keys beside them that are of no model.
+        wrappers: the names that PyTorch's wrappers put into keys, and that are left out of them.
     """
 
     name: str
     weights: Weights
     left_out: list[str]
+    wrappers: list[str]
 
     @property
     def is_average(self) -> bool:
         """Whether its name says that these are averaged parameters."""
-        return bool(_AVERAGES.search(self.name))
+        return _is_average(self.name)
 
 
 def is_optimizer(content: object) -> bool:
@@ -62,6 +64,13 @@ def find_weights(content: object, name: str, wanted: str | None, notes: list[str
     reading = _choose(readings, name, wanted)
     if reading.name:
         notes.append(f"Its weights are taken from {shown(reading.name)!r}.")
+    if reading.wrappers:
+        wrappers = ", ".join(f"{wrapper}." for wrapper in reading.wrappers)
+        notes.append(f"Its keys are read without {wrappers}")
+    read = {part for reading in readings for part in reading.name.split(".")}
+    for key in content if isinstance(content, dict) else ():
+        if isinstance(key, str) and _is_average(key) and "." not in key and key not in read:
+            notes.append(f"{shown(key)!r} is left out: it has no keys of a Glow.")
     if reading.left_out:
         more = f" and {len(reading.left_out) - 3} more" if len(reading.left_out) > 3 else ""
         names = ", ".join(repr(shown(key)) for key in reading.left_out[:3])
@@ -84,7 +93,11 @@ def find_optimizer(content: object, name: str) -> Mapping[str, object] | None:
             value = value[0]
         if is_optimizer(value):
             found[key] = value
-        elif value is not None and value != {}:
+        elif isinstance(value, list) and len(value) > 1:
+            raise GlowError(
+                f"{name} holds {len(value)} optimizers' states, at {key!r}; a Glow has one."
+            )
+        elif value is not None and value not in ({}, []):
             raise GlowError(
                 f"{name} holds no optimizer's state where it should, at {key!r}: it must have "
                 "'state' and 'param_groups'."
@@ -111,7 +124,8 @@ def _readings(content: object, path: tuple[str, ...], depth: int) -> list[Readin
     if len(readings) == 1 and path == () and not readings[0].name:
         others = [str(k) for k, v in content.items() if not isinstance(v, StoredTensor)]
         only = readings[0]
-        readings = [Reading(only.name, only.weights, [*only.left_out, *others])]
+        left_out = [*only.left_out, *others]
+        readings = [Reading(only.name, only.weights, left_out, only.wrappers)]
     return readings
 
 
@@ -120,10 +134,10 @@ def _by_prefix(tensors: Weights, path: tuple[str, ...]) -> list[Reading]:
     short = {key: ".".join(p for p in key.split(".") if p not in _WRAPPERS) for key in tensors}
     if len(set(short.values())) < len(short):  # the same key with and without a wrapper
         short = {key: key for key in tensors}
-    prefixes: set[str] = set()
+    prefixes: dict[str, None] = {}
     for key in short.values():
         if root := _ROOT.search(key):
-            prefixes.add(key[: root.start() + (key[root.start()] == ".")])
+            prefixes[key[: root.start() + (key[root.start()] == ".")]] = None
     groups: dict[str, Weights] = {prefix: {} for prefix in prefixes}
     longest_first = sorted(prefixes, key=len, reverse=True)
     outside = []
@@ -142,7 +156,14 @@ def _by_prefix(tensors: Weights, path: tuple[str, ...]) -> list[Reading]:
             merged[short[key].removeprefix(prefix)] = tensors[key]
         groups = {"": merged}
     names = {prefix: ".".join([*path, prefix.rstrip(".")]).strip(".") for prefix in groups}
-    return [Reading(names[prefix], group, outside) for prefix, group in groups.items()]
+    wrappers = sorted(_WRAPPERS & {part for key in tensors for part in key.split(".")})
+    if all(key == name for key, name in short.items()):
+        wrappers = []
+    return [Reading(names[prefix], group, outside, wrappers) for prefix, group in groups.items()]
+
+
+def _is_average(name: str) -> bool:
+    return bool(_AVERAGES & {*re.split(r"[._]", name.lower())})
 
 
 def _distinct(readings: list[Reading]) -> list[Reading]:
@@ -160,17 +181,17 @@ def _distinct(readings: list[Reading]) -> list[Reading]:
 
 def _choose(readings: list[Reading], name: str, wanted: str | None) -> Reading:
     if wanted is not None:
-        exact = [reading for reading in readings if reading.name == wanted]
+        exact = [reading for reading in readings if (reading.name or ".") == wanted]
         fitting = exact or [r for r in readings if wanted in r.name.split(".")]
         if len(fitting) == 1:
             return fitting[0]
     elif len(readings) == 1:
         return readings[0]
-    names = ", ".join(shown(reading.name) or "the file itself" for reading in readings[:8])
+    names = ", ".join(shown(reading.name) or "." for reading in readings[:8])
     if wanted is None:
         raise GlowError(
             f"{name} holds the weights of {len(readings)} models ({names}): say which by "
-            f"--weights, for example --weights {shown(readings[0].name or readings[-1].name)}."
+            f"--weights, for example --weights {shown(readings[0].name) or '.'}."
         )
     raise GlowError(
         f"--weights is {shown(wanted)}, but {name} holds {names}; give one of these, or leave "

@@ -1,6 +1,7 @@
 """Zip archives: their members are unpacked in small chunks, and their CRC-32 is verified."""
 
 import bz2
+import io
 import lzma
 import struct
 import zipfile
@@ -42,17 +43,24 @@ class Zip:
         self.members = {member.filename: member for member in members}
         """The files by name; of several with one name, the last."""
 
-    def read(self, member: zipfile.ZipInfo, budget: Budget) -> bytearray:
+    def read(self, member: zipfile.ZipInfo, budget: Budget, *, is_part: bool = False) -> bytearray:
         """Unpack a file.
+
+        Args:
+            member: the file.
+            budget: the memory that it may take.
+            is_part: whether it is one tensor of many, which may be all zeros: it may then expand to
+                a hundred times the whole archive, and not only a hundred times its own size.
 
         Raises:
             GlowError: it is damaged, encrypted, packed in an unknown way, or too large.
         """
         name = f"{shown(member.filename)} in {self.name}"
-        is_packed = member.compress_type != zipfile.ZIP_STORED
+        packed_size = member.compress_size
+        if is_part:
+            packed_size = self._file.seek(0, io.SEEK_END)
         try:
-            chunks = self._unpack(member)
-            content = budget.join(chunks, name, member.compress_size if is_packed else None)
+            content = budget.join(self._unpack(member), name, packed_size)
         except GlowError:
             raise
         except Exception as error:  # a damaged stream can raise anything
