@@ -258,3 +258,29 @@ def test_a_pickle_of_endless_instructions(tmp_path: Path, monkeypatch: pytest.Mo
     file = save(as_tensors(tiny_values()), tmp_path / "glow.pt")
     with pytest.raises(GlowError, match="more than 1,000 instructions"):
         convert(file)
+
+
+def test_sparse_files_of_gigabytes(tmp_path: Path) -> None:
+    legacy = tmp_path / "glow.pt"
+    with legacy.open("wb") as file:
+        file.write(b"\x80\x02\x8e" + struct.pack("<Q", 5 * 10**9))  # bytes of that length
+        file.truncate(6 * 10**9)
+    with pytest.raises(GlowError, match=r"needs more than 2.12 GB"):
+        convert(legacy)
+    archive = tmp_path / "glow.zip"
+    with archive.open("wb") as file:
+        file.write(b"PK\3\4")
+        file.seek(4 * 10**9)
+        file.write(b"PK\5\6" + struct.pack("<4H2LH", 0, 0, 1, 1, 3 * 10**9, 5 * 10**8, 0))
+    with pytest.raises(GlowError, match="its directory is to have 3000000000 bytes"):
+        convert(archive)
+
+
+def test_many_models_and_prefixes(tmp_path: Path) -> None:
+    key, tensor = "flow.layers.1.block.0.x", torch.zeros(1)
+    file = save({f"a{n}": {key: tensor} for n in range(10_000)}, tmp_path / "glow.pt")
+    with pytest.raises(GlowError, match="weights of 10000 models"):
+        convert(file)
+    save({f"a{n}.{key}": tensor for n in range(10_000)}, file)
+    with pytest.raises(GlowError, match="10000 different prefixes"):
+        convert(file)

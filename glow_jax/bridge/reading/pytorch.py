@@ -57,6 +57,10 @@ def read_legacy(file: IO[bytes], name: str, budget: Budget) -> tuple[object, Ten
             known.setdefault(storage.key, storage)
         return storage
 
+    size = file.seek(0, io.SEEK_END)
+    if size > budget.limit:
+        budget.take(size, name)
+    file.seek(0)
     if file.read(1) != b"\x80":
         raise GlowError(
             f"{name} is not a PyTorch checkpoint, or it is damaged: it begins like no file of "

@@ -13,6 +13,7 @@ _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped
 # How the keys of a Glow's steps begin in every layout.
 _ROOT = re.compile(r"(?:^|\.)(?:flow\.layers|blocks)\.\d+\.")
 _DEPTH = 4
+_MOST_MODELS = 64
 _OPTIMIZERS = ("optimizer", "optim", "optimizer_state_dict", "optimizer_states", "optimizer_state")
 _AVERAGES = {"ema", "swa", "avg", "average", "averaged", "shadow"}
 
@@ -58,7 +59,10 @@ def find_weights(content: object, name: str, wanted: str | None, notes: list[str
     Raises:
         GlowError: there are no weights, or several and none is asked for.
     """
-    readings = _distinct(_readings(content, (), _DEPTH))
+    readings = _readings(content, (), _DEPTH)
+    if len(readings) > _MOST_MODELS:
+        raise GlowError(f"{name} holds the weights of {len(readings)} models; give a file of one.")
+    readings = _distinct(readings)
     if not readings:
         _refuse(content, name)
     reading = _choose(readings, name, wanted)
@@ -138,6 +142,10 @@ def _by_prefix(tensors: Weights, path: tuple[str, ...]) -> list[Reading]:
     for key in short.values():
         if root := _ROOT.search(key):
             prefixes[key[: root.start() + (key[root.start()] == ".")]] = None
+    if len(prefixes) > _MOST_MODELS:
+        raise GlowError(
+            f"The keys have {len(prefixes)} different prefixes: give a file of one model."
+        )
     groups: dict[str, Weights] = {prefix: {} for prefix in prefixes}
     longest_first = sorted(prefixes, key=len, reverse=True)
     outside = []

@@ -14,6 +14,7 @@ from glow_jax.errors import GlowError, shown
 
 _CHUNK = 2**20
 _LOCAL_HEADER = struct.Struct("<4s5H3L2H")
+_LARGEST_DIRECTORY = 2**26  # the published model's has 100,000 bytes
 _LARGEST_DICTIONARY = 2**28  # four times what the strongest setting of xz uses
 
 
@@ -33,6 +34,7 @@ class Zip:
         self._file = file
         self.name = name
         try:
+            _check_directory(file)
             with zipfile.ZipFile(file) as archive:
                 members = [member for member in archive.infolist() if not member.is_dir()]
         except Exception as error:  # a damaged directory can raise anything
@@ -106,6 +108,22 @@ class Zip:
                 if not packed:
                     return
             yield unpacker.decompress(packed, _CHUNK)
+
+
+def _check_directory(file: IO[bytes]) -> None:
+    """Refuse a directory that is said to be larger than that of any checkpoint, before it is read.
+
+    Raises:
+        ValueError: it is.
+    """
+    end = file.seek(0, io.SEEK_END)
+    file.seek(max(0, end - 70_000))  # a comment of 65,535 bytes at most, and the records before it
+    tail = file.read()
+    for signature, place, width in ((b"PK\5\6", 12, 4), (b"PK\6\6", 40, 8)):
+        begin = tail.rfind(signature)
+        size = int.from_bytes(tail[begin + place : begin + place + width], "little")
+        if begin >= 0 and size > _LARGEST_DIRECTORY and size != 2**32 - 1:
+            raise ValueError(f"its directory is to have {size} bytes")
 
 
 class _Unpacker(Protocol):
