@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -28,9 +27,9 @@ from glow_jax.config import Config, DataConfig, ModelConfig, TrainingConfig
 from glow_jax.data import load_dataset
 from glow_jax.data.batching import Batch, training_batches
 from glow_jax.data.dataset import Dataset
-from glow_jax.model import Glow, take_apart
+from glow_jax.model import Glow
 from glow_jax.training.optimizer import make_optimizer
-from glow_jax.training.step import make_train_step, new_state, prepare_images
+from glow_jax.training.step import Metrics, make_train_step, new_state, prepare_images
 
 _SECONDS = 8
 
@@ -71,7 +70,7 @@ def pipeline(arguments: Arguments, dataset: Dataset) -> Iterator[Batch]:
     )
 
 
-def make_step(arguments: Arguments, dataset: Dataset) -> Callable[[Batch], Any]:
+def make_step(arguments: Arguments, dataset: Dataset) -> Callable[[Batch], Metrics]:
     """A compiled training step that keeps its state to itself."""
     config = Config(
         model=ModelConfig(
@@ -82,13 +81,12 @@ def make_step(arguments: Arguments, dataset: Dataset) -> Callable[[Batch], Any]:
         ),
         training=TrainingConfig(batch_size=arguments.batch_size, seed=1),
     )
-    parts = take_apart(Glow(config.model, rngs=nnx.Rngs(0)))
     optimizer = make_optimizer(config.optimizer, 1000)
     prepare = partial(prepare_images, config=config, flips=dataset.flips, shifts=dataset.shifts)
-    step = jax.jit(make_train_step(parts.graph, optimizer, config, prepare=prepare))
-    state = new_state(parts, optimizer, config)
+    step = jax.jit(make_train_step(optimizer, config, prepare=prepare))
+    state = new_state(Glow(config.model, rngs=nnx.Rngs(0)), optimizer, config)
 
-    def run(batch: Batch) -> Any:
+    def run(batch: Batch) -> Metrics:
         nonlocal state
         state, metrics = step(state, batch.images, batch.labels, batch.indices)
         return metrics
@@ -96,7 +94,7 @@ def make_step(arguments: Arguments, dataset: Dataset) -> Callable[[Batch], Any]:
     return run
 
 
-def rate(batches: Iterator[Batch], use: Callable[[Batch], Any]) -> tuple[float, float]:
+def rate(batches: Iterator[Batch], use: Callable[[Batch], object]) -> tuple[float, float]:
     """Images a second after the first batch, and the seconds that the first took to come."""
     started = time.perf_counter()
     first = next(batches)

@@ -3,7 +3,6 @@
 python benchmarks/digits.py runs/digits --curve docs/digits_curve.png
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -11,20 +10,17 @@ from typing import Annotated
 import jax
 import numpy as np
 import tyro
-from glow_jax.devices.parallel import DataParallel
 from matplotlib import pyplot
 from sklearn.mixture import GaussianMixture
 
 from glow_jax.cli.errors import one_line_errors
 from glow_jax.cli.flags import parse
 from glow_jax.config import DataConfig
-from glow_jax.data import load_dataset
-from glow_jax.data.dataset import Readable
-from glow_jax.evaluation.likelihood import make_likelihood
-from glow_jax.model import take_apart
+from glow_jax.data import Readable, load_dataset
+from glow_jax.devices import Devices
+from glow_jax.evaluation.likelihood import likelihood
 from glow_jax.pixels import bits_per_dim, dequantize
-from glow_jax.runs import load_run
-from glow_jax.training.logs import METRICS
+from glow_jax.runs import load_run, read_metrics
 
 _DRAWS = 10
 
@@ -56,11 +52,11 @@ def gaussian_bits_per_dim(train: Readable, test: Readable, *, n_bits: int) -> np
 
 def draw_curve(run: Path, path: Path) -> None:
     """Draw bits/dim of all splits over epochs, from `metrics.jsonl`."""
-    rows = [json.loads(line) for line in (run / METRICS).read_text().splitlines()]
+    rows = read_metrics(run)
     figure, axes = pyplot.subplots(figsize=(6, 3.5), layout="constrained")
     for split in ("train", "validation", "test"):
-        values = [row[f"{split}_bits_per_dim"] for row in rows]
-        axes.plot([row["epoch"] for row in rows], values, label=split)
+        columns = ([row[name] for row in rows] for name in ("epoch", f"{split}_bits_per_dim"))
+        axes.plot(*(np.array(column, np.float64) for column in columns), label=split)
     axes.set(xlabel="epoch", ylabel="bits/dim")
     axes.legend()
     figure.savefig(path, dpi=110)
@@ -72,9 +68,7 @@ def main() -> None:
     arguments = parse(Arguments)
     digits = load_dataset(DataConfig(dataset="digits"))
     run = load_run(arguments.run, "best")
-    parts, parallel = take_apart(run.best_model), DataParallel()
-    likelihood = make_likelihood(parallel, parts.graph, run.config.model, batch_size=360)
-    glow = likelihood(parallel.replicate((parts.params, parts.buffers)), digits.test, _DRAWS)
+    glow = likelihood(run.average_or_model, digits.test, Devices(), batch_size=360, draws=_DRAWS)
     gaussian = gaussian_bits_per_dim(digits.train, digits.test, n_bits=run.config.model.n_bits)
     if arguments.curve is not None:
         draw_curve(arguments.run, arguments.curve)

@@ -6,9 +6,7 @@ Prints a table, and exits with status 1 where a row of it failed. Full and read-
 file systems in memory, which takes Linux and root; without, those rows say so.
 """
 
-import json
 import os
-import random
 import re
 import shutil
 import signal
@@ -24,15 +22,20 @@ from pathlib import Path
 
 import numpy as np
 import tyro
+from hindered_runs import (
+    EPOCHS,
+    RUN,
+    Failure,
+    Runs,
+    one_line,
+    require,
+    require_identical,
+    state,
+    wait_for,
+)
+from kills import kill_at_random
 
 from glow_jax.runs import load_run, whole_steps
-
-ROOT = Path(__file__).resolve().parent.parent
-EPOCHS = 12
-# Seconds after its start within which a run is killed.
-LONGEST = 20.0
-RUN = ["--preset", "digits", "--K", "1", "--L", "1", "--hidden_channels", "4", "--seed", "3"]
-RUN += ["--epochs", str(EPOCHS), "--checkpoint_every", "4"]
 
 
 @dataclass(frozen=True)
@@ -45,154 +48,7 @@ class Arguments:
     """seed of the moments"""
 
 
-class Failure(Exception):  # noqa: N818 - a finding, not an error of this program
-    """A run did not do what it should."""
-
-
-def require(condition: bool, what: str) -> None:
-    """Raise `Failure` unless the condition holds."""
-    if not condition:
-        raise Failure(what)
-
-
-class Runs:
-    """Starts train.py in a folder for temporary files, with one cache of compiled programs."""
-
-    def __init__(self, place: Path):
-        """Use a folder that exists."""
-        self.place = place
-        self.environment = os.environ | {
-            "JAX_COMPILATION_CACHE_DIR": str(place / "compiled"),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        }
-
-    def start(self, folder: Path, *flags: str, script: str = "train.py") -> subprocess.Popen:
-        """Start a run, without waiting for it."""
-        program = ["-c", script] if "\n" in script else [script]
-        return subprocess.Popen(
-            [sys.executable, *program, "--output_dir", str(folder), *flags],
-            cwd=ROOT,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def finish(self, folder: Path, *flags: str, script: str = "train.py") -> tuple[int, str]:
-        """Run to the end: the exit status, and all that was printed."""
-        run = self.start(folder, *flags, script=script)
-        output, errors = run.communicate()
-        return run.returncode, output + errors
-
-
-def state(folder: Path) -> tuple[list, list]:
-    """The arrays of a run's newest checkpoint, and its lines of metrics but for times."""
-    import jax
-
-    run = load_run(folder)
-    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves((run.model, run.average))]
-    machine = ("seconds", "images_per_second", "peak")
-    rows = [
-        {name: value for name, value in json.loads(line).items() if not name.startswith(machine)}
-        for line in (folder / "metrics.jsonl").read_text().splitlines()
-    ]
-    return leaves, rows
-
-
-def require_identical(folder: Path, undisturbed: Path) -> None:
-    """Raise `Failure` unless two runs ended with the same arrays and wrote the same metrics."""
-    (one, rows), (other, expected) = state(folder), state(undisturbed)
-    same = len(one) == len(other) and all(map(np.array_equal, one, other))
-    require(same, f"{folder.name}: the final parameters differ from the undisturbed run's")
-    require(rows == expected, f"{folder.name}: the metrics differ from the undisturbed run's")
-
-
-def one_line(output: str) -> str:
-    """The error line of a script's output."""
-    lines = [line for line in output.splitlines() if line.startswith("error: ")]
-    require(len(lines) == 1 and "Traceback" not in output, f"not one line of error:\n{output}")
-    return lines[0]
-
-
-def unfinished(folder: Path) -> set[str]:
-    """Saves that have begun and whose digests are not written yet."""
-    names = folder.joinpath("checkpoints").glob("*")
-    return {path.name for path in names if not (path / "sha256.json").exists()}
-
-
-def begins_to_save(folder: Path, left_over: set[str]) -> bool:
-    """Whether a save is going on that is not among those left over."""
-    return bool(unfinished(folder) - left_over)
-
-
-def wait_for(condition: Callable[[], bool], run: subprocess.Popen) -> bool:
-    """Wait until the condition holds; False where the run ended before."""
-    while run.poll() is None:
-        if condition():
-            return True
-        time.sleep(0.002)
-    return False
-
-
-def kill_at_random(runs: Runs, undisturbed: Path, arguments: Arguments) -> str:
-    """Kill runs with SIGKILL until enough have died, resuming each; compare those that finish."""
-    moments = random.Random(arguments.seed)
-    killed: int = 0
-    during_save: int = 0
-    finished: int = 0
-    while killed < arguments.kills:
-        folder = runs.place / f"killed-{finished}"
-        flags = RUN
-        while True:
-            left_over = unfinished(folder)  # by the kill before: no save of this run
-            run = runs.start(folder, *flags)
-            aims_at_save = killed % 3 == 2
-
-            saves = partial(begins_to_save, folder, left_over)
-            moment = reach_moment(run, moments, saves if aims_at_save else None)
-            if moment and killed < arguments.kills:
-                kill(run, folder)
-                during_save += saves()
-                killed += 1
-            else:
-                finish_after_kills(run, folder, undisturbed)
-                finished += 1
-                break
-            flags = ["--resume"] if (folder / "hparams.json").exists() else RUN
-    return (
-        f"{killed} kills, {during_save} of them during a save; {finished} runs came to their end, "
-        "each with the undisturbed run's parameters and metrics"
-    )
-
-
-def reach_moment(
-    run: subprocess.Popen, moments: random.Random, saving: Callable[[], bool] | None
-) -> bool:
-    """Wait for a random moment, or a save after it; False where the run ended before."""
-    deadline = time.monotonic() + moments.uniform(0, LONGEST)
-    return wait_for(lambda: time.monotonic() > deadline and (saving is None or saving()), run)
-
-
-def kill(run: subprocess.Popen, folder: Path) -> None:
-    """Kill a run; no whole step may be lost."""
-    whole = whole_steps(folder)
-    run.kill()
-    run.communicate()
-    left = whole_steps(folder)
-    lost = bool(whole) and (not left or left[-1] < whole[-1])
-    require(not lost, f"{folder.name}: whole steps {whole} before the kill, {left} after")
-
-
-def finish_after_kills(run: subprocess.Popen, folder: Path, undisturbed: Path) -> None:
-    """Let a run come to its end, and compare it."""
-    output = "".join(run.communicate())
-    # Killed after its last save, a run has nothing left to do, and says so.
-    done = run.returncode == 0 or "is already beyond" in output
-    require(done, f"{folder.name} ended with {run.returncode}:\n{output}")
-    require_identical(folder, undisturbed)
-
-
-def signals(runs: Runs, undisturbed: Path, _: Arguments) -> str:
+def signals(runs: Runs, undisturbed: Path) -> str:
     """SIGTERM and Ctrl-C."""
     for number, status in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
         folder = runs.place / f"signal-{status}"
@@ -222,7 +78,7 @@ def small_disk(place: Path, megabytes: int) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", place], check=True)
 
 
-def full_disk(runs: Runs, undisturbed: Path, _: Arguments) -> str:
+def full_disk(runs: Runs, undisturbed: Path) -> str:
     """A disk that fills up in the middle of a run, and has room again later."""
     messages = set()
     with small_disk(runs.place / "disk", 4) as disk:
@@ -247,7 +103,7 @@ def full_disk(runs: Runs, undisturbed: Path, _: Arguments) -> str:
     return f"{messages.pop()!r}; resumed exactly once there was room"
 
 
-def read_only(runs: Runs, undisturbed: Path, _: Arguments) -> str:
+def read_only(runs: Runs, undisturbed: Path) -> str:
     """An output folder that cannot be written."""
     with small_disk(runs.place / "readonly", 4) as disk:
         shutil.copytree(undisturbed, disk / "run")
@@ -261,7 +117,7 @@ def read_only(runs: Runs, undisturbed: Path, _: Arguments) -> str:
     return repr(message)
 
 
-def two_runs(runs: Runs, undisturbed: Path, _: Arguments) -> str:
+def two_runs(runs: Runs, undisturbed: Path) -> str:
     """A second run on the folder of one that is going on; and after that one is killed."""
     folder = runs.place / "shared"
     first = runs.start(folder, *RUN)
@@ -287,7 +143,7 @@ runpy.run_path("train.py", run_name="__main__")
 """
 
 
-def clock(runs: Runs, undisturbed: Path, _: Arguments) -> str:
+def clock(runs: Runs, undisturbed: Path) -> str:
     """A clock that goes back by a minute whenever it is looked at."""
     folder = runs.place / "clock"
     run = runs.start(folder, *RUN, script=BACKWARDS)
@@ -303,17 +159,17 @@ def clock(runs: Runs, undisturbed: Path, _: Arguments) -> str:
 
 NAN = """
 import jax.numpy as jnp
-from glow_jax.training import loop
-real = loop.prepare_images
+from glow_jax.training import trainer
+real = trainer.prepare_images
 def prepare(images, seed, draw, *args, **kwargs):
     return jnp.where(draw == 30, jnp.nan, real(images, seed, draw, *args, **kwargs))
-loop.prepare_images = prepare
+trainer.prepare_images = prepare
 import runpy
 runpy.run_path("train.py", run_name="__main__")
 """
 
 
-def nan_batch(runs: Runs, undisturbed: Path, _: Arguments) -> str:
+def nan_batch(runs: Runs, undisturbed: Path) -> str:
     """A batch of NaN."""
     folder = runs.place / "nan"
     status, output = runs.finish(folder, *RUN, script=NAN)
@@ -329,8 +185,7 @@ def nan_batch(runs: Runs, undisturbed: Path, _: Arguments) -> str:
 
 
 NEEDS_ROOT = (full_disk, read_only)
-FAULTS: dict[str, Callable[[Runs, Path, Arguments], str]] = {
-    "kill -9 at random moments": kill_at_random,
+FAULTS: dict[str, Callable[[Runs, Path], str]] = {
     "SIGTERM, Ctrl-C": signals,
     "disk full during a save": full_disk,
     "read-only output folder": read_only,
@@ -343,6 +198,7 @@ FAULTS: dict[str, Callable[[Runs, Path, Arguments], str]] = {
 def main() -> None:
     """Inject every fault, and print what came of it."""
     arguments = tyro.cli(Arguments)
+    kill = partial(kill_at_random, kills=arguments.kills, seed=arguments.seed)
     failed = False
     with tempfile.TemporaryDirectory() as name:
         runs = Runs(Path(name))
@@ -350,13 +206,13 @@ def main() -> None:
         status, output = runs.finish(undisturbed, *RUN)
         require(status == 0, output)
         print("| fault | outcome | seconds |\n|---|---|---|", flush=True)
-        for title, inject in FAULTS.items():
+        for title, inject in {"kill -9 at random moments": kill, **FAULTS}.items():
             started = time.monotonic()
             if inject in NEEDS_ROOT and (sys.platform != "linux" or os.geteuid() != 0):
                 outcome = "not tried: takes Linux and root"
             else:
                 try:
-                    outcome = inject(runs, undisturbed, arguments)
+                    outcome = inject(runs, undisturbed)
                 except Failure as failure:
                     outcome, failed = f"FAILED: {failure}", True
             seconds = time.monotonic() - started

@@ -28,12 +28,12 @@ from glow_jax.cli.flags import parse
 from glow_jax.config import Config, ModelConfig, TrainingConfig
 from glow_jax.devices.compilation import fast_to_compile
 from glow_jax.files import write_json
-from glow_jax.flow import Memory
-from glow_jax.model import Glow, Parts, computing, put_together, take_apart
+from glow_jax.flow import GradientMemory
+from glow_jax.model import Glow, computing
 from glow_jax.training.optimizer import make_optimizer
 from glow_jax.training.step import make_train_step, new_state
 
-MODES: tuple[Memory, ...] = get_args(Memory)
+MODES: tuple[GradientMemory, ...] = get_args(GradientMemory)
 MIB = 2**20
 LIMIT = 16 * 2**30
 
@@ -51,20 +51,20 @@ class Arguments:
     """folder of the JSON and the plot"""
 
 
-def abstract_parts(config: ModelConfig, memory: Memory) -> Parts:
-    """A model's pieces as shapes."""
-    return take_apart(
-        nnx.eval_shape(lambda: computing(Glow(config, rngs=nnx.Rngs(0)), memory=memory))
-    )
+def abstract_model(config: ModelConfig, memory: GradientMemory) -> Glow:
+    """A model of shapes."""
+    return nnx.eval_shape(lambda: computing(Glow(config, rngs=nnx.Rngs(0)), memory=memory))
 
 
-def compile_gradient(config: ModelConfig, memory: Memory, batch_size: int) -> tuple[float, float]:
+def compile_gradient(
+    config: ModelConfig, memory: GradientMemory, batch_size: int
+) -> tuple[float, float]:
     """Temporary memory of `value_and_grad` in bytes, and the seconds it took to compile."""
-    graph, params, buffers = abstract_parts(config, memory)
+    graph, params, buffers = nnx.split(abstract_model(config, memory), nnx.Param, ...)
     x = jax.ShapeDtypeStruct((batch_size, *config.image_shape), jnp.float32)
 
     def loss(params: nnx.State, buffers: nnx.State, x: jax.Array) -> jax.Array:
-        return -put_together(graph, params, buffers).log_prob(x).mean()
+        return -nnx.merge(graph, params, buffers).log_prob(x).mean()
 
     started = time.perf_counter()
     compiled = jax.jit(jax.value_and_grad(loss)).lower(params, buffers, x).compile()
@@ -76,14 +76,15 @@ def compile_gradient(config: ModelConfig, memory: Memory, batch_size: int) -> tu
 
 def training_bytes(config: Config, batch_size: int) -> float:
     """Everything a training step holds: state, batch and temporary memory; the state is donated."""
-    parts = abstract_parts(config.model, config.training.memory)
+    model = abstract_model(config.model, config.training.memory)
     optimizer = make_optimizer(config.optimizer, 1)
-    state = jax.eval_shape(lambda: new_state(parts, optimizer, config))
-    step = make_train_step(parts.graph, optimizer, config, prepare=lambda images, *_: images)
+    state = jax.eval_shape(lambda: new_state(model, optimizer, config))
+    step = make_train_step(optimizer, config, prepare=lambda images, *_: jnp.asarray(images))
     shapes = [(batch_size, *config.model.image_shape), (batch_size, 0), (batch_size,)]
     batch = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
     lowered = jax.jit(step, donate_argnums=0).lower(state, *batch)
-    compiled = lowered.compile(compiler_options=fast_to_compile())  # train.py's options
+    platform = jax.local_devices()[0].platform
+    compiled = lowered.compile(compiler_options=fast_to_compile(platform))  # train.py's options
     analysis = compiled.memory_analysis()
     assert analysis is not None, "this backend does not analyse memory"
     return analysis.temp_size_in_bytes + analysis.argument_size_in_bytes

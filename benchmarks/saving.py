@@ -16,7 +16,7 @@ from flax import nnx
 from glow_jax.cli.errors import one_line_errors
 from glow_jax.cli.flags import parse
 from glow_jax.config import Config, ModelConfig
-from glow_jax.model import Glow, take_apart
+from glow_jax.model import Glow
 from glow_jax.runs import CheckpointWriter
 from glow_jax.training.optimizer import make_optimizer
 
@@ -37,17 +37,17 @@ def main() -> None:
     config = Config(model=replace(arguments.model, image_shape=(side, side, 3)))
     key = jax.random.key(0)
     model = jax.jit(lambda key: Glow(config.model, rngs=nnx.Rngs(key)))(key)
-    parts = take_apart(model)
-    state = make_optimizer(config.optimizer, 1).init(parts.params)
+    params = nnx.state(model, nnx.Param)
+    state = make_optimizer(config.optimizer, 1).init(params)
     jax.block_until_ready(state)
-    print(f"{sum(leaf.size for leaf in jax.tree.leaves(parts.params)):,} parameters")
+    print(f"{sum(leaf.size for leaf in jax.tree.leaves(params)):,} parameters")
     with (
         tempfile.TemporaryDirectory() as folder,
         CheckpointWriter(Path(folder), keep_best=False) as writer,
     ):
         for step in range(3):
             started = time.perf_counter()
-            writer.save(step, parts, optimizer_state=state)
+            writer.save(step, model, optimizer_state=state)
             waited = time.perf_counter() - started
             writer.wait()
             whole = time.perf_counter() - started

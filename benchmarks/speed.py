@@ -25,7 +25,7 @@ from glow_jax.cli.errors import one_line_errors
 from glow_jax.cli.flags import parse
 from glow_jax.config import Config, ModelConfig, TrainingConfig
 from glow_jax.files import write_json
-from glow_jax.flow import Memory
+from glow_jax.flow import GradientMemory
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Arguments:
     hidden_channels: int = 512
     image_size: int = 32
     batch_sizes: tuple[int, ...] = (16,)
-    memory: Memory = "remat"
+    memory: GradientMemory = "remat"
     """what JAX's gradient keeps"""
     rounds: int = 5
     output: Path = Path("docs/benchmarks/speed")

@@ -13,10 +13,9 @@ import numpy as np
 from flax import nnx
 
 from glow_jax.config import Config
-from glow_jax.devices.compilation import keep_compiled_programs
-from glow_jax.devices.parallel import DataParallel, mean_over_devices
-from glow_jax.flow import Memory
-from glow_jax.model import Glow, computing, initialise_actnorm, take_apart
+from glow_jax.devices import Devices, keep_compiled_programs, mean_over_devices
+from glow_jax.flow import GradientMemory
+from glow_jax.model import Glow, computing, initialise_actnorm
 from glow_jax.training.optimizer import make_optimizer
 from glow_jax.training.step import make_train_step, new_state, prepare_images
 
@@ -31,7 +30,7 @@ def seconds(run: Callable[[], Any]) -> float:
 class Side:
     """A model and its training."""
 
-    def __init__(self, config: Config, memory: Memory):
+    def __init__(self, config: Config, memory: GradientMemory):
         """Build the model, initialised from random images, and compile nothing more yet."""
         # On a GPU, leave memory to the other process; read when the first computation starts.
         os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
@@ -45,12 +44,10 @@ class Side:
         model = jax.jit(lambda key: Glow(config.model, rngs=nnx.Rngs(key)))(jax.random.key(0))
         self.model = computing(initialise_actnorm(model, self.x), memory=memory)
         optimizer = make_optimizer(config.optimizer, 1)
-        parts, parallel = take_apart(self.model), DataParallel(1)
-        step = make_train_step(
-            parts.graph, optimizer, config, prepare=prepare, mean=mean_over_devices
-        )
-        self._step = parallel.train_step(step)
-        self.state = parallel.replicate(new_state(parts, optimizer, config))
+        devices = Devices(1)
+        step = make_train_step(optimizer, config, prepare=prepare, mean=mean_over_devices)
+        self._step = devices.training_step(step)
+        self.state = devices.replicate(new_state(self.model, optimizer, config))
 
     def machine(self) -> str:
         """What this runs on."""

@@ -51,7 +51,7 @@ def check_latents(config: ModelConfig, latents: tuple[Array | None, ...]) -> int
         raise GlowError(f"This model has {len(shapes)} latents, not {len(latents)}.")
     given = {i: latent for i, latent in enumerate(latents) if latent is not None}
     if not given:
-        raise GlowError("Every latent is None; sample draws images from nothing.")
+        raise GlowError("Every latent is None; use sample to draw images.")
     batch = next((latent.shape[0] for latent in given.values() if latent.ndim), 0)
     for i, latent in given.items():
         if not jnp.issubdtype(latent.dtype, jnp.floating):

@@ -1,22 +1,66 @@
-"""Fixtures that several test files share."""
+"""How the whole suite compiles, and fixtures that several test files share.
 
+Compiling is most of the tests' time. So programs are compiled without optimisation, here and in the
+scripts that tests start, and each is compiled once in a session, whichever worker needs it first. A
+test about what the compiler makes of a program is marked `optimised`.
+"""
+
+import importlib.metadata
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
+import small_models
 from flax import nnx
+
+# XLA's older way to generate loops compiles a gradient four times as fast. jaxlib 0.11 lacks it,
+# and XLA refuses flags that it does not know. XLA reads them once, before the first program.
+if importlib.metadata.version("jaxlib").startswith("0.10."):
+    _flags = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = f"{_flags} --xla_cpu_use_fusion_emitters=false".strip()
 
 # Several devices, so that whatever depends on their number shows.
 jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_disable_most_optimizations", True)
+
+# Whatever compiles faster is not worth a file.
+_WORTH_KEEPING_SECONDS = "0.05"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker, and accept a kept program that another worker is still writing.
+
+    JAX then says that it cannot read the file, and compiles.
+    """
+    config.addinivalue_line("markers", "optimised: what it compiles is compiled with optimisation")
+    unreadable = "ignore:Error reading persistent compilation cache entry"
+    config.addinivalue_line("filterwarnings", unreadable)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Switch optimisation on for a test so marked and its fixtures, and off for others."""
+    quick = item.get_closest_marker("optimised") is None
+    if jax.config.values["jax_disable_most_optimizations"] != quick:
+        jax.clear_caches()  # compiled programs do not know how they were compiled
+        jax.config.update("jax_disable_most_optimizations", quick)
 
 
 @pytest.fixture(autouse=True, scope="session")
 def compile_once(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Compiled programs are shared by the tests of a session: compiling is most of their time."""
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    """All workers of a session, and the scripts that they start, share what they compile."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    compiled = str(folder / "compiled")
+    jax.config.update("jax_compilation_cache_dir", compiled)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", float(_WORTH_KEEPING_SECONDS))
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = _WORTH_KEEPING_SECONDS
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"
 
 
 def _randomise(module: Any, seed: int = 0, scale: float = 0.2) -> Any:
@@ -37,12 +81,16 @@ def randomise() -> Callable[..., Any]:
     return _randomise
 
 
-@pytest.fixture(scope="module")
-def quick_compilation() -> Iterator[None]:
-    """Compile without LLVM's optimisations: tiny programs spend a test's time in the compiler."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+@pytest.fixture(scope="session")
+def plain(randomise: Callable[..., Any]) -> small_models.Pair:
+    """A model without labels, and what it makes of 5 images."""
+    return small_models.pair("affine_lu", randomise)
+
+
+@pytest.fixture(scope="session")
+def conditional(randomise: Callable[..., Any]) -> small_models.Pair:
+    """A model with labels, and what it makes of 5 images."""
+    return small_models.pair("conditional_shuffle", randomise)
 
 
 @pytest.fixture

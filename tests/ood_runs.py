@@ -1,10 +1,12 @@
 """Run folders and scripts for the tests of out-of-distribution detection."""
 
+import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
 from flax import nnx
 
@@ -17,12 +19,19 @@ GREY = ModelConfig(
 )
 
 
+@functools.cache
 def untrained(config: ModelConfig = GREY, seed: int = 0) -> Glow:
     """A model that only rotates: its networks are zero, its actnorms and priors the identity.
 
     With additive couplings, log p(x) = -|x|^2 / 2 - D / 2 log(2 pi) for any weights.
     """
-    return Glow(config, rngs=nnx.Rngs(seed))
+    return _builder(config)(jax.random.key(seed))
+
+
+@functools.cache
+def _builder(config: ModelConfig) -> Callable[[jax.Array], Glow]:
+    """One compiled program for models of every seed."""
+    return jax.jit(lambda key: Glow(config, rngs=nnx.Rngs(key)))
 
 
 def save_run(folder: Path, model: Glow, *, dataset: str = "digits", step: int = 0, **data) -> Path:

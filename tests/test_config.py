@@ -1,11 +1,15 @@
 """Configuration: ranges, image sizes, shapes of latents, and the way through `hparams.json`."""
 
+import dataclasses
 import json
+import re
 from typing import Any
 
 import pytest
 
 from glow_jax import Config, GlowError, ModelConfig
+from glow_jax.cli.flags import parse
+from glow_jax.cli.training_flags import parse_training
 from glow_jax.config import (
     DataConfig,
     OptimizerConfig,
@@ -14,6 +18,7 @@ from glow_jax.config import (
     from_json,
     to_json,
 )
+from glow_jax.config.checks import NO_FLAG
 
 
 @pytest.mark.parametrize(
@@ -208,3 +213,59 @@ def test_architectures_that_cannot_be_built_are_refused(changes: dict, words: st
 def test_unknown_optimizer_is_refused() -> None:
     with pytest.raises(GlowError, match="'sgd'"):
         OptimizerConfig(optimizer="sgd")  # pyright: ignore[reportArgumentType]
+
+
+# Flags
+
+
+def test_an_error_is_a_value_error() -> None:
+    assert issubclass(GlowError, ValueError)
+    with pytest.raises(ValueError, match="K is 0"):
+        ModelConfig(K=0)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--K 0", "K is 0; it must be at least 1."),
+        ("--hidden-channels -3", "hidden_channels is -3; it must be at least 1."),
+        ("--warmup nan", "warmup is nan; it must be 0 (off) or above."),
+        ("--no-y-condition --multi_class", "multi_class is True; it must be off where y_condition"),
+        ("--checkpoint_every never", "checkpoint_every is 'never'; it must be a number of steps"),
+        ("--preset nothing", "There is no preset 'nothing'; there are digits"),
+    ],
+)
+def test_a_value_out_of_range_is_one_sentence(
+    line: str, message: str, capsys: pytest.CaptureFixture
+) -> None:
+    with pytest.raises(GlowError) as caught:
+        parse_training(line.split())
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+    assert capsys.readouterr() == ("", "")  # no box of the parser's
+
+
+def test_every_field_has_a_flag_and_help_but_those_that_are_no_choice(
+    capsys: pytest.CaptureFixture,
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse(Config, ["--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out.replace("_", "-")
+    without = set()
+    for section in (ModelConfig, DataConfig, OptimizerConfig, TrainingConfig, OutputConfig):
+        for entry in dataclasses.fields(section):
+            shown = re.search(rf"--(no-)?{entry.name.replace('_', '-')}\b", text) is not None
+            has_flag = not entry.metadata.items() >= NO_FLAG.items()
+            assert shown == has_flag, entry.name
+            without |= set() if has_flag else {entry.name}
+    assert without == {"image_shape", "y_classes", "pad_ones", "plain_levels"}
+    with pytest.raises(SystemExit):
+        parse(Config, ["--y_classes", "3"])
+
+
+def test_fields_without_a_flag_keep_the_values_of_the_default() -> None:
+    model = ModelConfig(image_shape=(8, 8, 1), L=2, plain_levels=(1,), pad_ones=True, y_classes=4)
+    config = parse(Config, ["--K", "5"], default=Config(model=model))
+    assert config == Config(model=dataclasses.replace(model, K=5))
+    assert type(config.model) is ModelConfig

@@ -74,7 +74,6 @@ def test_a_failed_proof_writes_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["glow.pt"]
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_the_proof_finds_a_wrong_weight() -> None:
     config = ModelConfig(K=1, L=1, hidden_channels=4, image_shape=(4, 8, 3))
     values = make_values(config)

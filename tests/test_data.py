@@ -17,8 +17,6 @@ from glow_jax.data.batching import to_batch
 from glow_jax.data.dataset import hold_out
 from glow_jax.data.fit import check_fits, check_image_shape
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.fixture(scope="module")
 def digits() -> Dataset:

@@ -8,8 +8,6 @@ import scipy.stats
 
 from glow_jax.data.augmentation import augment, shift_image
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 DRAWS = 4000
 
 compiled_augment = jax.jit(augment, static_argnames=("flips", "shifts"))

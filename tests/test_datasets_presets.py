@@ -11,7 +11,7 @@ from flax import nnx
 from glow_jax.catalogue import CATALOGUE, sizes
 from glow_jax.config import Config
 from glow_jax.config.presets import PRESETS, PUBLISHED
-from glow_jax.model import Glow, take_apart
+from glow_jax.model import Glow
 from glow_jax.training.optimizer import make_optimizer
 from glow_jax.training.step import make_train_step, new_state, prepare_images
 
@@ -47,13 +47,12 @@ def test_a_model_can_be_built(name: str):
 def test_a_training_step_can_be_traced(name: str):
     config = config_of(name)
     entry = CATALOGUE[config.data.dataset]
-    graph = nnx.graphdef(nnx.eval_shape(lambda: build(config)))
     optimizer = make_optimizer(config.optimizer, 100)
 
     def step() -> jax.Array:
-        state = new_state(take_apart(build(config)), optimizer, config)
+        state = new_state(build(config), optimizer, config)
         prepare = partial(prepare_images, config=config, flips=entry.flips, shifts=entry.shifts)
-        train_step = make_train_step(graph, optimizer, config, prepare=prepare)
+        train_step = make_train_step(optimizer, config, prepare=prepare)
         count = config.training.batch_size
         images = jnp.zeros((count, *config.model.image_shape), jnp.uint8)
         labels = jnp.zeros((count, entry.classes))

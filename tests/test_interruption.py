@@ -1,78 +1,36 @@
-"""A run that is stopped, killed or hindered goes on exactly, or says in one sentence why not."""
+"""A run that is stopped by a signal or killed goes on exactly."""
 
-import errno
 import itertools
-import json
 import os
+import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
-import jax
-import jax.numpy as jnp
-import orbax.checkpoint as ocp
+import numpy as np
 import pytest
+from training_runs import (
+    EPOCHS,
+    TINY,
+    assert_same_run,
+    rows_of,
+    status_of,
+    train,
+    two_epochs,
+)
 
-import train as train_script
+from glow_jax.config import OutputConfig
 from glow_jax.evaluation import likelihood
-from glow_jax.model import take_apart
-from glow_jax.runs import CheckpointWriter, load_optimizer_state, load_run, whole_steps
-from glow_jax.runs.lock import locked
-from glow_jax.training import logs, loop, signals
-from glow_jax.training.optimizer import make_optimizer
-
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-# 20 steps an epoch; a step's batch is its number in `batches`.
-TINY = ["--preset", "digits", "--K", "1", "--L", "1", "--hidden_channels", "4", "--seed", "3"]
-EPOCHS = ["--epochs", "2"]
-
-
-def run_script(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
-    monkeypatch.setattr(sys, "argv", ["train.py", *map(str, arguments)])
-    train_script.main()
-
-
-def status_of(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> object:
-    with pytest.raises(SystemExit) as exit_info:
-        run_script(monkeypatch, *arguments)
-    return exit_info.value.code
-
-
-def rows_of(folder: Path) -> list[dict]:
-    """The lines of metrics, without what the machine decides."""
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    machine = ("seconds", "images_per_second", "peak")
-    return [
-        {name: value for name, value in json.loads(line).items() if not name.startswith(machine)}
-        for line in lines
-    ]
-
-
-def state_of(folder: Path) -> tuple:
-    run = load_run(folder)
-    optimizer = make_optimizer(run.config.optimizer, 1)
-    target = jax.eval_shape(optimizer.init, take_apart(run.model).params)
-    return run.model, run.average, load_optimizer_state(folder, target)
-
-
-def assert_identical(one: Path, other: Path) -> None:
-    assert rows_of(one) == rows_of(other)
-    same = jax.tree.map(lambda a, b: bool((a == b).all()), state_of(one), state_of(other))
-    assert jax.tree.all(same)
+from glow_jax.runs import CheckpointWriter, load_run, whole_steps
+from glow_jax.training import signals, trainer
+from glow_jax.training.signals import Interruptions, Requests
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two epochs that nothing hinders."""
-    folder = tmp_path_factory.mktemp("runs") / "whole"
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        run_script(monkeypatch, *TINY, *EPOCHS, "--output_dir", folder)
-    return folder
+    return two_epochs(tmp_path_factory)
 
 
 @pytest.fixture
@@ -80,7 +38,7 @@ def before_batch(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[],
     """`before_batch(n, action)`: something happens before a run reads its n-th batch."""
 
     def arrange(number: int, action: Callable[[], object]) -> None:
-        real = loop.training_batches
+        real = trainer.training_batches
 
         def batches(*args, **kwargs):
             for count, batch in enumerate(real(*args, **kwargs), start=1):
@@ -88,7 +46,7 @@ def before_batch(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[],
                     action()
                 yield batch
 
-        monkeypatch.setattr(loop, "training_batches", batches)
+        monkeypatch.setattr(trainer, "training_batches", batches)
 
     return arrange
 
@@ -114,9 +72,9 @@ def test_a_signal_stops_saves_and_goes_on_exactly(
     said = capsys.readouterr().out
     assert f"after step {step}, which is saved" in said
     assert f"python train.py --output_dir {folder} --resume" in said
-    run_script(monkeypatch, "--output_dir", folder, "--resume")
+    train(monkeypatch, "--output_dir", folder, "--resume")
     assert f"going on after step {step}" in capsys.readouterr().out
-    assert_identical(folder, whole)
+    assert_same_run(folder, whole)
 
 
 def test_a_signal_during_evaluation_stops_at_once_and_goes_on_exactly(
@@ -135,8 +93,8 @@ def test_a_signal_during_evaluation_stops_at_once_and_goes_on_exactly(
     monkeypatch.undo()
     assert whole_steps(folder)[-1] == 40
     assert len(rows_of(folder)) == 1
-    run_script(monkeypatch, "--output_dir", folder, "--resume")
-    assert_identical(folder, whole)
+    train(monkeypatch, "--output_dir", folder, "--resume")
+    assert_same_run(folder, whole)
     # The score that the stopped run could not know is part of the checkpoint now.
     assert load_run(folder, "best").step == load_run(whole, "best").step
 
@@ -155,11 +113,11 @@ def test_checkpoints_every_so_many_steps(
 
     before_batch(31, fail)
     with pytest.raises(Power):
-        run_script(monkeypatch, *arguments)
+        train(monkeypatch, *arguments)
     monkeypatch.undo()
     assert whole_steps(folder) == [20, 21, 28]  # the best so far, and the newest two
-    run_script(monkeypatch, "--output_dir", folder, "--resume")
-    assert_identical(folder, whole)
+    train(monkeypatch, "--output_dir", folder, "--resume")
+    assert_same_run(folder, whole)
 
 
 def test_checkpoints_every_so_many_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,9 +133,7 @@ def test_checkpoints_every_so_many_minutes(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(CheckpointWriter, "save", save)
     folder = tmp_path / "run"
-    run_script(
-        monkeypatch, *TINY, "--epochs", 1, "--output_dir", folder, "--checkpoint_every", "8m"
-    )
+    train(monkeypatch, *TINY, "--epochs", 1, "--output_dir", folder, "--checkpoint_every", "8m")
     assert saved[0] == 0
     assert saved[-1] == 20
     assert 1 <= len(saved[1:-1]) <= 3
@@ -188,128 +144,49 @@ def test_a_clock_that_goes_backwards_changes_nothing(
 ) -> None:
     seconds = itertools.count(start=2e9, step=-7.0)
     monkeypatch.setattr(time, "time", lambda: next(seconds))
-    folder, real = tmp_path / "run", loop.training_batches
+    folder, real = tmp_path / "run", trainer.training_batches
     before_batch(9, kill_self(signal.SIGTERM))
     arguments = [*TINY, *EPOCHS, "--output_dir", folder, "--checkpoint_every", "5"]
     assert status_of(monkeypatch, *arguments) == 143
-    monkeypatch.setattr(loop, "training_batches", real)
-    run_script(monkeypatch, "--output_dir", folder, "--resume")
-    assert_identical(folder, whole)
-
-
-def test_a_batch_that_is_not_finite_is_skipped_and_counted(
-    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = loop.prepare_images
-
-    def prepare(images, seed, draw, *args, **kwargs):
-        return jnp.where(draw == 6, jnp.nan, real(images, seed, draw, *args, **kwargs))
-
-    monkeypatch.setattr(loop, "prepare_images", prepare)
-    folder = tmp_path / "run"
-    run_script(monkeypatch, *TINY, *EPOCHS, "--output_dir", folder)
-    rows = rows_of(folder)
-    assert [row["skipped_updates"] for row in rows] == [1, 1]
-    assert rows[-1]["test_bits_per_dim"] == pytest.approx(
-        rows_of(whole)[-1]["test_bits_per_dim"], abs=0.05
-    )
-    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state_of(folder)))
-
-
-@pytest.mark.parametrize("phase", ["start", "background"])
-def test_a_disk_that_is_full_stops_the_run_and_leaves_earlier_steps_whole(
-    phase: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
-) -> None:
-    folder = tmp_path / "run"
-    full = OSError(errno.ENOSPC, "No space left on device")
-    calls = itertools.count(1)
-
-    def failing(real):
-        def function(*args, **kwargs):
-            if next(calls) == 2:
-                # Tensorstore wraps what the system says.
-                raise full if phase == "background" else ValueError(f"RESOURCE_EXHAUSTED: {full}")
-            return real(*args, **kwargs)
-
-        return function
-
-    if phase == "start":
-        monkeypatch.setattr(ocp.CheckpointManager, "save", failing(ocp.CheckpointManager.save))
-    else:
-        write_digests = failing(CheckpointWriter._write_digests)
-        monkeypatch.setattr(CheckpointWriter, "_write_digests", write_digests)
-    assert status_of(monkeypatch, *TINY, *EPOCHS, "--output_dir", folder) == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert lines == [
-        f"error: Step 20 cannot be saved in {folder}: No space left on device; the newest whole "
-        "checkpoint is step 0."
-    ]
-    monkeypatch.undo()
-    assert whole_steps(folder) == [0]
-    run_script(monkeypatch, "--output_dir", folder, "--resume", "--epochs", 1)
-    assert whole_steps(folder) == [0, 20]
-
-
-def test_metrics_that_cannot_be_written_are_one_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
-) -> None:
-    folder = tmp_path / "run"
-    real = logs.Logs.scalars
-
-    def scalars(self, **kwargs):
-        self._path = Path("/dev/full")
-        real(self, **kwargs)
-
-    monkeypatch.setattr(logs.Logs, "scalars", scalars)
-    assert status_of(monkeypatch, *TINY, *EPOCHS, "--output_dir", folder) == 2
-    assert "error: /dev/full cannot be used: No space left on device." in capsys.readouterr().err
-
-
-HOLD = """
-import sys, time
-from pathlib import Path
-from glow_jax.runs.lock import locked
-with locked(Path(sys.argv[1])):
-    print("held", flush=True)
-    time.sleep(600)
-"""
-
-
-def test_a_second_run_on_a_folder_is_refused_until_the_first_dies(
-    whole: Path, monkeypatch: pytest.MonkeyPatch, capsys
-) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(whole)], stdout=subprocess.PIPE, text=True
-    ) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
-        for flags in (["--resume", "--epochs", 3], ["--preset", "digits", "--fresh"]):
-            assert status_of(monkeypatch, "--output_dir", whole, *flags) == 2
-            message = capsys.readouterr().err
-            assert f"is in use by another run (process {holder.pid} on " in message
-        holder.kill()
-        holder.wait()
-    with locked(whole):
-        pass
-    assert len(rows_of(whole)) == 2
+    monkeypatch.setattr(trainer, "training_batches", real)
+    train(monkeypatch, "--output_dir", folder, "--resume")
+    assert_same_run(folder, whole)
 
 
 def test_resuming_from_an_earlier_step_sets_later_ones_aside(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "run"
-    run_script(monkeypatch, *TINY, *EPOCHS, "--output_dir", folder)
-    run_script(monkeypatch, "--output_dir", folder, "--resume", "--step", 20)
-    assert_identical(folder, whole)
+    shutil.copytree(whole, folder)
+    train(monkeypatch, "--output_dir", folder, "--resume", "--step", 20)
+    assert_same_run(folder, whole)
     assert [path.name for path in (folder / "set_aside").iterdir()] == ["40"]
 
 
-def test_metrics_watch_over_convergence_and_the_machine(whole: Path) -> None:
-    row = json.loads((whole / "metrics.jsonl").read_text().splitlines()[-1])
-    phases = ("reading", "training", "evaluating", "sampling", "saving")
-    assert all(row[f"seconds_{phase}"] >= 0 for phase in phases)
-    assert row["seconds_training"] > 0
-    assert row["peak_memory"] > 50e6
-    assert row["gradient_norm"] > 0
-    assert row["skipped_updates"] == 0
-    assert row["images_per_second"] > 0
+def test_requests_of_several_processes_are_the_largest_of_each() -> None:
+    nothing, due, stop = Requests.of(), Requests.of(checkpoint=True), Requests.of(stop_signal=15)
+    assert not nothing.any
+    assert due.any
+    assert stop.any
+    assert nothing.or_of(nothing) == nothing
+    assert due.or_of(stop) == stop.or_of(due) == Requests.of(checkpoint=True, stop_signal=15)
+    assert due.or_of(nothing) == due
+    assert all(leaf.dtype == np.int32 for leaf in due.or_of(stop))
+
+
+def test_a_process_asks_to_stop_after_a_signal_and_a_second_one_ends_it() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    seen = []
+    signal.signal(signal.SIGTERM, lambda number, _: seen.append(number))
+    try:
+        interruptions = Interruptions(OutputConfig(checkpoint_every="3"))
+        with interruptions.listening():
+            assert not interruptions.requests.any
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert interruptions.requests == Requests.of(stop_signal=signal.SIGTERM)
+            assert not seen
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert seen == [signal.SIGTERM]
+        assert [step for step in range(1, 8) if interruptions.due_after(step)] == [3, 6]
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -4,15 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
+from small_models import Pair, images
 
-import glow_jax
 from glow_jax import latents
 from glow_jax.data.dataset import InMemory
 from glow_jax.errors import GlowError
 from glow_jax.evaluation.neighbours import nearest
-
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 SHAPES = ((4, 4, 2), (2, 2, 8))
 T = np.linspace(0, 1, 7)
@@ -141,10 +138,9 @@ def test_a_level_that_is_not_there_is_refused(level: int):
 # Many images
 
 
-def test_encoding_in_batches_is_encoding(randomise):
-    config = glow_jax.ModelConfig(K=1, L=2, hidden_channels=4, image_shape=(8, 8, 1))
-    model = randomise(glow_jax.Glow(config, rngs=nnx.Rngs(0)))
-    x = np.asarray(jax.random.uniform(jax.random.key(0), (7, 8, 8, 1)) - 0.5)
+def test_encoding_in_batches_is_encoding(plain: Pair):
+    model = plain.model
+    x = np.asarray(images(model, 7))
     seen = []
     code = latents.encode_in_batches(model, x, batch_size=3, progress=seen.append)
     assert seen == [3, 3, 1]

@@ -1,8 +1,7 @@
 """The noise that a likelihood ratio's background model is trained on."""
 
 import json
-import sys
-from collections.abc import Callable
+import shutil
 from pathlib import Path
 
 import jax
@@ -10,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from training_runs import TINY, train
 
 import glow_jax
-import train as train_script
 from glow_jax.config import Config, DataConfig, ModelConfig
 from glow_jax.data import InMemory, load_dataset
 from glow_jax.data.augmentation import mutate
@@ -21,15 +20,7 @@ from glow_jax.pixels import example_keys, to_pixels
 from glow_jax.runs import load_run
 from glow_jax.training.step import prepare_images
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-MUTATED = ["--preset", "digits", "--K", "1", "--L", "1", "--hidden_channels", "4", "--seed", "3"]
-MUTATED += ["--mutation_rate", "0.3"]
-
-
-def run_script(main: Callable[[], None], monkeypatch: pytest.MonkeyPatch, *arguments) -> None:
-    monkeypatch.setattr(sys, "argv", ["script", *map(str, arguments)])
-    main()
+MUTATED = [*TINY, "--mutation_rate", "0.3"]
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.3])
@@ -99,17 +90,17 @@ def test_rates_that_are_none(rate: float) -> None:
 def background(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "background"
     with pytest.MonkeyPatch.context() as patch:
-        run_script(train_script.main, patch, *MUTATED, "--output_dir", folder, "--epochs", 2)
+        train(patch, *MUTATED, "--output_dir", folder, "--epochs", 2)
     return folder
 
 
 def test_a_resumed_run_mutates_as_one_that_never_stopped(
     background: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    halves = tmp_path / "halves"
-    run_script(train_script.main, monkeypatch, *MUTATED, "--output_dir", halves, "--epochs", 1)
-    run_script(train_script.main, monkeypatch, "--output_dir", halves, "--resume", "--epochs", 2)
-    one, two = load_run(background), load_run(halves)
+    again = tmp_path / "again"
+    shutil.copytree(background, again)
+    train(monkeypatch, "--output_dir", again, "--resume", "--step", 20)
+    one, two = load_run(background), load_run(again)
     for a, b in zip(jax.tree.leaves(one.model), jax.tree.leaves(two.model), strict=True):
         np.testing.assert_array_equal(a, b)
 

@@ -1,20 +1,19 @@
 """`eval.py --ood` from end to end."""
 
-import importlib.util
+import contextlib
+import io
 import json
 import shutil
-import subprocess
-import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib import image as matplotlib_image
 from ood_runs import GREY, error_of, run_script, save_run, untrained
-from photographs import write_cifar10, write_svhn
 from PIL import Image
 
-import eval as eval_script
+from glow_jax.cli import evaluate
 from glow_jax.config import ModelConfig
 from glow_jax.ood.metrics import detection
 from glow_jax.ood.plots import save_histogram
@@ -22,46 +21,67 @@ from glow_jax.ood.records import records_of
 from glow_jax.ood.report import as_markdown, as_text
 from glow_jax.ood.scores import score_table
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+@dataclass(frozen=True)
+class Compared:
+    """A run that has been compared with another data set, by all scores.
 
-needs_tensorflow = pytest.mark.skipif(
-    importlib.util.find_spec("tensorflow") is None, reason="pip install -e '.[test,tfds]'"
-)
+    Attributes:
+        run: its folder.
+        noise: the other data set, 130 images.
+        background: the second model's run folder.
+        printed: what the command printed.
+    """
+
+    run: Path
+    noise: Path
+    background: Path
+    printed: str
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    return save_run(tmp_path / "run", untrained(), validation=0.1)
-
-
-@pytest.fixture
-def noise(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory, randomise) -> Compared:
+    place = tmp_path_factory.mktemp("ood")
+    run = save_run(place / "run", untrained(), validation=0.1)
+    other = randomise(untrained(), seed=2, scale=0.1)
+    background = save_run(place / "background", other, validation=0.1)
     images = np.random.default_rng(0).integers(0, 256, (130, 8, 8, 1), dtype=np.uint8)
-    np.savez(tmp_path / "noise.npz", images=images)
-    return tmp_path / "noise.npz"
+    np.savez(place / "noise.npz", images=images)
+    printed = io.StringIO()
+    options = ["--ood", place / "noise.npz", "--background", background]
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        run_script(evaluate.main, patch, run, *options)
+    return Compared(run, place / "noise.npz", background, printed.getvalue())
+
+
+@pytest.fixture
+def run(compared: Compared, tmp_path: Path) -> Path:
+    """A copy of the run that has been compared."""
+    return shutil.copytree(compared.run, tmp_path / "run")
+
+
+@pytest.fixture
+def noise(compared: Compared) -> Path:
+    return compared.noise
 
 
 def results_of(run: Path, name: str = "noise") -> dict:
     return json.loads((run / "ood" / f"{name}.json").read_text())
 
 
-def test_the_command_leaves_everything(
-    run: Path,
-    noise: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    randomise,
-) -> None:
-    other = save_run(tmp_path / "background", randomise(untrained(), seed=2, scale=0.1))
-    run_script(eval_script.main, monkeypatch, run, "--ood", noise, "--background", other)
-    printed, results = capsys.readouterr().out, results_of(run)
+def kept_bits(run: Path) -> list[np.ndarray]:
+    """The bits/dim of both sets that the command kept."""
+    places = ("digits-test", "noise-test")
+    files = [run / "ood" / "measured" / place / "likelihood.npz" for place in places]
+    return [np.load(file)["bits_per_dim"] for file in files]
+
+
+def test_the_command_leaves_everything(compared: Compared) -> None:
+    run, results = compared.run, results_of(compared.run)
     assert results["in_distribution"]["images"] == 360
     assert results["out_of_distribution"]["images"] == 130
     assert results["training"]["images"] == 1293
-    assert results["background"] == str(other)
+    assert results["background"] == str(compared.background)
     assert results["typicality_test"]["thresholds_from"]["images"] == 144
     assert "on_record" not in results
     names = list(results["scores"])
@@ -72,26 +92,26 @@ def test_the_command_leaves_everything(
     markdown = (run / "ood" / "noise.md").read_text()
     for name, figures in results["scores"].items():
         cell = f"{figures['auroc']['value']:.4f} [{figures['auroc']['low']:.4f}, "
-        assert cell in printed
+        assert cell in compared.printed
         assert f"| {figures['title']} | {cell}" in markdown
         assert figures["paper"] in markdown
         assert figures["not_finite"] == 0
         picture = matplotlib_image.imread(run / "ood" / "noise" / f"{name}.png")
         assert picture[..., :3].std() > 0.05
     # The figures are those of the numbers that were kept.
-    kept = [
-        np.load(run / "ood" / "measured" / place / "likelihood.npz")["bits_per_dim"]
-        for place in ("digits-test", "noise-test")
-    ]
+    kept = kept_bits(run)
     expected = detection(-kept[0], -kept[1])
     assert results["scores"]["likelihood"]["auroc"]["value"] == expected.auroc.value
     assert results["scores"]["likelihood"]["fpr95"]["high"] == expected.fpr95.high
     assert results["in_distribution"]["bits_per_dim"] == pytest.approx(kept[0].mean())
 
-    # eval.py without --ood measures the same.
-    run_script(eval_script.main, monkeypatch, run)
+
+def test_without_other_data_sets_it_measures_the_same(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_script(evaluate.main, monkeypatch, run)
     alone = json.loads((run / "results.json").read_text())
-    assert alone["bits_per_dim"] == pytest.approx(kept[0].mean(), abs=1e-6)
+    assert alone["bits_per_dim"] == pytest.approx(kept_bits(run)[0].mean(), abs=1e-6)
 
 
 def test_all_pictures_of_a_folder_are_taken_as_the_model_takes_them(
@@ -103,10 +123,10 @@ def test_all_pictures_of_a_folder_are_taken_as_the_model_takes_them(
         Image.fromarray(picture).save(tmp_path / "pictures" / f"{number:02d}.png")
     folder = f"folder:{tmp_path / 'pictures'}"
     options = ["--scores", "likelihood", "--dataroot", tmp_path]
-    run_script(eval_script.main, monkeypatch, run, "--ood", folder, *options)
+    run_script(evaluate.main, monkeypatch, run, "--ood", folder, *options)
     (path,) = (run / "ood").glob("folder*.json")
     np.savez(tmp_path / "same.npz", images=pixels)
-    run_script(eval_script.main, monkeypatch, run, "--ood", tmp_path / "same.npz", *options)
+    run_script(evaluate.main, monkeypatch, run, "--ood", tmp_path / "same.npz", *options)
     results = [json.loads(path.read_text()), results_of(run, "same")]
     assert [one["out_of_distribution"]["images"] for one in results] == [20, 20]
     assert results[0]["scores"] == results[1]["scores"]
@@ -135,31 +155,34 @@ def test_another_data_set_is_not_taken_for_the_training_images(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ("--ood", "noise.npz", "--dataset", "mnist")
-    assert "give it as --ood" in error_of(eval_script.main, monkeypatch, capsys, run, *arguments)
+    assert "give it as --ood" in error_of(evaluate.main, monkeypatch, capsys, run, *arguments)
 
 
 def test_a_second_command_measures_only_what_is_missing(
     run: Path, noise: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_script(eval_script.main, monkeypatch, run, "--ood", noise, "--scores", "likelihood", "png")
     before = results_of(run)
-    assert list(before["scores"]) == ["likelihood", "png"]
-    assert "typicality_test" not in before
     folder = run / "ood" / "measured"
+    for place in ("digits-test", "noise-test"):
+        (folder / place / "png.npz").unlink()
     times = {path: path.stat().st_mtime_ns for path in folder.rglob("*.npz")}
-    assert len(times) == 4
-    more = ["likelihood", "png", "gradient_norm"]
-    run_script(eval_script.main, monkeypatch, run, "--ood", noise, "--scores", *more)
+    assert len(times) > 4
+    run_script(evaluate.main, monkeypatch, run, "--ood", noise, "--scores", "likelihood", "png")
     after = results_of(run)
+    assert list(after["scores"]) == ["likelihood", "png"]
+    assert "typicality_test" not in after
     assert {path: path.stat().st_mtime_ns for path in times} == times
-    assert len(list(folder.rglob("*.npz"))) == 6
-    assert after["scores"]["likelihood"] == before["scores"]["likelihood"]
+    assert len(list(folder.rglob("*.npz"))) == len(times) + 2
+    assert after["scores"] == {name: before["scores"][name] for name in after["scores"]}
 
 
-def test_two_data_sets_at_once(run: Path, noise: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    flat = noise.with_name("flat.npz")
+def test_two_data_sets_at_once(
+    run: Path, noise: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flat = tmp_path / "flat.npz"
     np.savez(flat, images=np.full((5, 8, 8, 1), 128, np.uint8))
-    run_script(eval_script.main, monkeypatch, run, "--ood", noise, flat, "--scores", "png")
+    (run / "ood" / "noise.json").unlink()
+    run_script(evaluate.main, monkeypatch, run, "--ood", noise, flat, "--scores", "png")
     assert results_of(run, "flat")["scores"]["png"]["auroc"]["value"] == 0
     assert results_of(run, "noise")["scores"]["png"]["auroc"]["value"] > 0.9
 
@@ -171,8 +194,10 @@ def test_what_is_refused(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
     def refused(*arguments: object) -> str:
-        return error_of(eval_script.main, monkeypatch, capsys, *arguments)
+        return error_of(evaluate.main, monkeypatch, capsys, *arguments)
 
     assert "give --ood, too" in refused(run, "--scores", "png")
     assert "leave it out" in refused(run, "--ood", noise, "--dequantizations", 2)
@@ -194,7 +219,8 @@ def test_what_is_refused(
     labelled = save_run(tmp_path / "labelled", untrained(conditional))
     assert "conditional on labels" in refused(labelled, "--ood", noise)
     assert "conditional on labels" in refused(run, "--ood", noise, "--background", labelled)
-    assert not (run / "ood").exists()
+    after = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert after == before
 
 
 def test_tables() -> None:
@@ -207,81 +233,3 @@ def test_figures_on_record_are_found_by_any_name() -> None:
     assert [record.value for record in records_of("cifar10", "svhn")] == [3.39, 0.7837, 0.0787]
     assert records_of("cifar10", "svhn_cropped") == records_of("cifar10", "svhn")
     assert records_of("svhn", "cifar10") == ()
-
-
-# The published weights, CIFAR-10 and SVHN: small ones in the same formats
-
-
-def published(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The run folder that the converter makes of a file as Glow-PyTorch publishes it."""
-    pytest.importorskip("torch")
-    import torch
-
-    from glow_jax.bridge import from_torch, mapping
-
-    torch.manual_seed(0)
-    config = ModelConfig(K=1, L=3, hidden_channels=4, image_shape=(32, 32, 3))
-    weights = folder / "glow_affine_coupling.pt"
-    torch.save(mapping.build_reference(config).state_dict(), weights)
-    (folder / "hparams.json").write_text('{"dataset": "cifar10", "K": 1, "L": 3}')
-    run_script(from_torch.main, monkeypatch, weights, "--output", folder / "published")
-    return folder / "published"
-
-
-def compare_with_svhn(
-    run: Path,
-    dataroot: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    capsys.readouterr()
-    arguments = ["--dataroot", dataroot, "--no_download", "--ood", "svhn", "--scores"]
-    run_script(
-        eval_script.main, monkeypatch, run, *arguments, "likelihood", "complexity_png", "png"
-    )
-    printed, results = capsys.readouterr().out, results_of(run, "svhn_cropped")
-    assert results["in_distribution"]["dataset"] == "cifar10"
-    assert (results["in_distribution"]["images"], results["out_of_distribution"]["images"]) == (
-        20,
-        20,
-    )
-    wanted = {"": 3.39, "complexity_png": 0.7837, "png": 0.0787}
-    assert {row["score"]: row["value"] for row in results["on_record"]} == wanted
-    for row in results["on_record"]:
-        here = (
-            results["scores"][row["score"]]["auroc"]["value"]
-            if row["score"]
-            else results["in_distribution"]["bits_per_dim"]
-        )
-        assert row["here"] == here
-        (line,) = [
-            line for line in printed.splitlines() if row["source"] in line and f"{here:.4f}" in line
-        ][:1]
-        assert f"{row['value']:g}" in line
-
-
-def test_the_published_path(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shutil.copytree(REPOSITORY / "tests" / "prepared", tmp_path / "data")
-    run = published(tmp_path, monkeypatch)
-    compare_with_svhn(run, tmp_path / "data", monkeypatch, capsys)
-
-
-@needs_tensorflow
-def test_the_published_path_from_the_archives(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    pytest.importorskip("scipy")
-    data = tmp_path / "data"
-    for name, write in (("cifar10", write_cifar10), ("svhn_cropped", write_svhn)):
-        write(data / "downloads" / "manual")
-        done = subprocess.run(
-            [sys.executable, "tests/photographs.py", name, str(data)],
-            cwd=REPOSITORY,
-            env={"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
-    compare_with_svhn(published(tmp_path, monkeypatch), data, monkeypatch, capsys)

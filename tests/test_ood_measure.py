@@ -9,23 +9,21 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from glow_jax.devices.parallel import DataParallel
 from ood_runs import GREY, untrained
 from PIL import Image
 
 from glow_jax.config import Config, DataConfig, ModelConfig
 from glow_jax.data import Dataset, InMemory, load_dataset
 from glow_jax.data.batching import Batch
+from glow_jax.devices import Devices
 from glow_jax.errors import GlowError
-from glow_jax.evaluation.likelihood import make_likelihood
-from glow_jax.model import take_apart
+from glow_jax.evaluation.likelihood import likelihood
 from glow_jax.ood import store
 from glow_jax.ood.comparison import Job
 from glow_jax.ood.images import Images, load_images, reference_images
-from glow_jax.ood.measure import codec_meter, gradient_meter, likelihood_meter, make_flow
-from glow_jax.ood.store import measure_all, read_columns
-
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+from glow_jax.ood.measure import codec_meter, gradient_meter, likelihood_meter, replicated_model
+from glow_jax.ood.store import measure_all
+from glow_jax.runs.measured import read_columns
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -121,7 +119,7 @@ def test_a_damaged_file_is_measured_anew(content: bytes, tmp_path: Path) -> None
 def test_work_is_saved_every_few_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written, now = [], [0.0]
     monkeypatch.setattr(
-        store, "_write", lambda path, origin, columns: written.append(len(columns["place"]))
+        store, "write_columns", lambda path, origin, columns: written.append(len(columns["place"]))
     )
     monkeypatch.setattr(store.time, "monotonic", lambda: now[0])
 
@@ -134,11 +132,11 @@ def test_work_is_saved_every_few_seconds(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_every_setting_is_part_of_the_origin() -> None:
-    parallel = DataParallel(1)
+    devices = Devices(1)
 
     def origin(seed: int = 0, step: int = 0, dtype: str = "float32", n_bits: int = 4) -> Mapping:
         config = ModelConfig(**{**vars(GREY), "n_bits": n_bits})
-        return make_flow(parallel, untrained(config, seed), step=step, dtype=dtype).origin
+        return replicated_model(devices, untrained(config, seed), step=step, dtype=dtype).origin
 
     base = origin()
     assert origin() == base
@@ -154,12 +152,22 @@ def test_every_setting_is_part_of_the_origin() -> None:
 
 
 @pytest.mark.skipif(jax.local_device_count() < 8, reason="needs 8 virtual devices")
-def test_numbers_depend_on_neither_devices_nor_batches(tmp_path: Path, randomise) -> None:
+@pytest.mark.parametrize(
+    "ways",
+    [
+        [(1, 4), (8, 100)],
+        pytest.param([(1, 21), (1, 4), (4, 6), (8, 100)], marks=pytest.mark.slow),
+    ],
+    ids=["two", "all"],
+)
+def test_numbers_depend_on_neither_devices_nor_batches(
+    ways: list[tuple[int, int]], tmp_path: Path, randomise
+) -> None:
     model = randomise(untrained(), seed=1, scale=0.1)
     images = Images("noise", "test", make_split(21))
     found = []
-    for number, (devices, batch_size) in enumerate([(1, 21), (1, 4), (4, 6), (8, 100)]):
-        flow = make_flow(DataParallel(devices), model, step=0, dtype="float32")
+    for number, (devices, batch_size) in enumerate(ways):
+        flow = replicated_model(Devices(devices), model, step=0, dtype="float32")
         columns = {}
         for meter in (likelihood_meter(flow), gradient_meter(flow)):
             job = Job(images, meter)
@@ -170,9 +178,7 @@ def test_numbers_depend_on_neither_devices_nor_batches(tmp_path: Path, randomise
             assert len(values) == 21
             np.testing.assert_allclose(other[name], values, rtol=2e-5, atol=1e-5)
     # And they are those of eval.py.
-    parts, parallel = take_apart(model), DataParallel(1)
-    evaluate = make_likelihood(parallel, parts.graph, model.config, batch_size=7)
-    expected = evaluate(parallel.replicate((parts.params, parts.buffers)), images.split)
+    expected = likelihood(model, images.split, Devices(1), batch_size=7)
     np.testing.assert_allclose(found[0]["bits_per_dim"], expected.bits_per_dim, atol=1e-5)
 
 

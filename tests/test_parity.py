@@ -24,7 +24,7 @@ from parity_models import (
 from glow_jax import ModelConfig
 
 # Float64 has digits to spare for whatever order of operations an unoptimised program has.
-pytestmark = pytest.mark.usefixtures("x64", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("x64")
 
 FIGURES = Figures("JAX and our PyTorch reference, float64")
 print_figures = print_when_done(FIGURES)

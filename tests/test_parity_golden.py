@@ -29,7 +29,6 @@ print_figures = print_when_done(FIGURES)
 
 # Compiling takes most of the time, and the bounds hold for unoptimised programs too; what a user
 # runs is compared by test_parity_float32.py and by the proof of every conversion.
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def labels(folder: Path, arrays: dict[str, np.ndarray], prefix: str) -> Any:

@@ -21,12 +21,12 @@ from glow_jax import Glow, ModelConfig, initialise_actnorm
 from glow_jax.bridge import mapping, torch_glow
 from glow_jax.bridge.from_torch import convert
 from glow_jax.config import Config, OptimizerConfig
-from glow_jax.layers.convolution import formulation
+from glow_jax.layers.convolution import Formulation
+from glow_jax.model import computing
 from glow_jax.training.optimizer import WEIGHT_DECAY, make_optimizer
 from glow_jax.training.step import loss_function
 
 # Compiling takes most of the time, and the bounds hold for unoptimised programs too.
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 LU, PLAIN, REVERSE, PADDED = (
     "lu-affine-top-conditional-3",
@@ -68,15 +68,14 @@ def test_the_same_gradients(name: str) -> None:
 
 
 def test_the_same_gradients_by_convolutions() -> None:
-    with formulation("convolution"):
-        check_gradients(COVERING[LU])
+    check_gradients(COVERING[LU], "convolution")
 
 
-def check_gradients(model_config: ModelConfig) -> None:
+def check_gradients(model_config: ModelConfig, formulation: Formulation | None = None) -> None:
     config = as_config(model_config)
     model, reference = make_pair(config.model, torch.float32)
     x, y, _ = make_images(config.model, 4, np.float32)
-    graph, params, buffers = nnx.split(model, nnx.Param, ...)
+    graph, params, buffers = nnx.split(computing(model, formulation=formulation), nnx.Param, ...)
 
     def loss_of(params: nnx.State) -> jax.Array:
         glow = nnx.merge(graph, params, buffers)

@@ -7,15 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from gradients import difference, gradient
 from photographs import squares
-from test_computing import difference, gradient
 
 from glow_jax.config import Config, ModelConfig, OptimizerConfig, TrainingConfig
-from glow_jax.flow import Memory
-from glow_jax.model import Glow, computing, initialise_actnorm, put_together, take_apart
-from glow_jax.pixels import bits_per_dim
+from glow_jax.flow import GradientMemory
+from glow_jax.model import Glow, computing, initialise_actnorm
 from glow_jax.training.optimizer import make_optimizer
 from glow_jax.training.step import make_train_step, new_state, prepare_images
+
+pytestmark = [pytest.mark.slow, pytest.mark.optimised]
 
 STEPS = 300
 BATCH = 16
@@ -28,22 +29,22 @@ INDICES = jnp.arange(BATCH, dtype=jnp.uint32)
 PREPARE = partial(prepare_images, config=CONFIG, flips=False, shifts=False)
 
 
-def train(memory: Memory, *, change: float = 0.0) -> tuple[np.ndarray, Glow, Glow]:
+def train(memory: GradientMemory, *, change: float = 0.0) -> tuple[np.ndarray, Glow, Glow]:
     """Bits/dim of 300 steps on photographs, (300,), and the model after 200 and after 300."""
     images = squares(STEPS * BATCH, 32).reshape(STEPS, BATCH, 32, 32, 3)
     model = jax.jit(lambda key: Glow(CONFIG.model, rngs=nnx.Rngs(key)))(jax.random.key(0))
     model = initialise_actnorm(model, PREPARE(images[0], 1, 0, INDICES))
-    parts = take_apart(computing(model, memory=memory))
-    parts = parts._replace(params=jax.tree.map(lambda leaf: leaf + change, parts.params))
+    graph, params, buffers = nnx.split(computing(model, memory=memory), nnx.Param, ...)
+    params = jax.tree.map(lambda leaf: leaf + change, params)
     optimizer = make_optimizer(CONFIG.optimizer, STEPS // 3)
-    step = jax.jit(make_train_step(parts.graph, optimizer, CONFIG, prepare=PREPARE))
-    state = new_state(parts, optimizer, CONFIG)
+    step = jax.jit(make_train_step(optimizer, CONFIG, prepare=PREPARE))
+    state = new_state(nnx.merge(graph, params, buffers), optimizer, CONFIG)
     losses, models = [], {}
     for number, batch in enumerate(images, start=1):
         state, metrics = step(state, batch, np.empty((BATCH, 0), np.float32), INDICES)
         losses.append(float(metrics.loss))
         if number in (200, STEPS):
-            models[number] = put_together(parts.graph, state.params, state.buffers)
+            models[number] = state.model
     return np.array(losses), models[200], models[STEPS]
 
 
@@ -61,11 +62,9 @@ def x() -> jax.Array:
 
 def bits(model: Glow, x: jax.Array) -> float:
     """Mean bits/dim."""
-    found = bits_per_dim(model.log_prob(x), model.config.image_shape, n_bits=model.config.n_bits)
-    return float(found.mean())
+    return float(model.bits_per_dim(x).mean())
 
 
-@pytest.mark.slow
 def test_after_200_steps_a_reversible_gradient_is_nearly_the_same(trained, x) -> None:
     _, expected = gradient(trained[1], x, "fast")
     _, found = gradient(trained[1], x, "reversible")
@@ -74,7 +73,6 @@ def test_after_200_steps_a_reversible_gradient_is_nearly_the_same(trained, x) ->
     assert 0 < apart < 5e-3
 
 
-@pytest.mark.slow
 def test_a_reversible_training_curve_stays_as_near_as_a_slightly_changed_start(trained) -> None:
     reference = trained[0]
     changed = np.abs(train("fast", change=1e-6)[0] - reference)
@@ -87,7 +85,6 @@ def test_a_reversible_training_curve_stays_as_near_as_a_slightly_changed_start(t
     assert found.mean() <= 2 * changed.mean()
 
 
-@pytest.mark.slow
 def test_bfloat16_networks_hardly_change_the_bits_of_a_trained_model(trained, x) -> None:
     model = trained[2]
     rounded = computing(model, dtype="bfloat16")

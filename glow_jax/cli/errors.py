@@ -1,4 +1,4 @@
-"""How a script ends: errors of a user in one line."""
+"""How a script ends: a user's error is printed on one line."""
 
 import functools
 import sys
@@ -10,7 +10,7 @@ from glow_jax.errors import GlowError, Stopped
 
 
 def one_line_errors(script: Callable[[], None]) -> Callable[[], None]:
-    """Make a script print a user's error as one line and exit with status 2, 130 for Ctrl-C."""
+    """Make a script print a user's error on one line and exit with 2, or with 130 on Ctrl-C."""
 
     @functools.wraps(script)
     def run() -> None:

@@ -17,7 +17,7 @@ from glow_jax.errors import GlowError
 from glow_jax.evaluation.evaluate import Evaluation, dataset_of, evaluate
 from glow_jax.evaluation.likelihood import OnImages
 from glow_jax.model import computing
-from glow_jax.ood.measure import make_flow
+from glow_jax.ood.measure import replicated_model
 from glow_jax.runs import load_run, write_results
 
 
@@ -25,37 +25,37 @@ from glow_jax.runs import load_run, write_results
 class Arguments:
     """Evaluate a trained Glow: bits/dim of the test split, and reconstruction.
 
-    With --ood: how well scores tell the test split from other data sets.
+    With --ood: how well scores separate the test split from other data sets.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
     """run folder"""
     step: int | Literal["best"] | None = None
-    """checkpoint: a step's number, or best on the validation split; the newest if left out"""
+    """checkpoint: a step's number, or best on the validation split; by default the newest"""
     dequantizations: int = 1
     """draws of the dequantisation noise to average over"""
     eval_batch_size: int | None = None
-    """images at a time; as in training if left out"""
+    """images at a time; by default as in training"""
     dataset: str | None = None
-    """another data set than the run's own, of images of the same size"""
+    """a data set other than the run's own, with images of the same size"""
     dataroot: str | None = None
-    """folder where data sets live; as in training if left out"""
+    """folder of the data sets; by default as in training"""
     dtype: Literal["float32", "bfloat16"] | None = None
-    """type in which the coupling networks compute; as in training if left out"""
+    """dtype of the coupling networks; by default as in training"""
     download: bool = True
     """download and prepare the data set if it is missing"""
     ood: tuple[str, ...] = ()
-    """data sets to tell from the run's own: names, folder:PATH, or .npz files"""
+    """data sets to compare with the run's own: names, folder:PATH, or .npz files"""
     scores: tuple[str, ...] = ()
-    """scores to tell them apart by (needs ood); all that can be computed if left out"""
+    """scores that should separate them (needs ood); by default all that can be computed"""
     background: Path | None = None
-    """run folder of the likelihood ratio's second model (needs ood)"""
+    """run folder of the second model for the likelihood ratio (needs ood)"""
 
     def __post_init__(self) -> None:
-        """Check every value that needs no run.
+        """Check every value that can be checked without the run.
 
         Raises:
-            GlowError: one is out of range, or does not go with the others.
+            GlowError: a value is out of range, or contradicts another one.
         """
         if self.dequantizations < 1:
             raise GlowError(f"dequantizations is {self.dequantizations}; it must be at least 1.")
@@ -70,12 +70,12 @@ class Arguments:
                 f"--dataset {self.dataset}: give it as --ood, too, or leave it out."
             )
         if not self.ood and (self.scores or self.background):
-            raise GlowError("--scores and --background say how to compare: give --ood, too.")
+            raise GlowError("--scores and --background need --ood, too.")
 
 
 @one_line_errors
 def main() -> None:
-    """Load the run, evaluate it, print and write `results.json`."""
+    """Load the run, evaluate it, print the results and write `results.json`."""
     arguments = parse(Arguments)
     keep_compiled_programs()
     run = load_run(arguments.run, arguments.step)
@@ -95,11 +95,11 @@ def main() -> None:
         print(f"{_text(found)}\nwritten to {path}")
         return
     dtype = arguments.dtype or run.config.training.dtype
-    model = computing(run.best_model, dtype=dtype)
+    model = computing(run.average_or_model, dtype=dtype)
     compare_with(
         arguments.ood,
         run=run,
-        flow=make_flow(Devices(), model, step=run.step, dtype=dtype),
+        flow=replicated_model(Devices(), model, step=run.step, dtype=dtype),
         dataset=dataset,
         scores=arguments.scores,
         background=arguments.background,

@@ -1,6 +1,6 @@
-"""The command of convert/from_torch.py: a PyTorch Glow checkpoint as a run folder.
+"""`python convert/from_torch.py`: turn a PyTorch Glow checkpoint into a run folder.
 
-The bridge is imported when the command runs, so that a missing PyTorch becomes one line of error.
+The bridge is imported when the command runs, so that a missing PyTorch gives a one-line error.
 """
 
 from dataclasses import dataclass
@@ -20,26 +20,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Arguments:
-    """Turn PyTorch Glow weights into a run folder."""
+    """Turn a PyTorch Glow checkpoint into a run folder."""
 
     file: Annotated[Path, tyro.conf.Positional]
     """checkpoint of Glow-PyTorch, chaiyujin's or rosinality's glow-pytorch, or an archive of one"""
     output: Path | None = None
-    """run folder to write; runs/ and the file's name if left out"""
+    """run folder to write; by default runs/ and the file's name"""
     optimizer: Path | None = None
     """separate file of the optimizer's state"""
     image_size: int | None = None
-    """height and width of the images, where the file does not tell"""
+    """height and width of the images, if the file does not tell"""
     flow_permutation: Literal["invconv", "reverse", "shuffle"] | None = None
-    """how channels are mixed, where the file does not tell"""
+    """how channels are mixed, if the file does not tell"""
     n_bits: int | None = None
-    """bits kept of each pixel; 8 if left out, 5 for rosinality's files"""
+    """bits kept of each pixel; by default 8, and 5 for rosinality's files"""
     weights: str | None = None
-    """which weights to take, where the file holds several: model or ema, say"""
+    """which weights to take, if the file holds several: model or ema, say"""
     memory_limit: float = 2.12
-    """gigabytes that the file may take; 4 times the published model with its optimizer"""
+    """gigabytes that the file may take; by default 4 times the published model and optimizer"""
     check: bool = True
-    """prove that the result computes what PyTorch computes"""
+    """prove that the result computes the same numbers as PyTorch"""
 
 
 @one_line_errors
@@ -91,7 +91,7 @@ def _check(file: Path, conversion: "Conversion", memory: int) -> None:
     if not all(figure.holds for figure in figures):
         raise GlowError(
             f"{file} is not converted: JAX and PyTorch differ by more than float32 explains, or by "
-            "more than would go unseen; --no_check converts all the same."
+            "more than would go unseen; --no_check converts it anyway."
         )
 
 

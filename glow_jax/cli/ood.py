@@ -1,8 +1,7 @@
-"""What `eval.py --ood` does: files, prints and the progress bar around the suite."""
+"""`eval.py --ood`: files, printing and the progress bar."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -13,7 +12,7 @@ from glow_jax.files import write_json, write_whole
 from glow_jax.model import computing
 from glow_jax.ood.comparison import Job, Measured, compare, file_name, plan_jobs
 from glow_jax.ood.images import Images, load_images, reference_images
-from glow_jax.ood.measure import Flow, make_flow, meters_for
+from glow_jax.ood.measure import ReplicatedModel, meters_for, replicated_model
 from glow_jax.ood.plots import save_histogram
 from glow_jax.ood.report import markdown_report, text_report
 from glow_jax.ood.scores import Score, choose_scores
@@ -25,7 +24,7 @@ def compare_with(
     names: Sequence[str],
     *,
     run: LoadedRun,
-    flow: Flow,
+    flow: ReplicatedModel,
     dataset: Dataset,
     scores: Sequence[str],
     background: Path | None,
@@ -36,14 +35,14 @@ def compare_with(
     """Compare a run's test split with other data sets; print, and write RUN/ood/NAME.*.
 
     Args:
-        names: of the other data sets, as for `load_images`.
+        names: names of the other data sets, as for `load_images`.
         run: the run.
-        flow: its model, as it is to compute.
-        dataset: the run's own.
-        scores: names of scores; none for all that can be computed.
-        background: run folder of the likelihood ratio's second model.
+        flow: its model, ready to compute.
+        dataset: the run's own data set.
+        scores: names of scores; if empty, all that can be computed.
+        background: run folder of the second model for the likelihood ratio.
         batch_size: images at a time.
-        dataroot: folder where data sets live.
+        dataroot: folder of the data sets.
         download: whether to prepare a data set if it is missing.
 
     Raises:
@@ -76,12 +75,14 @@ def compare_with(
     measured = Measured(inside, columns[inside])
     for outside in (Measured(images, columns[images]) for images in outsides):
         pair = (known[0], known[1]) if known else None
-        results = about | compare(chosen, measured, outside, pair)
-        path = _write(folder / "ood", results, chosen, measured, outside, pair)
-        print(f"{text_report(results)}\n\nwritten to {path}.json, .md, and {path}/\n")
+        comparison = compare(chosen, measured, outside, pair)
+        path = _write_pictures(folder / "ood", chosen, measured, outside, pair)
+        write_json(Path(f"{path}.json"), about | comparison.to_json())
+        write_whole(Path(f"{path}.md"), markdown_report(comparison))
+        print(f"{text_report(comparison)}\n\nwritten to {path}.json, .md, and {path}/\n")
 
 
-def _load_background(folder: Path, flow: Flow) -> Flow:
+def _load_background(folder: Path, flow: ReplicatedModel) -> ReplicatedModel:
     run = load_run(folder)
     ours, theirs = flow.model.config, run.config.model
     if theirs.y_condition:
@@ -92,8 +93,8 @@ def _load_background(folder: Path, flow: Flow) -> Flow:
             f"{_pixels(ours)}: both must take the same."
         )
     dtype = run.config.training.dtype
-    model = computing(run.best_model, dtype=dtype)
-    return make_flow(flow.devices, model, step=run.step, dtype=dtype)
+    model = computing(run.average_or_model, dtype=dtype)
+    return replicated_model(flow.devices, model, step=run.step, dtype=dtype)
 
 
 def _pixels(config: ModelConfig) -> str:
@@ -104,7 +105,7 @@ def _check_names(outsides: Sequence[Images]) -> None:
     seen = set()
     for images in outsides:
         if file_name(images.name) in seen:
-            raise GlowError(f"--ood names {images.name} twice, whose results would have one name.")
+            raise GlowError(f"--ood names {images.name} twice: both results would have one name.")
         seen.add(file_name(images.name))
 
 
@@ -119,15 +120,14 @@ def _carry_out(jobs: Sequence[Job], folder: Path, batch_size: int) -> dict[Image
     return columns
 
 
-def _write(
+def _write_pictures(
     folder: Path,
-    results: Mapping[str, Any],
     scores: Sequence[Score],
     inside: Measured,
     outside: Measured,
     reference: tuple[Measured, Measured] | None,
 ) -> Path:
-    """Write the results and a picture of every score; return the files' path but for its end."""
+    """Write a histogram of every score into a folder named as the other data set; return it."""
     path = folder / file_name(outside.images.name)
     names = (
         f"{inside.images.name} {inside.images.part}",
@@ -142,6 +142,4 @@ def _write(
             names=names,
             label=f"{score.title} ({score.unit})",
         )
-    write_json(Path(f"{path}.json"), results)
-    write_whole(Path(f"{path}.md"), markdown_report(results))
     return path

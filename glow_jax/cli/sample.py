@@ -27,17 +27,17 @@ class Arguments:
     temperature: float = 0.7
     """standard deviation of the unit-normal draws"""
     temperatures: str = ""
-    """several, separated by commas: one row each, from the same draws"""
+    """several temperatures, separated by commas: one row each, from the same draws"""
     num: int | None = None
-    """images; 64 if left out, or 10 in each row of --temperatures"""
+    """number of images; by default 64, or 10 in each row of --temperatures"""
     label: int | None = None
-    """class of every image of a conditional model; all classes in turn if left out"""
+    """class of every image of a conditional model; by default all classes in turn"""
     seed: int = 0
     """seed of the draws"""
     step: int | Literal["best"] | None = None
-    """checkpoint: a step's number, or best on the validation split; the newest if left out"""
+    """checkpoint: a step's number, or best on the validation split; by default the newest"""
     output: Path | None = None
-    """PNG file; samples.png in the run folder if left out"""
+    """PNG file; by default samples.png in the run folder"""
 
 
 @one_line_errors
@@ -50,7 +50,7 @@ def main() -> None:
     if num < 1:
         raise GlowError(f"num is {num}; it must be at least 1.")
     run = load_run(arguments.run, arguments.step)
-    model = run.best_model
+    model = run.average_or_model
     y = _labels(model, arguments.label, num)
     key = jax.random.key(arguments.seed)
     rows = [sample_pixels(model, key, num, temperature=t, y=y) for t in temperatures]

@@ -1,6 +1,6 @@
-"""The command of convert/to_torch.py: a run as files that Glow-PyTorch loads.
+"""`python convert/to_torch.py`: write a run as files that Glow-PyTorch loads.
 
-The bridge is imported when the command runs, so that a missing PyTorch becomes one line of error.
+The bridge is imported when the command runs, so that a missing PyTorch gives a one-line error.
 """
 
 from dataclasses import dataclass
@@ -22,14 +22,14 @@ class Arguments:
     output: Path
     """file of the weights; optimizer.pt and hparams.json are written beside it"""
     step: int | Literal["best"] | None = None
-    """checkpoint: a step's number, or best on the validation split; the newest if left out"""
+    """checkpoint: a step's number, or best on the validation split; by default the newest"""
     average: bool = False
     """write the averaged parameters of a run with ema_decay, without the optimizer's state"""
 
 
 @one_line_errors
 def main() -> None:
-    """Load the run and write the files; none replaces another one."""
+    """Load the run and write the files; existing files are not replaced."""
     arguments = parse(Arguments)
     from glow_jax.bridge.to_torch import export_run
 

@@ -19,7 +19,7 @@ from glow_jax.training.trainer import train
 
 @one_line_errors
 def main() -> None:
-    """Train as the command line says."""
+    """Train with the flags of the command line."""
     config = parse_training()
     keep_compiled_programs()
     output = config.output

@@ -12,7 +12,7 @@ from glow_jax.config.presets import PRESETS
 from glow_jax.errors import GlowError
 from glow_jax.runs import read_config
 
-# What a resumed run may do differently: how long and where it runs, not what it computes.
+# Values that a resumed run may change: how long and where it runs, not what it computes.
 _MAY_CHANGE = {
     "data": {"dataroot", "download", "memory_limit", "n_workers"},
     "training": {"epochs", "eval_batch_size", "memory"},
@@ -22,12 +22,12 @@ _MAY_CHANGE = {
 def parse_training(arguments: Sequence[str] | None = None) -> Config:
     """The configuration of a training run, from the command line.
 
-    Flags override a preset's values; with --resume, those of the run that goes on; with
+    Flags override the values of a preset; with --resume, those of the resumed run; with
     --saved_model, the architecture of the saved model; with --saved_optimizer, its settings. n_bits
-    is what the data set is usually read with, unless given.
+    defaults to the data set's usual value.
 
     Raises:
-        GlowError: a value is unknown or out of range, or contradicts what the run goes on from.
+        GlowError: a value is unknown or out of range, or contradicts the resumed or saved run.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     default = _preset(arguments)
@@ -53,12 +53,12 @@ def parse_training(arguments: Sequence[str] | None = None) -> Config:
 
 
 def _with_saved(default: Config, config: Config) -> Config:
-    """The defaults of a run that starts from a saved model, and perhaps an optimizer's state."""
+    """The defaults of a run that starts from a saved model and, if given, an optimizer's state."""
     training = config.training
     folder = Path(training.saved_model)
     if folder.is_file():
         raise GlowError(
-            f"--saved_model takes a run folder and {folder} is a file; python "
+            f"--saved_model takes a run folder, but {folder} is a file; python "
             f"convert/from_torch.py {folder} makes a run folder of a PyTorch checkpoint."
         )
     default = dataclasses.replace(default, model=read_config(folder).model)
@@ -69,7 +69,7 @@ def _with_saved(default: Config, config: Config) -> Config:
 
 
 def _preset(arguments: Sequence[str]) -> Config:
-    """The defaults that --preset names; what else is on the command line does not matter yet."""
+    """The defaults that --preset names; the rest of the command line is parsed later."""
     for position, argument in enumerate(arguments):
         flag, _, value = argument.partition("=")
         if flag != "--preset":

@@ -1,7 +1,7 @@
-"""Everything that decides a run: one tree of frozen dataclasses.
+"""The configuration of a run: one tree of frozen dataclasses.
 
-The tree is saved as `hparams.json` beside every checkpoint, and makes the flags of `train.py`.
-Where Glow-PyTorch has a flag, the field has its name and its default.
+The tree is saved as `hparams.json` in the run folder, and the flags of `train.py` are made from it.
+If Glow-PyTorch has a flag, the field has its name and its default.
 """
 
 from glow_jax.config.data import DataConfig

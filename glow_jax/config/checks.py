@@ -1,11 +1,11 @@
-"""Checks that every section of the configuration makes of its values."""
+"""Checks that every section of the configuration runs on its values."""
 
 from types import MappingProxyType
 from typing import Literal, get_args, get_origin, get_type_hints
 
 from glow_jax.errors import GlowError
 
-# Metadata of a field that the data set or a converted checkpoint decides, and no flag.
+# Metadata of a field without a flag: the data set or a converted checkpoint decides it.
 NO_FLAG = MappingProxyType({"flag": False})
 
 
@@ -16,7 +16,7 @@ def require(condition: bool, name: str, value: object, wanted: str) -> None:
 
 
 def check_choices(section: object) -> None:
-    """Raise `GlowError` where a field with named choices holds something else."""
+    """Raise `GlowError` if a field with named choices has another value."""
     for name, hint in get_type_hints(type(section)).items():
         value = getattr(section, name)
         if get_origin(hint) is Literal and value not in get_args(hint):

@@ -1,4 +1,4 @@
-"""The images, and what is done to them."""
+"""The images and their preparation."""
 
 from dataclasses import dataclass
 
@@ -7,26 +7,26 @@ from glow_jax.config.checks import require
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which images, and what is done to them."""
+    """Which images, and how they are prepared."""
 
     dataset: str = "cifar10"
     """name of the data set, folder:PATH with pictures, or an .npz file"""
     dataroot: str = "./"
-    """folder where data sets live"""
+    """folder of the data sets"""
     download: bool = True
     """download and prepare the data set if it is missing"""
     image_size: int = 0
     """side to which pictures are resized and centre-cropped; 0 = the data set's own"""
     memory_limit: float = 8
-    """gigabytes of images that are kept in memory; more is streamed"""
+    """gigabytes of images kept in memory; larger data sets are streamed"""
     augment: bool = True
     """shift by up to 10 percent, and flip where the data set allows it"""
     mutation_rate: float = 0.0
-    """share of training images' values that noise replaces; 0.1 to 0.3 for a background model"""
+    """share of values of training images replaced by noise; 0.1 to 0.3 for a background model"""
     n_workers: int = 6
-    """processes that read what does not fit in memory"""
+    """processes that read images that do not fit in memory"""
     validation: float = 0.0
-    """fraction of the training images held out to choose the best checkpoint by"""
+    """fraction of the training images held out to choose the best checkpoint"""
 
     def __post_init__(self) -> None:
         """Check every value."""

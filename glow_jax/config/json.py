@@ -1,4 +1,4 @@
-"""The tree as JSON has it, and back."""
+"""The configuration to plain JSON values, and back."""
 
 import dataclasses
 from types import UnionType
@@ -11,12 +11,12 @@ _T = TypeVar("_T")
 
 
 def to_json(config: Config) -> dict[str, object]:
-    """The tree as plain values."""
+    """The configuration as plain values."""
     return dataclasses.asdict(config)
 
 
 def from_json(values: object) -> Config:
-    """The tree from plain values. What is absent takes its default, as older folders need.
+    """The configuration from plain values. Absent fields, as in older folders, take their defaults.
 
     Raises:
         GlowError: a value is unknown, of the wrong type or out of range.
@@ -41,7 +41,7 @@ def _build(kind: type[_T], values: object, where: str) -> _T:
 
 
 def _checked(hint: object, value: object, where: str) -> object:
-    """`value` as the type `hint`. JSON makes an int of a whole float, and a list of a tuple."""
+    """`value` as the type `hint`. JSON may write 1.0 as 1, and turns a tuple into a list."""
     origin, arguments = get_origin(hint), get_args(hint)
     if hint is float and type(value) is int:
         return float(value)

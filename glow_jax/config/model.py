@@ -9,7 +9,7 @@ from glow_jax.errors import GlowError
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The architecture: all that is needed to build a Glow."""
+    """The architecture: everything needed to build a Glow."""
 
     K: int = 32
     """steps of flow in each level"""
@@ -26,26 +26,26 @@ class ModelConfig:
     LU_decomposed: bool = True
     """store the 1x1 convolutions' matrices as LU products"""
     learn_top: bool = True
-    """learn the prior of the last level"""
+    """learn the prior of the top latent"""
     y_condition: bool = False
     """condition the top prior on the label, and classify from the top latent"""
     multi_class: bool = False
-    """labels are multi-hot: several classes may hold at once (needs y_condition)"""
+    """labels are multi-hot: an image may have several classes (needs y_condition)"""
     n_bits: int = 8
     """bits kept of each 8-bit pixel"""
 
-    # What the data set or a converted checkpoint decides, and no flag.
+    # These have no flag: the data set or a converted checkpoint decides them.
     image_shape: tuple[int, int, int] = field(default=(0, 0, 0), metadata=NO_FLAG)
     """(H, W, C); zeros until the data set decides"""
     y_classes: int = field(default=10, metadata=NO_FLAG)
-    """the number of classes; used only where y_condition is on"""
+    """the number of classes; used only if y_condition is on"""
     pad_ones: bool = field(default=False, metadata=NO_FLAG)
     """the last convolutions pad with ones (rosinality/glow-pytorch)"""
     plain_levels: tuple[int, ...] = field(default=(), metadata=NO_FLAG)
-    """levels, from 0, whose 1x1 matrices are plain although LU_decomposed"""
+    """levels, from 0, whose 1x1 matrices are plain in spite of LU_decomposed"""
 
     def __post_init__(self) -> None:
-        """Check every value, and that the image can be squeezed L times."""
+        """Check every value, and that images can be squeezed L times."""
         check_choices(self)
         for name in ("K", "L", "hidden_channels"):
             value = getattr(self, name)
@@ -56,7 +56,7 @@ class ModelConfig:
             self.y_condition or not self.multi_class,
             "multi_class",
             self.multi_class,
-            "off where y_condition is off",
+            "off if y_condition is off",
         )
         least = 1 if self.y_condition else 0
         require(self.y_classes >= least, "y_classes", self.y_classes, f"at least {least}")
@@ -70,7 +70,7 @@ class ModelConfig:
             not any(self.image_shape) or min(self.image_shape) >= 1,
             "image_shape",
             self.image_shape,
-            "positive in every entry, or all zeros until it is decided",
+            "positive in every entry, or all zeros if not yet known",
         )
         self._check_squeezes()
 
@@ -94,7 +94,7 @@ class ModelConfig:
 
     @property
     def latent_shapes(self) -> tuple[tuple[int, int, int], ...]:
-        """(h, w, c) of what each level factors out, finest first, the top latent last."""
+        """(h, w, c) of each latent, finest first, the top latent last."""
         height, width, channels = self.image_shape
         shapes = []
         for level in range(self.L):

@@ -11,11 +11,11 @@ class OptimizerConfig:
     """How parameters are updated."""
 
     optimizer: Literal["adamax", "adam"] = "adamax"
-    """both with the published L2 weight decay of 5e-5"""
+    """algorithm; both use the published L2 weight decay of 5e-5"""
     lr: float = 5e-4
     """learning rate after the warm-up"""
     warmup: float = 5
-    """epochs of linear warm-up, epoch by epoch; fractions allowed"""
+    """epochs of linear warm-up, in one step per epoch; may be a fraction"""
     max_grad_clip: float = 0
     """clip every gradient entry to this size; 0 = off"""
     max_grad_norm: float = 0

@@ -9,28 +9,28 @@ from glow_jax.errors import GlowError
 
 @dataclass(frozen=True)
 class OutputConfig:
-    """Where the run happens, and where its files go."""
+    """Where the run computes, and where its files go."""
 
     output_dir: str = "output/"
-    """folder of the run"""
+    """run folder"""
     fresh: bool = False
     """move an existing output folder aside and start over"""
     resume: bool = False
     """continue the run in the output folder"""
     step: int | None = None
-    """checkpoint to resume from, if not the newest; later ones are set aside"""
+    """step to resume from; by default the newest; later checkpoints are set aside"""
     devices: int = 0
-    """devices of this machine to train on; on a CPU, virtual ones; 0 = all"""
+    """devices of this machine to train on (on a CPU, virtual ones); 0 = all"""
     cuda: bool = True
-    """use a GPU or TPU where there is one; --no_cuda trains on the CPU"""
+    """use a GPU or TPU if there is one; --no_cuda trains on the CPU"""
     checkpoint_every: str = ""
-    """save also every so many steps (500) or minutes (10m), not only after each epoch"""
+    """also save every N steps (500) or minutes (10m), not only after each epoch"""
     coordinator: str = ""
-    """HOST:PORT of process 0, to train in several processes; on clusters JAX finds it by itself"""
+    """HOST:PORT of process 0, to train in several processes; on clusters JAX finds it itself"""
     num_processes: int = 0
-    """how many processes train together (needs coordinator)"""
+    """number of processes that train together (needs coordinator)"""
     process_id: int | None = None
-    """which of them this is, from 0 (needs coordinator)"""
+    """number of this process, from 0 (needs coordinator)"""
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -48,14 +48,14 @@ class OutputConfig:
 
     def _check_processes(self) -> None:
         if not self.coordinator:
-            together = "left out where coordinator is"
+            together = "left out if coordinator is"
             require(self.num_processes == 0, "num_processes", self.num_processes, together)
             require(self.process_id is None, "process_id", self.process_id, together)
             return
         host, _, port = self.coordinator.rpartition(":")
         require(bool(host) and port.isdigit(), "coordinator", self.coordinator, "HOST:PORT")
         count = self.num_processes
-        require(count >= 1, "num_processes", count, "at least 1 where coordinator is given")
+        require(count >= 1, "num_processes", count, "at least 1 if coordinator is given")
         require(
             self.process_id is not None and 0 <= self.process_id < count,
             "process_id",
@@ -65,10 +65,10 @@ class OutputConfig:
 
     @property
     def checkpoint_steps(self) -> int:
-        """Steps between checkpoints, 0 if they are not counted in steps."""
+        """Steps between checkpoints; 0 if the interval is not in steps."""
         return int(self.checkpoint_every) if self.checkpoint_every.isdigit() else 0
 
     @property
     def checkpoint_minutes(self) -> int:
-        """Minutes between checkpoints, 0 if they are not counted in minutes."""
+        """Minutes between checkpoints; 0 if the interval is not in minutes."""
         return int(self.checkpoint_every[:-1]) if self.checkpoint_every.endswith("m") else 0

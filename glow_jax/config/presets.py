@@ -1,4 +1,4 @@
-"""Named sets of defaults: `python train.py --preset NAME`, each with what it should reach."""
+"""Named sets of defaults for `python train.py --preset NAME`, with published bits/dim."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,16 +9,16 @@ from glow_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, Tr
 
 @dataclass(frozen=True)
 class Published:
-    """An architecture of Kingma & Dhariwal 2018 (appendix), and what it reached.
+    """An architecture of Kingma & Dhariwal 2018 (appendix), with its published bits/dim.
 
     Attributes:
-        dataset: a name in the table of data sets, which decides n_bits and augmentation.
+        dataset: a name in the catalogue, which decides n_bits and augmentation.
         image_size: side of the images.
         K: steps of flow in each level.
         L: levels.
         flow_coupling: additive or affine.
-        bits_per_dim: published for the test split; None where nothing is.
-        source: whose figure it is, and where today's images differ from those it is for.
+        bits_per_dim: published for the test split; None if there is no figure.
+        source: the source of the figure, and how today's images differ from its images.
         batch_size: images in an update.
     """
 
@@ -32,7 +32,7 @@ class Published:
     batch_size: int = 64
 
     def config(self, name: str) -> Config:
-        """A run of these settings; all others are Glow-PyTorch's."""
+        """A run with these settings; all others are Glow-PyTorch's."""
         entry = CATALOGUE[self.dataset]
         return Config(
             preset=name,
@@ -52,14 +52,14 @@ class Published:
 
 _PAPER = "Kingma & Dhariwal 2018"
 _IMAGENET = (
-    f"{_PAPER}. The images of van den Oord et al. 2016 can no longer be downloaded; those that "
-    "image-net.org gives out are resized otherwise, and their figures are not comparable."
+    f"{_PAPER}. The images of van den Oord et al. 2016 can no longer be downloaded; those from "
+    "image-net.org are resized differently, so their figures are not comparable."
 )
 
 # data set, size, K, L, coupling, bits/dim, where from
 PUBLISHED: dict[str, Published] = {
     "cifar10": Published(
-        "cifar10", 32, 32, 3, "affine", 3.35, f"{_PAPER}; 3.39 by Glow-PyTorch, of these settings."
+        "cifar10", 32, 32, 3, "affine", 3.35, f"{_PAPER}; 3.39 by Glow-PyTorch with these settings."
     ),
     "cifar10-qualitative": Published(
         "cifar10", 32, 32, 3, "additive", None, "For samples rather than likelihood."
@@ -70,7 +70,7 @@ PUBLISHED: dict[str, Published] = {
     "imagenet32": Published("downsampled_imagenet", 32, 48, 3, "affine", 4.09, _IMAGENET),
     "imagenet64": Published("downsampled_imagenet", 64, 48, 4, "affine", 3.81, _IMAGENET),
     "celeba64": Published(
-        "celeb_a", 64, 32, 3, "affine", None, "Cropped as by Dinh et al. 2017; no figure of Glow's."
+        "celeb_a", 64, 32, 3, "affine", None, "Cropped as in Dinh et al. 2017; no figure for Glow."
     ),
     "celeba256": Published(
         "celeb_a_hq",
@@ -79,8 +79,8 @@ PUBLISHED: dict[str, Published] = {
         6,
         "additive",
         1.03,
-        f"{_PAPER}, at 5 bits. Its test split is not published: a tenth of the 30,000 images is "
-        "held out here, as many as there, but others.",
+        f"{_PAPER}, at 5 bits. Its test split is not published: here a tenth of the 30,000 "
+        "images is held out, as many as theirs but not the same ones.",
         batch_size=40,
     ),
     "lsun64": Published(
@@ -91,10 +91,10 @@ PUBLISHED: dict[str, Published] = {
         "affine",
         2.38,
         f"{_PAPER}, bedrooms; not looked up. tensorflow-datasets can no longer open the archives: "
-        "export the pictures, whose side is then resized to 96 here.",
+        "export the pictures; they are then resized to 96 here.",
     ),
     "fashion_mnist": Published(
-        "fashion_mnist", 32, 32, 3, "affine", None, "Padded as MNIST is; no figure of Glow's."
+        "fashion_mnist", 32, 32, 3, "affine", None, "Padded like MNIST; no figure for Glow."
     ),
     "mnist": Published(
         "mnist",
@@ -103,7 +103,7 @@ PUBLISHED: dict[str, Published] = {
         3,
         "affine",
         1.05,
-        "Reported of Glow by Grathwohl et al. 2019; not looked up.",
+        "Reported for Glow by Grathwohl et al. 2019; not looked up.",
     ),
 }
 

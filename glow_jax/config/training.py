@@ -1,4 +1,4 @@
-"""The length of a run, its batches, and its start."""
+"""The length of a run, its batches, and its initial state."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,30 +8,30 @@ from glow_jax.config.checks import check_choices, require
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How long, in what portions, and from what start."""
+    """How long to train, in what batches, and from what initial state."""
 
     batch_size: int = 64
     """images in a batch, over all devices"""
     accumulate: int = 1
-    """batches whose mean gradient makes one update: the same as one larger batch, in less memory"""
+    """batches per update, whose gradients are averaged: as one larger batch, in less memory"""
     eval_batch_size: int = 512
     """images in an evaluation batch, over all devices"""
     epochs: int = 250
     """passes over the training images"""
     n_init_batches: int = 8
-    """batches whose images initialise the actnorms, all at once on one device"""
+    """batches that initialise the actnorms, all at once on one device"""
     y_weight: float = 0.01
     """weight of the classification loss, in nats, beside bits/dim"""
     seed: int = 0
     """seed of everything random; 0 = choose one and print it"""
     memory: Literal["fast", "remat", "reversible"] = "remat"
-    """what a gradient keeps: what it is fastest with, each step's input, or each level's output"""
+    """what a gradient keeps: everything it needs, each step's input, or each level's output"""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """type in which the coupling networks compute"""
+    """dtype of the coupling networks"""
     saved_model: str = ""
     """run folder whose weights a new run starts from"""
     saved_optimizer: str = ""
-    """run folder whose optimizer state and step a new run goes on from"""
+    """run folder whose optimizer state and step a new run continues from"""
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -56,5 +56,5 @@ class TrainingConfig:
 
     @property
     def images_per_update(self) -> int:
-        """Images behind one update of the parameters."""
+        """Images in one update of the parameters."""
         return self.batch_size * self.accumulate

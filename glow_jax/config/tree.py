@@ -1,4 +1,4 @@
-"""The whole tree."""
+"""The root of the configuration tree."""
 
 from dataclasses import dataclass, field
 
@@ -11,10 +11,10 @@ from glow_jax.config.training import TrainingConfig
 
 @dataclass(frozen=True)
 class Config:
-    """A whole run."""
+    """The configuration of a run."""
 
     preset: str | None = None
-    """a named set of defaults, which other flags override"""
+    """named set of defaults, which other flags override"""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

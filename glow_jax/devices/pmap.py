@@ -64,6 +64,8 @@ class Devices:
             for process in range(self.processes)
             for device in jax.local_devices(process)[: self.local_count]
         ]
+        # The axis has the training step's name: for another name the step would compile again.
+        self._copy = jax.pmap(_second, _AXIS, in_axes=(0, None), devices=self._devices)
         self._compiled: dict[Callable[..., object], Callable[..., tuple[jax.Array, ...]]] = {}
 
     @property
@@ -89,7 +91,7 @@ class Devices:
             return None
         return (
             f"This machine's CPU counts as {self.local_count} virtual devices: the results are the "
-            "same, and no faster."
+            "same, but no faster."
         )
 
     def check_batch_size(self, batch_size: int) -> None:
@@ -105,13 +107,11 @@ class Devices:
 
     def replicate(self, tree: _T) -> _T:
         """Copy every array to every device; this adds a leading axis."""
-        # The axis has the training step's name: for another name the step would compile again.
-        copy = jax.pmap(lambda _, values: values, _AXIS, in_axes=(0, None), devices=self._devices)
-        return copy(np.arange(self.local_count), tree)
+        return self._copy(np.arange(self.local_count), tree)
 
-    def gather(self, tree: _T) -> _T:
+    def first_copy(self, tree: _T) -> _T:
         """One copy of a replicated tree, on this process's first device."""
-        return _squeeze(jax.tree.map(lambda leaf: leaf.addressable_shards[0].data, tree))
+        return _without_devices(jax.tree.map(lambda leaf: leaf.addressable_shards[0].data, tree))
 
     def to_host(self, tree: _T) -> _T:
         """One copy of a replicated tree on the host; no device has to compute or wait for it."""
@@ -217,8 +217,12 @@ class SharedStep(Generic[_State, _Metrics]):
         return [everywhere, *(self._devices.divide(part) for part in batch)]
 
 
+def _second(_: jax.Array, tree: _T) -> _T:
+    return tree
+
+
 @jax.jit
-def _squeeze(tree: _T) -> _T:
+def _without_devices(tree: _T) -> _T:
     """Remove the device axis in one program; indexing each leaf alone would be hundreds."""
     return jax.tree.map(lambda leaf: leaf[0], tree)
 

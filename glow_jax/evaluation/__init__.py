@@ -1,1 +1,1 @@
-"""What a trained model is worth: likelihoods, reconstructions, samples."""
+"""Evaluation of a trained model: likelihoods, reconstructions, samples."""

@@ -1,4 +1,4 @@
-"""Where a model's output stops being finite."""
+"""Finding the layer where a model's output stops being finite."""
 
 import jax
 import jax.numpy as jnp

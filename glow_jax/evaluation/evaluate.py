@@ -27,13 +27,13 @@ _Bar = Callable[[int], AbstractContextManager[OnImages]]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a run makes of a test split.
+    """The results of a run on a test split.
 
     Attributes:
         run: the run.
         dataset: the name of the data set.
-        dtype: the type in which the coupling networks computed.
-        dequantizations: draws of the noise that were averaged over.
+        dtype: the dtype of the coupling networks.
+        dequantizations: the number of noise draws in the average.
         likelihood: bits/dim of each image.
         reconstruction: the largest errors of encode -> decode.
     """
@@ -80,13 +80,13 @@ def evaluate(
     """Evaluate a run on a test split: bits/dim and reconstruction.
 
     Args:
-        run: a run folder, whose newest checkpoint is taken, or a loaded run.
-        dataset: whose test split; the run's own if left out.
+        run: a loaded run, or a run folder, whose newest checkpoint is loaded.
+        dataset: the data set; by default the run's own.
         dequantizations: draws of the dequantisation noise to average over.
-        batch_size: images at a time; as in training if left out. The result does not depend on it.
-        dtype: type in which the coupling networks compute; as in training if left out.
-        devices: what to compute on; all if left out.
-        bar: opens a progress bar of so many images.
+        batch_size: images at a time; by default as in training. The result does not depend on it.
+        dtype: dtype of the coupling networks; by default as in training.
+        devices: the devices to compute on; by default all.
+        bar: opens a progress bar for a number of images.
 
     Raises:
         GlowError: the run cannot be loaded, or the data set does not fit it.
@@ -101,7 +101,7 @@ def evaluate(
         raise GlowError(f"eval_batch_size is {batch_size}; it must be at least 1.")
     dtype = dtype or run.config.training.dtype
     devices = devices or Devices()
-    model, test = computing(run.best_model, dtype=dtype), dataset.test
+    model, test = computing(run.average_or_model, dtype=dtype), dataset.test
     with bar(len(test) * (dequantizations + 1)) as progress:
         found = likelihood(
             model,
@@ -118,16 +118,16 @@ def evaluate(
 def dataset_of(
     run: LoadedRun, name: str | None = None, *, dataroot: str | None = None, download: bool = True
 ) -> Dataset:
-    """The data set that a run was trained on, or another one of images of the same size.
+    """Load the data set that a run was trained on, or another one with images of the same size.
 
     Args:
         run: the run.
-        name: the other data set; the run's own if left out.
-        dataroot: folder where data sets live; as in training if left out.
+        name: another data set; by default the run's own.
+        dataroot: folder of the data sets; by default as in training.
         download: whether to download and prepare the data set if it is missing.
 
     Raises:
-        GlowError: as `load_dataset`.
+        GlowError: as for `load_dataset`.
     """
     data = replace(
         run.config.data,

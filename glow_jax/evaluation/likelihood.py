@@ -1,4 +1,4 @@
-"""Bits/dim and reconstruction of whole splits, image by image."""
+"""Bits/dim and reconstruction of every image of a split."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,21 +17,21 @@ from glow_jax.model import Glow
 from glow_jax.pixels import bits_per_dim, example_keys
 from glow_jax.typing import Array
 
-# Noise of an evaluation: the same for every run, so that two models see the same inputs.
+# Every evaluation uses the same noise, so that two models see the same inputs.
 EVALUATION_SEED = 0
 
 OnImages = Callable[[int], object]
-"""Called with the number of images after each batch, for a progress bar."""
+"""Called after each batch with the number of its images, for a progress bar."""
 
 
 @dataclass(frozen=True)
 class Likelihood:
-    """What a model makes of each image of a split, averaged over draws of the noise.
+    """Bits/dim of each image of a split, averaged over draws of the noise.
 
     Attributes:
         bits_per_dim: (N,).
-        level_bits_per_dim: each level's share, (N, L); the shares sum to `bits_per_dim`. A level's
-            share of the n_bits that a uniform distribution costs is its share of the dimensions.
+        level_bits_per_dim: each level's share, (N, L); the shares sum to `bits_per_dim`. The n_bits
+            that a uniform distribution costs are divided among levels by their dimensions.
     """
 
     bits_per_dim: np.ndarray
@@ -64,15 +64,15 @@ def likelihood(
 ) -> Likelihood:
     """Evaluate every image of a split.
 
-    The noise is a function of the draw and of each image's place in the split.
+    The noise depends only on the draw and on each image's place in the split.
 
     Args:
         model: the model.
         split: the images.
-        devices: what to compute on.
+        devices: the devices to compute on.
         batch_size: images at a time, over all devices; the result does not depend on it.
         draws: draws of the noise to average over.
-        progress: called after each batch.
+        progress: called after each batch with the number of its images.
     """
     config = model.config
     replicated = devices.replicate(model)
@@ -90,7 +90,7 @@ def likelihood(
             total[batch.indices] += found.bits_per_dim
             by_level[batch.indices] += found.level_bits_per_dim
             progress(len(batch.indices))
-    # Every process has filled in its own images, and left the others' at zero.
+    # Every process has filled in its own images and left the others at zero.
     means = (sum_over_processes(part) / draws for part in (total, by_level))
     return Likelihood(*means)
 
@@ -101,10 +101,10 @@ def likelihood_of_batch(
     """Evaluate this process's part of a batch.
 
     Args:
-        replicated: the model on every device, as `devices.replicate` gives it.
+        replicated: the model on every device, as `devices.replicate` returns it.
         batch: the images.
-        devices: what to compute on.
-        draw: number of the draw of the noise.
+        devices: the devices to compute on.
+        draw: the number of the noise draw.
         pad_to: images in a whole batch, over all processes.
     """
     config = replicated.config
@@ -123,23 +123,23 @@ def likelihood_of_batch(
 def _log_prob(
     model: Glow, images: Array, labels: Array, indices: Array, draws: Array
 ) -> tuple[jax.Array, ...]:
-    # The batch has one draw of the noise. Each image has its number, to be divided as they are.
+    # The draw is one number per batch, but there is one per image: devices divide it like images.
     x = dequantized(model, images, indices, draw=draws[0])
     code = model.encode(x, labels if model.config.y_condition else None)
     return code.log_prob, code.level_log_prob
 
 
 def dequantized(model: Glow, images: Array, indices: Array, *, draw: Array | int = 0) -> jax.Array:
-    """A batch as every evaluation sees it: with the noise of a draw and of each image's index."""
+    """Dequantise a batch with the noise of every evaluation, fixed by draw and image index."""
     return model.dequantize(images, example_keys(EVALUATION_SEED, draw, indices))
 
 
 class Reconstruction(NamedTuple):
-    """The largest absolute difference of any image's values, once decoded, from what was encoded.
+    """The largest absolute difference between the encoded values of a split and the decoded ones.
 
     Attributes:
-        from_latents: decoded from the latents.
-        from_noise: decoded from their unit-normal coordinates.
+        from_latents: when decoded from the latents.
+        from_noise: when decoded from their unit-normal coordinates.
     """
 
     from_latents: float
@@ -154,7 +154,7 @@ def reconstruction(
     batch_size: int,
     progress: OnImages = ignore,
 ) -> Reconstruction:
-    """Check that decoding undoes encoding, on every image of a split; as `likelihood`."""
+    """Measure how well decoding inverts encoding on every image; arguments as for `likelihood`."""
     replicated = devices.replicate(model)
     worst = np.zeros(2)
     pad_to = min(batch_size, len(split))
@@ -176,5 +176,5 @@ def _errors(model: Glow, images: Array, labels: Array, indices: Array) -> tuple[
 
 
 def _classes(config: ModelConfig) -> int:
-    """The number of classes that labels are needed for; 0 for none."""
+    """The number of classes of the labels that a model needs; 0 if it needs none."""
     return config.y_classes if config.y_condition else 0

@@ -1,4 +1,4 @@
-"""The images of a split that are nearest to given ones: is a sample a copy?"""
+"""The nearest images of a split: is a sample a copy of a training image?"""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,7 +14,7 @@ class Neighbours(NamedTuple):
 
     Attributes:
         indices: their places in the split, (Q, count).
-        distances: Euclidean, in grey levels of 0 to 255, (Q, count).
+        distances: Euclidean distances in grey levels (0 to 255), (Q, count).
     """
 
     indices: np.ndarray
@@ -29,19 +29,19 @@ def nearest(
     batch_size: int = 1000,
     progress: Callable[[int], object] = lambda _: None,
 ) -> Neighbours:
-    """Find the images of a split at the smallest Euclidean distance, a batch at a time.
+    """Find the images of a split with the smallest Euclidean distance, a batch at a time.
 
-    |q - x|^2 = |q|^2 - 2 q.x + |x|^2, in float64, where all of it is exact for 8-bit pixels.
+    |q - x|^2 = |q|^2 - 2 q.x + |x|^2 is computed in float64, which is exact for 8-bit pixels.
 
     Args:
         queries: uint8, (Q, H, W, C).
-        split: what to search; at least `count` images of the same shape.
-        count: how many neighbours.
+        split: the images to search: at least `count`, of the same shape.
+        count: the number of neighbours.
         batch_size: images of the split at a time; the result does not depend on it.
-        progress: called with the number of images after each batch.
+        progress: called after each batch with the number of its images.
 
     Returns:
-        Neighbours; of equally near images, the earlier one first.
+        The neighbours; of equally near images, the earlier one comes first.
     """
     wanted = _rows(queries)  # (Q, D)
     indices, squares = np.empty((len(wanted), 0), np.int64), np.empty((len(wanted), 0))

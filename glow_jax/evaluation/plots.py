@@ -1,4 +1,4 @@
-"""Pictures in figures."""
+"""Grids of images in matplotlib figures."""
 
 from collections.abc import Sequence
 
@@ -11,14 +11,14 @@ from glow_jax.evaluation.samples import grid
 def draw_grid(
     axes: Axes, images: np.ndarray, *, rows: Sequence[str], columns: Sequence[str], title: str = ""
 ) -> None:
-    """Draw a grid of images into a figure, a name at each row and column.
+    """Draw a grid of images in a figure, with a name at each row and column.
 
     Args:
-        axes: where.
+        axes: the axes to draw in.
         images: uint8, (rows * columns, H, W, C), row by row.
-        rows: a name for each row; an empty one leaves it without.
-        columns: a name for each column.
-        title: of the whole.
+        rows: the names of the rows; an empty string shows no name.
+        columns: the names of the columns.
+        title: the title of the grid.
     """
     height, width = images.shape[1] + 1, images.shape[2] + 1
     axes.imshow(grid(images, columns=len(columns)), interpolation="nearest")

@@ -1,4 +1,4 @@
-"""Pictures as PNG files; without matplotlib, which training need not wait for."""
+"""Pictures as PNG files, without matplotlib, so that training need not import it."""
 
 import io
 from pathlib import Path
@@ -8,7 +8,7 @@ from PIL import Image
 
 from glow_jax.files import write_whole
 
-# Below this many pixels on a side, a picture is enlarged by a whole factor to be looked at.
+# A picture with fewer pixels on its longer side is enlarged by a whole factor.
 _COMFORTABLE_SIDE = 400
 
 

@@ -16,16 +16,16 @@ def sample_pixels(
 
 
 def visible_pixels(model: Glow, x: jax.Array) -> np.ndarray:
-    """What a model decoded, as pixels to look at: uint8, of the shape of `x`.
+    """Turn decoded values into pixels to look at: uint8, with the shape of `x`.
 
-    Where the flow's inverse overflows, which an affine model's may at temperature 1, what is no
-    number is shown as black.
+    The inverse of a flow may overflow, for example that of an affine model at temperature 1. NaN is
+    then shown as black.
     """
     return np.asarray(model.to_pixels(jax.numpy.nan_to_num(x, nan=-0.5)))
 
 
 def labels_in_turn(model: Glow, n: int) -> jax.Array | None:
-    """One-hot labels that go through the classes in turn, (n, classes); None if unconditional."""
+    """One-hot labels that cycle through the classes, (n, classes); None if unconditional."""
     if not model.config.y_condition:
         return None
     classes = model.config.y_classes
@@ -35,11 +35,11 @@ def labels_in_turn(model: Glow, n: int) -> jax.Array | None:
 def grid(images: np.ndarray, *, columns: int | None = None) -> np.ndarray:
     """Lay images out in rows: (N, H, W, C) -> (rows * (H + 1) + 1, columns * (W + 1) + 1, 3).
 
-    Images of one channel become grey; of more than three, the first three are shown.
+    Images with one channel become grey; of more than three channels, the first three are shown.
 
     Args:
         images: uint8.
-        columns: images in a row; as near to a square as can be if left out.
+        columns: images in a row; by default the grid is about square.
     """
     count, height, width, channels = images.shape
     columns = columns or math.ceil(math.sqrt(count))

@@ -1,10 +1,8 @@
-"""The comparison of two sets of images: what has to be measured, and what comes of it."""
+"""The comparison of two sets of images: what to measure, and the results."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,29 +12,36 @@ from glow_jax.ood.images import Images
 from glow_jax.ood.measure import LIKELIHOOD, Meter
 from glow_jax.ood.metrics import detection
 from glow_jax.ood.records import records_of
+from glow_jax.ood.results import (
+    Comparison,
+    Figures,
+    MeanBits,
+    OnRecord,
+    Summary,
+    TypicalityTest,
+)
 from glow_jax.ood.scores import Score
 from glow_jax.ood.store import measure_all
 from glow_jax.ood.typicality import batch_tests
 from glow_jax.runs.measured import Columns, measured_file
 
-CONVENTION = "a higher score is more in-distribution, and in-distribution is the positive class"
 _TRAINING = "training_bits_per_dim"
 
 
 @dataclass(frozen=True)
 class Job:
-    """Images to be measured in one way."""
+    """Images, and one meter to measure them with."""
 
     images: Images
     meter: Meter
 
     def carry_out(self, folder: Path, *, batch_size: int, progress: OnImages = ignore) -> Columns:
-        """Measure what is not known yet; numbers are kept under `folder`.
+        """Measure the images that are not measured yet; keep the numbers under `folder`.
 
         Args:
             folder: the run folder.
             batch_size: images at a time.
-            progress: called with the number of images after each batch.
+            progress: called after each batch with the number of its images.
         """
         split, pad_to = self.images.split, min(batch_size, len(self.images.split))
 
@@ -56,7 +61,7 @@ class Job:
 
 
 def file_name(name: str) -> str:
-    """A data set's name as part of a file's."""
+    """A data set's name as part of a file name."""
     return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)
 
 
@@ -66,13 +71,13 @@ def plan_jobs(
     tested: Sequence[Images],
     reference: tuple[Images, Images],
 ) -> list[Job]:
-    """All that has to be measured: of the tested images everything, of training ones bits/dim.
+    """Plan what to measure: everything of the tested images, only bits/dim of reference images.
 
     Args:
-        scores: to be computed.
-        meters: what they need.
+        scores: the scores to compute.
+        meters: the meters that they need.
         tested: in- and out-of-distribution images.
-        reference: training images, and those that thresholds are taken from.
+        reference: training images, and the images for the typicality test's thresholds.
     """
     jobs = [Job(images, meter) for images in tested for meter in meters]
     if any(_TRAINING in score.needs for score in scores):
@@ -83,14 +88,14 @@ def plan_jobs(
 
 @dataclass(frozen=True)
 class Measured:
-    """Images with what was measured of them."""
+    """Images and the numbers measured on them."""
 
     images: Images
     columns: Columns
 
     @property
     def mean_bits_per_dim(self) -> float:
-        """Mean over images whose bits/dim, which were measured, are finite."""
+        """Mean over the images with finite bits/dim; bits/dim must have been measured."""
         return float(_finite(self.columns["bits_per_dim"]).mean())
 
     def score(self, score: Score, training_mean: float | None) -> np.ndarray:
@@ -98,18 +103,14 @@ class Measured:
         known = {**self.columns, _TRAINING: training_mean}
         return score.function(*(known[name] for name in score.needs))
 
-    def summary(self) -> dict[str, Any]:
-        """What the images are, and their mean bits/dim where it was measured."""
-        about = {
-            "dataset": self.images.name,
-            "split": self.images.part,
-            "images": len(self.images.split),
-        }
-        bits = self.columns.get("bits_per_dim")
-        if bits is None:
-            return about
-        error = bits.std(ddof=1) / np.sqrt(len(bits)) if len(bits) > 1 else 0.0
-        return about | {"bits_per_dim": _plain(bits.mean()), "standard_error": _plain(error)}
+    def summary(self) -> Summary:
+        """Describe the images, with their mean bits/dim if it was measured."""
+        images, bits = self.images, self.columns.get("bits_per_dim")
+        mean = None
+        if bits is not None:
+            error = bits.std(ddof=1) / np.sqrt(len(bits)) if len(bits) > 1 else 0.0
+            mean = MeanBits(_plain(bits.mean()), _plain(error))
+        return Summary(images.name, images.part, len(images.split), mean)
 
 
 def compare(
@@ -119,63 +120,62 @@ def compare(
     reference: tuple[Measured, Measured] | None,
     *,
     seed: int = 0,
-) -> dict[str, Any]:
-    """All figures for two sets of images, as JSON has them.
+) -> Comparison:
+    """Compute all figures for two sets of images.
 
     Args:
-        scores: to be computed.
+        scores: the scores to compute.
         inside: in-distribution images.
         outside: out-of-distribution images.
-        reference: training images, and those that the typicality test's thresholds are taken from;
-            None where no score needs them.
-        seed: of all resamples.
+        reference: training images, and the images for the typicality test's thresholds; None if no
+            score needs them.
+        seed: seed of all resamples.
     """
     mean = None if reference is None else reference[0].mean_bits_per_dim
-    results: dict[str, Any] = {
-        "in_distribution": inside.summary(),
-        "out_of_distribution": outside.summary(),
-        "convention": CONVENTION,
-        "bootstrap_seed": seed,
-        "scores": {
-            score.name: _figures(score, inside.score(score, mean), outside.score(score, mean), seed)
-            for score in scores
-        },
+    figures = {
+        score.name: _figures(score, inside.score(score, mean), outside.score(score, mean), seed)
+        for score in scores
     }
-    if reference is not None and mean is not None:
-        known, *tested = (
-            images.columns["bits_per_dim"] for images in (reference[1], inside, outside)
-        )
-        tests = batch_tests(mean, _finite(known), *tested, seed=seed)
-        results["training"] = reference[0].summary()
-        results["typicality_test"] = {
-            "thresholds_from": reference[1].summary(),
-            "batches": [dataclasses.asdict(test) for test in tests],
-        }
-    on_record = records_of(inside.images.name, outside.images.name)
-    if on_record:
-        results["on_record"] = [
-            dataclasses.asdict(record) | {"here": _here(record.score, results)}
-            for record in on_record
-        ]
-    return results
+    summary = inside.summary()
+    return Comparison(
+        inside=summary,
+        outside=outside.summary(),
+        seed=seed,
+        scores=figures,
+        typicality_test=None if reference is None else _test(reference, inside, outside, seed),
+        on_record=tuple(
+            OnRecord(record, _here(record.score, summary, figures))
+            for record in records_of(inside.images.name, outside.images.name)
+        ),
+    )
 
 
-def _figures(score: Score, inside: np.ndarray, outside: np.ndarray, seed: int) -> dict[str, Any]:
-    sets = {"in": inside, "out": outside}
-    return {
-        "title": score.title,
-        "paper": score.paper,
-        **dataclasses.asdict(detection(inside, outside, seed=seed)),
-        **{f"mean_{name}": _finite_mean(values) for name, values in sets.items()},
-        "not_finite": int(sum(np.sum(~np.isfinite(values)) for values in sets.values())),
-    }
+def _figures(score: Score, inside: np.ndarray, outside: np.ndarray, seed: int) -> Figures:
+    return Figures(
+        title=score.title,
+        paper=score.paper,
+        detection=detection(inside, outside, seed=seed),
+        mean_in=_finite_mean(inside),
+        mean_out=_finite_mean(outside),
+        not_finite=int(sum(np.sum(~np.isfinite(values)) for values in (inside, outside))),
+    )
 
 
-def _here(score: str, results: Mapping[str, Any]) -> float | None:
-    """One's own figure beside one on record; None where it was not computed."""
+def _test(
+    reference: tuple[Measured, Measured], inside: Measured, outside: Measured, seed: int
+) -> TypicalityTest:
+    training, known = reference
+    bits = (images.columns["bits_per_dim"] for images in (inside, outside))
+    finite = _finite(known.columns["bits_per_dim"])
+    tests = batch_tests(training.mean_bits_per_dim, finite, *bits, seed=seed)
+    return TypicalityTest(training.summary(), known.summary(), tuple(tests))
+
+
+def _here(score: str, inside: Summary, figures: Mapping[str, Figures]) -> float | None:
+    """The figure computed here for one on record; None if it was not computed."""
     if not score:
-        return results["in_distribution"].get("bits_per_dim")
-    return results["scores"][score]["auroc"]["value"] if score in results["scores"] else None
+        return inside.bits_per_dim
+    return figures[score].detection.auroc.value if score in figures else None
 
 
 def _finite_mean(values: np.ndarray) -> float | None:

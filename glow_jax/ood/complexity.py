@@ -1,4 +1,4 @@
-"""How many bits a lossless image format takes: a complexity that needs no model.
+"""The size of an image in a lossless format: a measure of complexity that needs no model.
 
 Serra et al. 2020, arXiv 1909.11480.
 """
@@ -8,13 +8,12 @@ import importlib.util
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import PIL
 from PIL import Image, features
 
-# Grey and colours: others would be changed on their way through some format.
+# Grey and RGB: some formats would change images with other numbers of channels.
 CODEC_CHANNELS = (1, 3)
 
 
@@ -23,18 +22,18 @@ class Codec:
     """A lossless image format.
 
     Attributes:
-        name: what it is called on the command line.
-        title: what it is called in a report.
+        name: its name on the command line.
+        title: its name in a report.
         format: Pillow's name for it.
-        options: of `PIL.Image.Image.save`.
-        version: of the library that encodes; None where it is not installed.
-        remedy: what to do where it is not.
+        options: options of `PIL.Image.Image.save`.
+        version: returns the version of the encoding library; None if it is not installed.
+        remedy: what to do if it is not installed.
     """
 
     name: str
     title: str
     format: str
-    options: Mapping[str, Any]
+    options: Mapping[str, int | bool]
     version: Callable[[], str | None]
     remedy: str
 
@@ -50,12 +49,12 @@ def _webp_version() -> str | None:
 def _jxl_version() -> str | None:
     if importlib.util.find_spec("pillow_jxl") is None:
         return None
-    importlib.import_module("pillow_jxl")  # makes the format known to Pillow
+    importlib.import_module("pillow_jxl")  # registers the format with Pillow
     return f"pillow-jxl-plugin {importlib.metadata.version('pillow-jxl-plugin')}"
 
 
-# Level 9 with zlib's default strategy, as OpenCV has it, and so the figures on record;
-# Pillow's optimize=True is level 9, too, but with the strategy Z_FILTERED.
+# Level 9 with zlib's default strategy, as in OpenCV and so in the figures on record. Pillow's
+# optimize=True is also level 9, but with the strategy Z_FILTERED.
 CODECS = {
     codec.name: codec
     for codec in (
@@ -81,7 +80,7 @@ CODECS = {
 
 
 def encode(bins: np.ndarray, codec: Codec) -> bytes:
-    """A file of one image, uint8, (H, W, C) with 1 or 3 channels; grey stays grey."""
+    """The file of one image, uint8 (H, W, C) with 1 or 3 channels; grey stays grey."""
     buffer = io.BytesIO()
     Image.fromarray(bins[..., 0] if bins.shape[-1] == 1 else bins).save(
         buffer, codec.format, **codec.options
@@ -92,9 +91,9 @@ def encode(bins: np.ndarray, codec: Codec) -> bytes:
 def code_length(images: np.ndarray, codec: Codec, *, n_bits: int = 8) -> np.ndarray:
     """The length of each image's file, in bits per dimension.
 
-    What is encoded is the image that the model is given, before dequantisation, padded or resized
-    where that is: with n_bits below 8, of each pixel the bits that the model sees, as a number from
-    0 to 2^n_bits - 1, so that the length compares to the model's bits.
+    The encoded image is the model's input before dequantisation, padded or resized as that is. With
+    n_bits below 8, each pixel is the number from 0 to 2^n_bits - 1 that the model sees, so that the
+    length is comparable to the model's bits.
 
     Args:
         images: uint8, (N, H, W, C) with 1 or 3 channels.
@@ -102,7 +101,7 @@ def code_length(images: np.ndarray, codec: Codec, *, n_bits: int = 8) -> np.ndar
         n_bits: the bits kept of each pixel.
 
     Returns:
-        float64, (N,); the file's header and all is counted.
+        float64, (N,); the whole file is counted, with its header.
     """
     bins = images >> (8 - n_bits)
     dimensions = np.prod(images.shape[1:])

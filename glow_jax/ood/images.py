@@ -1,4 +1,4 @@
-"""The images that scores are computed of, as the model takes them."""
+"""The images to compute scores of, in the shape that the model takes."""
 
 import functools
 import hashlib
@@ -17,9 +17,9 @@ from glow_jax.data.sources.arrays import npz_images
 from glow_jax.data.sources.folder import load_folder
 from glow_jax.errors import GlowError
 
-# Enough for a mean: its standard error is a hundredth of the images' deviation.
+# Enough for a mean: its standard error is a hundredth of the standard deviation.
 _REFERENCE_IMAGES = 10_000
-# How many images stand for all where those that do not fit in memory are told apart.
+# The number of images that identify a data set that does not fit in memory.
 _SAMPLED_IMAGES = 64
 
 
@@ -28,8 +28,8 @@ class Images:
     """Images to measure.
 
     Attributes:
-        name: the data set's.
-        part: which part of it: "test", "training" or "validation".
+        name: the name of the data set.
+        part: the part of it: "test", "training" or "validation".
         split: the images.
     """
 
@@ -39,7 +39,7 @@ class Images:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the pixels in memory; of what is streamed, of 64 images spread over it."""
+        """SHA-256 of the pixels in memory; for streamed images, of 64 spread over the split."""
         split, digest = self.split, hashlib.sha256()
         if isinstance(split, InMemory) and not split.crop:
             pixels = split.images
@@ -52,14 +52,14 @@ class Images:
 
 
 def load_images(config: Config, name: str, *, dataroot: str, download: bool) -> Images:
-    """The test images of any data set, of the size that a model takes.
+    """Load the test images of any data set, in the size that a model takes.
 
     Args:
-        config: of the model's run.
-        name: as for `load_dataset`; of an `.npz` file without `test_images`, or a folder without
-            `train` and `test`, all images are taken. Where the run's own data set frames smaller
-            pictures in black, so does this one.
-        dataroot: folder where data sets live.
+        config: the configuration of the model's run.
+        name: as for `load_dataset`. All images are taken of an `.npz` file without `test_images`,
+            or of a folder without `train` and `test`. If the run's own data set puts a black frame
+            around smaller pictures, so does this one.
+        dataroot: folder of the data sets.
         download: whether to prepare the data set if it is missing.
 
     Raises:
@@ -89,7 +89,7 @@ def load_images(config: Config, name: str, *, dataroot: str, download: bool) -> 
 
 
 def _fitted(split: InMemory, side: int, like: str, name: str) -> InMemory:
-    """Images in memory, grey or in colour, resized or framed as those of the data set `like`."""
+    """Resize or frame grey or colour images in memory like those of the data set `like`."""
     if split.image_shape[:2] == (side, side) or split.image_shape[2] not in (1, 3):
         return split
     entry = find(like)
@@ -102,14 +102,14 @@ def _fitted(split: InMemory, side: int, like: str, name: str) -> InMemory:
 
 
 def reference_images(dataset: Dataset, validation: float) -> tuple[Images, Images]:
-    """Images that stand for the training distribution, at most 10,000 of each kind.
+    """Images that represent the training distribution, at most 10,000 of each kind.
 
     Args:
-        dataset: what the model was trained on.
+        dataset: the data set that the model was trained on.
         validation: the fraction that training held out.
 
     Returns:
-        Training images, and the held-out ones; where nothing was held out, training images twice.
+        Training images and held-out images; training images twice if nothing was held out.
     """
     train, held_out = hold_out(dataset.train, validation)
     training = Images(dataset.name, "training", _some(train))

@@ -1,4 +1,4 @@
-"""What is measured of each image: by the flow, by a second flow, and by image formats."""
+"""Measuring each image: by the flow, by a second flow, and by image formats."""
 
 import dataclasses
 import hashlib
@@ -26,10 +26,10 @@ class Meter:
     """A way to measure images.
 
     Attributes:
-        name: what its file is called.
+        name: the name of its file.
         gives: the names of its numbers.
-        origin: what its numbers are functions of, beside the images.
-        measure: a batch, and the size that it is padded to, to numbers by name, each (B, ...).
+        origin: what its numbers depend on, besides the images.
+        measure: takes a batch and the size to pad it to; returns numbers by name, each (B, ...).
     """
 
     name: str
@@ -39,13 +39,13 @@ class Meter:
 
 
 @dataclass(frozen=True)
-class Flow:
+class ReplicatedModel:
     """A model on its devices.
 
     Attributes:
         devices: the devices.
         model: the model, replicated over them.
-        origin: what its numbers are functions of.
+        origin: what its numbers depend on.
     """
 
     devices: Devices
@@ -53,14 +53,14 @@ class Flow:
     origin: Mapping[str, object]
 
 
-def make_flow(devices: Devices, model: Glow, *, step: int, dtype: str) -> Flow:
-    """A model that is ready to measure.
+def replicated_model(devices: Devices, model: Glow, *, step: int, dtype: str) -> ReplicatedModel:
+    """Make a model ready to measure.
 
     Args:
-        devices: what to compute on.
-        model: as it is to compute.
-        step: the number of its checkpoint. It tells the model's numbers from others'.
-        dtype: in which its coupling networks compute. It tells the numbers apart, too.
+        devices: the devices to compute on.
+        model: the model, set up as it should compute.
+        step: the step of its checkpoint; it is part of the origin.
+        dtype: the dtype of its coupling networks; it is part of the origin, too.
     """
     digest = hashlib.sha256()
     for leaf in jax.tree.leaves(model):
@@ -72,11 +72,11 @@ def make_flow(devices: Devices, model: Glow, *, step: int, dtype: str) -> Flow:
         "dtype": dtype,
         "noise_seed": EVALUATION_SEED,
     }
-    return Flow(devices, devices.replicate(model), origin)
+    return ReplicatedModel(devices, devices.replicate(model), origin)
 
 
-def likelihood_meter(flow: Flow) -> Meter:
-    """Bits/dim, and each level's share: `bits_per_dim`, (B,), `level_bits_per_dim`, (B, L)."""
+def likelihood_meter(flow: ReplicatedModel) -> Meter:
+    """Bits/dim and each level's share: `bits_per_dim`, (B,), and `level_bits_per_dim`, (B, L)."""
 
     def measure(batch: Batch, pad_to: int) -> dict[str, np.ndarray]:
         found = likelihood_of_batch(flow.model, batch, flow.devices, pad_to=pad_to)
@@ -88,7 +88,7 @@ def likelihood_meter(flow: Flow) -> Meter:
     return Meter(LIKELIHOOD, ("bits_per_dim", "level_bits_per_dim"), flow.origin, measure)
 
 
-def background_meter(flow: Flow) -> Meter:
+def background_meter(flow: ReplicatedModel) -> Meter:
     """Bits/dim under a second model: `background_bits_per_dim`, (B,)."""
     own = likelihood_meter(flow)
 
@@ -98,11 +98,11 @@ def background_meter(flow: Flow) -> Meter:
     return Meter("background", ("background_bits_per_dim",), flow.origin, measure)
 
 
-def gradient_meter(flow: Flow) -> Meter:
+def gradient_meter(flow: ReplicatedModel) -> Meter:
     """||d log p / dx|| at the dequantised image, nats per unit of x: `gradient_norm`, (B,).
 
-    No image's likelihood depends on another, so that the gradient of the batch's sum has each
-    image's own.
+    No image's likelihood depends on another image, so the gradient of the batch's sum holds the
+    gradient of each image.
     """
 
     def measure(batch: Batch, pad_to: int) -> dict[str, np.ndarray]:
@@ -120,7 +120,7 @@ def _gradient_norm(model: Glow, images: Array, indices: Array) -> tuple[jax.Arra
 
 
 def codec_meter(name: str, n_bits: int) -> Meter:
-    """The length of each image in a format, in bits/dim: its name, (B,)."""
+    """The length of each image in a format, in bits/dim: a number of that name, (B,)."""
     codec = CODECS[name]
 
     def measure(batch: Batch, _: int) -> dict[str, np.ndarray]:
@@ -130,8 +130,10 @@ def codec_meter(name: str, n_bits: int) -> Meter:
     return Meter(name, (name,), origin, measure)
 
 
-def meters_for(scores: Sequence[Score], flow: Flow, background: Flow | None) -> list[Meter]:
-    """The meters whose numbers some score needs."""
+def meters_for(
+    scores: Sequence[Score], flow: ReplicatedModel, background: ReplicatedModel | None
+) -> list[Meter]:
+    """The meters whose numbers at least one score needs."""
     needed = {name for score in scores for name in score.needs}
     meters = [likelihood_meter(flow)] if needed & {"bits_per_dim", "level_bits_per_dim"} else []
     if "background_bits_per_dim" in needed and background is not None:

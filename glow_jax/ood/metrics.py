@@ -1,8 +1,8 @@
-"""How well a score tells two sets of images apart, with bootstrap intervals.
+"""How well a score separates two sets of images, with bootstrap intervals.
 
-The positive class is in-distribution, whose scores should be the higher ones, as in Hendrycks &
-Gimpel 2017 (arXiv 1610.02136: their "AUPR In") and Liang et al. 2018 (arXiv 1706.02690). An AUROC
-is the same with out-of-distribution as positive and the score negated.
+The positive class is in-distribution, and its scores should be higher, as in Hendrycks & Gimpel
+2017 (arXiv 1610.02136: their "AUPR In") and Liang et al. 2018 (arXiv 1706.02690). The AUROC is the
+same if out-of-distribution is the positive class and the score is negated.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ _COVERAGE = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure and its 95 % bootstrap interval."""
+    """A figure with its 95 % bootstrap interval."""
 
     value: float
     low: float
@@ -28,9 +28,9 @@ class Detection:
     """How well a score separates in-distribution (positive) from out-of-distribution images.
 
     Attributes:
-        auroc: P(in > out) + P(in = out) / 2; 0.5 for guessing.
-        aupr: average precision; the share of in-distribution images for guessing.
-        fpr95: share of out-of-distribution images accepted where 95 % of in-distribution ones are.
+        auroc: P(in > out) + P(in = out) / 2; guessing gives 0.5.
+        aupr: average precision; guessing gives the share of in-distribution images.
+        fpr95: share of out-of-distribution images accepted when 95 % of in-distribution ones are.
     """
 
     auroc: Interval
@@ -43,16 +43,16 @@ def detection(
 ) -> Detection:
     """Compare the scores of two sets of images.
 
-    The figures are scikit-learn's; the intervals are percentiles of the same figures over resamples
-    of both sets, each of its own size (stratified). A score that is no number counts as the lowest.
+    The figures are scikit-learn's. The intervals are percentiles of the same figures over resamples
+    of both sets, each of its own size (stratified). NaN counts as the lowest score.
 
     Args:
         inside: scores of in-distribution images, (N,).
         outside: scores of out-of-distribution images, (M,).
-        resamples: how many.
-        seed: of the resamples.
+        resamples: the number of resamples.
+        seed: seed of the resamples.
     """
-    from sklearn import metrics  # half a second, which `import glow_jax` should not pay
+    from sklearn import metrics  # takes half a second: not at `import glow_jax`
 
     ranks_in, ranks_out = _ranks(inside, outside)
     labels = np.repeat([1, 0], [len(inside), len(outside)])
@@ -71,7 +71,7 @@ def detection(
 
 
 def _ranks(inside: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The place of each score among all distinct ones, 0 for the highest: all that counts."""
+    """The rank of each score among all distinct ones, 0 for the highest; only ranks matter."""
     scores = np.concatenate([inside, outside]).astype(np.float64)
     scores[np.isnan(scores)] = -np.inf
     _, ranks = np.unique(-scores, return_inverse=True)
@@ -94,7 +94,7 @@ def _resampled(
 def _figures(inside: np.ndarray, outside: np.ndarray) -> tuple[float, float, float]:
     """AUROC, average precision and FPR at 95 % TPR, from the counts of scores at each rank.
 
-    Sorting once and counting is what makes a thousand resamples take a second.
+    With one sort and then counting, a thousand resamples take a second.
     """
     true, false = np.cumsum(inside), np.cumsum(outside)
     positives, negatives = true[-1], false[-1]

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from glow_jax.files import write_whole
 
 _BINS = 100
-# Beyond these quantiles of either set, bars are too low to be seen.
+# Beyond these quantiles of either set, bars are too low to see.
 _SHOWN = (0.0005, 0.9995)
 
 
@@ -18,15 +18,15 @@ def save_histogram(
 ) -> None:
     """Draw the scores of two sets of images, each normalised to a density.
 
-    As figure 1 of Nalisnick et al. 2019 (arXiv 1810.09136), which has the log-likelihood in bits
-    per dimension. Scores that are no finite number are left out.
+    This is figure 1 of Nalisnick et al. 2019 (arXiv 1810.09136), which shows the log-likelihood in
+    bits/dim. Scores that are not finite are left out.
 
     Args:
         path: the PNG file.
         inside: scores of in-distribution images, (N,).
         outside: scores of out-of-distribution images, (M,).
-        names: of the two sets.
-        label: of the axis.
+        names: the names of the two sets.
+        label: the label of the axis.
     """
     sets = [scores[np.isfinite(scores)] for scores in (inside, outside)]
     figure = Figure(figsize=(6, 3.5), layout="constrained")

@@ -1,4 +1,4 @@
-"""Figures on record, to print beside one's own."""
+"""Figures on record, to print beside the ones computed here."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,12 @@ from glow_jax.catalogue import ALIASES
 
 @dataclass(frozen=True)
 class Record:
-    """A figure that somebody reported.
+    """A reported figure.
 
     Attributes:
         score: the score whose AUROC it is; empty for bits/dim of the in-distribution test images.
         value: the figure.
-        source: whose it is, and what was done otherwise than here.
+        source: who reported it, and what they did differently.
     """
 
     score: str
@@ -20,7 +20,7 @@ class Record:
     source: str
 
 
-# Of the published Glow-PyTorch checkpoint. Serra et al. report 0.950 of S for a Glow of their own.
+# For the published Glow-PyTorch checkpoint. Serra et al. report 0.950 of S for their own Glow.
 _NOTEBOOK = (
     "boschresearch/hierarchical_anomaly_detection, ReferenceGlowVsDirectPng.ipynb: OpenCV's PNG"
 )
@@ -34,5 +34,5 @@ _RECORDS = {
 
 
 def records_of(inside: str, outside: str) -> tuple[Record, ...]:
-    """What is on record for a model of one data set, tested on another; by their names."""
+    """The figures on record for a model of one data set, tested on another; both by name."""
     return _RECORDS.get((ALIASES.get(inside, inside), ALIASES.get(outside, outside)), ())

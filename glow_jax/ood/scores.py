@@ -1,10 +1,11 @@
-"""Scores of out-of-distribution detection: the higher, the more in-distribution.
+"""Scores of out-of-distribution detection: higher means more in-distribution.
 
-All are in bits per dimension unless they say otherwise, with D the dimensions of an image and
+The unit is bits per dimension unless a score says otherwise. With D the dimensions of an image,
 
     bits/dim(x) = n_bits - log p(x) / (D log 2),
 
-the bits that the flow spends on the discrete image x, an upper bound in expectation over the noise.
+are the bits that the flow spends on the discrete image x: an upper bound in expectation over the
+noise.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,13 +24,13 @@ class Score:
     """A row of the table.
 
     Attributes:
-        name: what it is called on the command line.
-        title: what it is called in a report.
-        paper: where it comes from.
-        needs: what it is computed from, in the order of the function's arguments; the names are
-            those of `measure`, and `training_bits_per_dim`, the mean over training images.
-        function: (N,) and numbers to the score, (N,).
-        unit: what it is in, for the axis of a picture.
+        name: its name on the command line.
+        title: its name in a report.
+        paper: its source.
+        needs: what it is computed from, in the order of the function's arguments: names of
+            `measure`, and `training_bits_per_dim`, the mean over training images.
+        function: takes arrays (N,) and numbers; returns the score, (N,).
+        unit: its unit, for the axis of a picture.
     """
 
     name: str
@@ -41,33 +42,33 @@ class Score:
 
 
 def likelihood(bits_per_dim: np.ndarray) -> np.ndarray:
-    """log2 P(x) / D, the negative bits/dim: what Nalisnick et al. 2019 found to fail."""
+    """log2 P(x) / D, the negative bits/dim; Nalisnick et al. 2019 found that it fails."""
     return -bits_per_dim
 
 
 def typicality(bits_per_dim: np.ndarray, training_bits_per_dim: float) -> np.ndarray:
-    """-|bits/dim - their mean over training images|: the typicality test on one image."""
+    """-|bits/dim - mean bits/dim of training images|: the typicality test on one image."""
     return -np.abs(bits_per_dim - training_bits_per_dim)
 
 
 def complexity(bits_per_dim: np.ndarray, code_length: np.ndarray) -> np.ndarray:
-    """-S(x), with S = bits/dim of the flow less bits/dim of a general compressor.
+    """-S(x), with S = bits/dim of the flow minus bits/dim of a general compressor.
 
-    Serra et al. 2020; S itself is high out of distribution.
+    (Serra et al. 2020.) S itself is high out of distribution.
     """
     return code_length - bits_per_dim
 
 
 def likelihood_ratio(bits_per_dim: np.ndarray, background_bits_per_dim: np.ndarray) -> np.ndarray:
     """(log2 p(x) - log2 p_background(x)) / D, with a model of mutated images (Ren et al. 2019)."""
-    with np.errstate(invalid="ignore"):  # both infinite: no number
+    with np.errstate(invalid="ignore"):  # NaN if both are infinite
         return background_bits_per_dim - bits_per_dim
 
 
 def level_likelihood(level_bits_per_dim: np.ndarray, *, level: int) -> np.ndarray:
-    """The negative share of one level, from 1, of bits/dim: (N, L) -> (N,).
+    """The negative share of bits/dim of one level, counted from 1: (N, L) -> (N,).
 
-    Schirrmeister et al. 2020 take the last one, which sees the coarsest features.
+    Schirrmeister et al. 2020 use the last level, which sees the coarsest features.
     """
     return -level_bits_per_dim[:, level - 1]
 
@@ -91,7 +92,7 @@ _SCHIRRMEISTER = "Schirrmeister et al. 2020, arXiv 2006.10848"
 
 
 def score_table(levels: int) -> dict[str, Score]:
-    """All scores of a model of so many levels, by name; the likelihood comes first."""
+    """All scores of a model with `levels` levels, by name; the likelihood comes first."""
     bits = "bits_per_dim"
     rows = [
         Score(
@@ -149,15 +150,15 @@ def score_table(levels: int) -> dict[str, Score]:
 def choose_scores(
     names: Sequence[str], config: ModelConfig, *, has_background: bool
 ) -> list[Score]:
-    """The scores asked for, in the table's order; with no names, all that can be computed.
+    """The requested scores, in the table's order; without names, all that can be computed.
 
     Args:
-        names: of scores.
-        config: of the model.
+        names: names of scores.
+        config: the configuration of the model.
         has_background: whether there is a second model to compare with.
 
     Raises:
-        GlowError: a name is unknown, or names a score that cannot be computed: what is missing.
+        GlowError: a name is unknown, or its score cannot be computed; the message says why.
     """
     table = score_table(config.L)
     for name in names:
@@ -177,7 +178,7 @@ def _missing(score: Score, channels: int, has_background: bool) -> str:
         return "compares two models: give the other's run folder as --background"
     for codec in (CODECS[name] for name in score.needs if name in CODECS):
         if channels not in CODEC_CHANNELS:
-            return f"takes grey images or colours: give a run of those, not of {channels} channels"
+            return f"takes grey or RGB images: give a run of those, not of {channels} channels"
         if codec.version() is None:
             return f"needs {codec.title}: {codec.remedy}"
     return ""

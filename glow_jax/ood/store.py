@@ -1,4 +1,4 @@
-"""Measuring every image of a split; what was interrupted goes on where it stopped."""
+"""Measuring every image of a split; an interrupted measurement continues where it stopped."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from glow_jax.data.dataset import Readable
 from glow_jax.evaluation.likelihood import OnImages, ignore
 from glow_jax.runs.measured import Columns, read_columns, write_columns
 
-# How much work an interruption can cost.
+# The most work that an interruption can cost.
 _SECONDS_BETWEEN_SAVES = 10.0
 
 
@@ -24,16 +24,16 @@ def measure_all(
     batch_size: int,
     progress: OnImages = ignore,
 ) -> Columns:
-    """Measure every image of a split, batch by batch, but for those that the file has already.
+    """Measure every image of a split, in batches, except those that the file already has.
 
     Args:
         split: the images.
-        measure: numbers of a batch's images by name, each (B, ...).
-        path: the file to go on with.
-        origin: what the numbers are functions of, as JSON has it; a file of another origin is
+        measure: returns the numbers of a batch's images by name, each (B, ...).
+        path: the file of the numbers; it is continued if it exists.
+        origin: what the numbers depend on, as plain JSON values; a file of another origin is
             replaced.
         batch_size: images at a time.
-        progress: called with the number of images after each batch, and of those known already.
+        progress: called first with the number of known images, then with that of each batch.
     """
     columns = read_columns(path, origin)
     known = _count(columns)

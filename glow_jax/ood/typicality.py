@@ -5,20 +5,20 @@ from dataclasses import dataclass
 import numpy as np
 
 BATCH_SIZES = (1, 2, 10, 25)
-# The paper takes this quantile, of fewer resamples than make it steady.
+# The paper uses this quantile, but too few resamples for a stable value.
 _QUANTILE = 0.99
 _RESAMPLES = 10_000
 
 
 @dataclass(frozen=True)
 class BatchTest:
-    """A test of batches of one size.
+    """The test of batches of one size.
 
     Attributes:
         size: M, images in a batch.
-        threshold: epsilon, in bits/dim; a batch that is farther from the training mean is rejected.
-        rejected_in: share of in-distribution batches that are rejected; about 0.01 is intended.
-        rejected_out: share of out-of-distribution batches that are.
+        threshold: epsilon, in bits/dim; a batch farther from the training mean is rejected.
+        rejected_in: share of in-distribution batches that are rejected; should be about 0.01.
+        rejected_out: share of out-of-distribution batches that are rejected.
     """
 
     size: int
@@ -35,20 +35,20 @@ def batch_tests(
     *,
     seed: int = 0,
 ) -> list[BatchTest]:
-    """Test batches of M images for being typical of the training distribution.
+    """Test whether batches of M images are typical of the training distribution.
 
-    A batch is rejected where |mean bits/dim - training mean| > epsilon, the 99 % quantile of that
-    distance over batches drawn with replacement from known images.
+    A batch is rejected if |mean bits/dim - training mean| > epsilon, where epsilon is the 99 %
+    quantile of that distance over batches drawn with replacement from known images.
 
     Args:
         training_mean: mean bits/dim of training images.
-        known: bits/dim of validation images, (K,), or where there are none of training images.
+        known: bits/dim of validation images, (K,), or of training images if there are none.
         inside: bits/dim of in-distribution images, (N,).
         outside: bits/dim of out-of-distribution images, (O,).
-        seed: of the resamples, and of the order in which images come into batches.
+        seed: seed of the resamples, and of the order of images in batches.
 
     Returns:
-        A test for each size of batch that both sets have images for.
+        One test per batch size for which both sets have enough images.
     """
     random = np.random.default_rng(seed)
     inside, outside = random.permutation(inside), random.permutation(outside)
@@ -65,7 +65,7 @@ def batch_tests(
 
 
 def _rejected(bits: np.ndarray, size: int, training_mean: float, threshold: float) -> float:
-    """The share of batches that are rejected, what is no number among them; a rest is left out."""
+    """The share of rejected batches; NaN is rejected, and an incomplete last batch left out."""
     batches = bits[: len(bits) // size * size].reshape(-1, size)
     accepted = np.abs(batches.mean(axis=1) - training_mean) <= threshold
     return float(1 - accepted.mean())

@@ -51,7 +51,7 @@ class LoadedRun:
     progress: Mapping[str, object]
 
     @property
-    def best_model(self) -> Glow:
+    def average_or_model(self) -> Glow:
         """The model to evaluate and sample with: the average if there is one."""
         return self.average or self.model
 
@@ -71,7 +71,7 @@ def load(folder: str | Path, step: WhichStep = None) -> Glow:
         GlowError: there is no such folder or step, a file is damaged, or the checkpoint does not
             match `hparams.json`.
     """
-    return load_run(folder, step).best_model
+    return load_run(folder, step).average_or_model
 
 
 def load_run(folder: str | Path, step: WhichStep = None) -> LoadedRun:
@@ -183,8 +183,8 @@ def load_optimizer_state(folder: str | Path, target: _T, step: WhichStep = None)
             restored = manager.restore(number, args=args)["optimizer"]
         except (ValueError, KeyError, TypeError) as error:
             raise GlowError(
-                f"The optimizer's state in step {number} of {folder} is of another optimizer or "
-                "model than this run's."
+                f"The optimizer's state in step {number} of {folder} belongs to another optimizer "
+                "or model than this run's."
             ) from error
     leaves = [
         restored[name].reshape(leaf.shape) for name, (_, leaf) in zip(names, paths, strict=True)

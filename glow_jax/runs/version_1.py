@@ -28,7 +28,8 @@ def name_in_version_1(keys: Keys) -> Keys:
 
 
 def shape_in_version_1(keys: Keys, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The version 1 shape of the array at `keys`."""
-    if keys[-2:] == ("conv_hidden", "kernel"):
+    """The shape in version 1 of the array at `keys`, in a model or in an optimizer's moments."""
+    # The keys of a moment end in the attribute that holds a variable's array.
+    if (keys[:-1] if keys[-1] == "value" else keys)[-2:] == ("conv_hidden", "kernel"):
         return (*shape[:-2], 1, 1, *shape[-2:])
     return shape

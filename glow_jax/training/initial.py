@@ -98,12 +98,12 @@ def _from_saved(config: Config, optimizer: optax.GradientTransformation) -> Trai
     """The state of a new run that starts from a saved model and, if given, an optimizer's state."""
     saved_run = load_run(config.training.saved_model)
     if not config.training.saved_optimizer:
-        return new_state(_as_trained(saved_run.best_model, config), optimizer, config)
+        return new_state(_as_trained(saved_run.average_or_model, config), optimizer, config)
     folder = Path(config.training.saved_optimizer)
     kind = read_config(folder).optimizer.optimizer
     if kind != config.optimizer.optimizer:
         raise GlowError(
-            f"{folder} holds the state of {kind}; this run is to use "
+            f"{folder} holds the state of {kind}; this run uses "
             f"{config.optimizer.optimizer}: give --optimizer {kind}."
         )
     # An optimizer's state belongs to the parameters as trained, not to their average.

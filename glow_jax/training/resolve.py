@@ -47,7 +47,7 @@ def check_sizes(
     training, images = config.training, len(training_images)
     if config.data.validation and not len(validation_images):
         raise GlowError(
-            f"validation {config.data.validation} of the training images is not a single one."
+            f"validation is {config.data.validation}, which holds out no training image at all."
         )
     if training.images_per_update > images:
         raise GlowError(

@@ -246,7 +246,10 @@ def _accumulated(function: Callable[[*_Batch], _T], count: int, *batch: *_Batch)
     """The mean of `function(*part)` over `count` equal parts of a batch, one after the other."""
     if count == 1:
         return function(*batch)
-    parts = jax.tree.map(lambda array: array.reshape(count, -1, *array.shape[1:]), batch)
+    # Labels of no classes have no elements, from which a -1 could not be told.
+    parts = jax.tree.map(
+        lambda array: array.reshape(count, len(array) // count, *array.shape[1:]), batch
+    )
     first = jax.tree.map(lambda array: array[0], parts)
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(function, *first))
 

@@ -162,7 +162,7 @@ class Trainer:
         output, first_step = self._config.output, int(start.state.step)
         if start.epochs_done >= self._config.training.epochs:
             raise GlowError(
-                f"Step {first_step}, where training would go on, is already beyond "
+                f"Training would continue at step {first_step}, which is already beyond "
                 f"{self._config.training.epochs} epochs of {self._updates_per_epoch} steps; give "
                 "more --epochs."
             )
@@ -298,7 +298,7 @@ class Trainer:
     def _save(self, validation_bits_per_dim: float | None = None) -> None:
         """Start to save the state and the progress."""
         with self._progress.timed("saving"):
-            state = self._devices.gather(self._state)
+            state = self._devices.first_copy(self._state)
             progress = Progress(
                 skipped=int(state.skipped),
                 skipped_in_a_row=int(state.skipped_in_a_row),
@@ -329,7 +329,7 @@ class Trainer:
 
     def _give_up(self, dispatched: _Dispatched) -> NoReturn:
         """Stop with an error that says where the numbers stop being finite."""
-        state = self._devices.gather(self._state)
+        state = self._devices.first_copy(self._state)
         step, batch = dispatched.step, dispatched.batch
         x = self._prepare(batch.images, state.seed, step, batch.indices)
         y = jnp.asarray(batch.labels) if self._config.model.y_condition else None
@@ -352,5 +352,5 @@ class Trainer:
 
     def _average_or_model(self) -> Glow:
         """The model to evaluate and sample with: the average if the run keeps one."""
-        state = self._devices.gather(self._state)
+        state = self._devices.first_copy(self._state)
         return averaged_model(state) or state.model

@@ -11,9 +11,11 @@ import scipy.stats
 import glow_jax
 from glow_jax import GlowError, bits_per_dim, dequantize, to_pixels
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-ALL_BITS = pytest.mark.parametrize("n_bits", range(1, 9))
+EVERYDAY_BITS = (1, 5, 8)
+ALL_BITS = pytest.mark.parametrize(
+    "n_bits",
+    [pytest.param(n, marks=() if n in EVERYDAY_BITS else pytest.mark.slow) for n in range(1, 9)],
+)
 # Every pixel value, in 64 images: (64, 16, 16, 1).
 EVERY_PIXEL = np.tile(np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1), (64, 1, 1, 1))
 

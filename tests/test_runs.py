@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import optax
 import pytest
 from flax import nnx
+from training_runs import identical
 
 import glow_jax
 from glow_jax.config import Config, ModelConfig
-from glow_jax.model import take_apart
 from glow_jax.runs import (
     CheckpointWriter,
     load,
@@ -23,8 +23,6 @@ from glow_jax.runs import (
     write_config,
 )
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 CONFIG = Config(
     model=ModelConfig(
         K=2, L=2, hidden_channels=4, image_shape=(4, 4, 1), flow_permutation="shuffle"
@@ -34,18 +32,13 @@ CONFIG = Config(
 
 @pytest.fixture(scope="module")
 def model() -> glow_jax.Glow:
-    return glow_jax.Glow(CONFIG.model, rngs=nnx.Rngs(0))
+    return nnx.jit(lambda: glow_jax.Glow(CONFIG.model, rngs=nnx.Rngs(0)))()
 
 
 @pytest.fixture
 def run(model: glow_jax.Glow, tmp_path: Path) -> Path:
     save_weights(tmp_path / "run", CONFIG, model, step=5)
     return tmp_path / "run"
-
-
-def identical(a: object, b: object) -> bool:
-    same = jax.tree.map(lambda x, y: x.dtype == y.dtype and bool((x == y).all()), a, b)
-    return jax.tree.all(same)
 
 
 def test_round_trip_is_exact(model: glow_jax.Glow, run: Path) -> None:
@@ -55,12 +48,12 @@ def test_round_trip_is_exact(model: glow_jax.Glow, run: Path) -> None:
 
 
 def test_average_is_what_load_returns(model: glow_jax.Glow, tmp_path: Path) -> None:
-    parts = take_apart(model)
-    average = jax.tree.map(lambda leaf: leaf + 1, parts.params)
+    average = nnx.clone(model)
+    nnx.update(average, jax.tree.map(lambda leaf: leaf + 1, nnx.state(model, nnx.Param)))
     write_config(tmp_path, CONFIG)
     with CheckpointWriter(tmp_path, keep_best=False) as writer:
-        writer.save(1, parts, average=average)
-    assert identical(take_apart(load(tmp_path)).params, average)
+        writer.save(1, model, average=average)
+    assert identical(load(tmp_path), average)
     assert identical(load_run(tmp_path).model, model)
 
 
@@ -69,7 +62,7 @@ def test_newest_two_and_best_are_kept_across_restarts(model: glow_jax.Glow, tmp_
     scores = {0: None, 1: 3.0, 2: 1.0, 3: 2.0, 4: float("nan"), 5: 2.5}
     for step, score in scores.items():
         with CheckpointWriter(tmp_path, keep_best=True) as writer:
-            writer.save(step, take_apart(model), validation_bits_per_dim=score)
+            writer.save(step, model, validation_bits_per_dim=score)
     assert whole_steps(tmp_path) == [2, 4, 5]
     assert load_run(tmp_path, "best").step == 2
     assert load_run(tmp_path).step == 5
@@ -78,7 +71,7 @@ def test_newest_two_and_best_are_kept_across_restarts(model: glow_jax.Glow, tmp_
 def test_a_score_of_a_step_that_is_there_is_added_once(model: glow_jax.Glow, run: Path) -> None:
     for score in (2.5, 2.5000001):  # the same state, evaluated in batches of another size
         with CheckpointWriter(run, keep_best=True) as writer:
-            writer.save(5, take_apart(model), validation_bits_per_dim=score)
+            writer.save(5, model, validation_bits_per_dim=score)
         assert identical(load_run(run, "best").model, model)
     saved = json.loads((run / "checkpoints" / "5" / "validation.json").read_text())
     assert saved == {"bits_per_dim": 2.5}
@@ -86,7 +79,7 @@ def test_a_score_of_a_step_that_is_there_is_added_once(model: glow_jax.Glow, run
 
 def test_optimizer_state_round_trip(model: glow_jax.Glow, tmp_path: Path) -> None:
     optimizer = optax.adamax(1e-3)
-    params = take_apart(model).params
+    params = nnx.state(model, nnx.Param)
     state = optax.tree.set(optimizer.init(params), count=jnp.asarray(17))
     save_weights(tmp_path / "run", CONFIG, model, optimizer_state=state)
     target = jax.eval_shape(optimizer.init, params)
@@ -136,7 +129,7 @@ def test_damage_names_the_other_steps_and_is_never_passed_over(
     model: glow_jax.Glow, run: Path
 ) -> None:
     with CheckpointWriter(run, keep_best=False) as writer:
-        writer.save(6, take_apart(model))
+        writer.save(6, model)
     damage_flip(next((run / "checkpoints" / "6" / "model").rglob("_METADATA")))
     with pytest.raises(glow_jax.GlowError, match="--step 5"):
         load(run)
@@ -145,11 +138,11 @@ def test_damage_names_the_other_steps_and_is_never_passed_over(
 
 def test_unfinished_save_does_not_count(model: glow_jax.Glow, run: Path) -> None:
     with CheckpointWriter(run, keep_best=False) as writer:
-        writer.save(6, take_apart(model))
+        writer.save(6, model)
     (run / "checkpoints" / "6" / "sha256.json").unlink()
     assert load_run(run).step == 5
     with CheckpointWriter(run, keep_best=False) as writer:
-        writer.save(6, take_apart(model))
+        writer.save(6, model)
     assert load_run(run).step == 6
 
 
@@ -167,6 +160,20 @@ def test_bad_hparams_are_named(run: Path, content: str, words: str) -> None:
     (run / "hparams.json").write_text(content)
     with pytest.raises(glow_jax.GlowError, match=words):
         load(run)
+
+
+def test_a_folder_of_a_later_version_is_refused(run: Path) -> None:
+    path = run / "hparams.json"
+    saved = json.loads(path.read_text())
+    path.write_text(json.dumps({**saved, "version": 3, "what_only_version_3_has": 1}))
+    with pytest.raises(glow_jax.GlowError) as error:
+        load(run)
+    assert str(error.value) == (
+        f"{path} has version 3; this glow_jax reads versions up to 2: install a later one."
+    )
+    # Version 1 did not write its number down.
+    path.write_text(json.dumps({name: saved[name] for name in saved if name != "version"}))
+    assert load_run(run).config == CONFIG
 
 
 def test_hparams_of_another_model_are_named(run: Path) -> None:

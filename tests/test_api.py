@@ -1,0 +1,222 @@
+"""`import glow_jax`: what it offers, what it waits for, and which part may import which."""
+
+import ast
+import dataclasses
+import subprocess
+import sys
+from collections.abc import Collection, Iterator
+from functools import cache
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import glow_jax
+from glow_jax.config import DataConfig, ModelConfig, OutputConfig, TrainingConfig
+from glow_jax.data import InMemory
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PACKAGE = REPOSITORY / "glow_jax"
+
+
+# What it offers
+
+
+def test_a_run_from_python_without_a_command_line(tmp_path: Path) -> None:
+    config = glow_jax.Config(
+        model=ModelConfig(K=1, L=1, hidden_channels=4, n_bits=4),
+        data=DataConfig(dataset="digits"),
+        training=TrainingConfig(
+            seed=1, epochs=1, batch_size=64, eval_batch_size=128, n_init_batches=1
+        ),
+        output=OutputConfig(output_dir=str(tmp_path / "run")),
+    )
+    digits = glow_jax.load_dataset(config.data)
+    assert isinstance(digits.train, InMemory)
+    few = dataclasses.replace(digits, train=digits.train[np.arange(144)])
+    trained = jax.tree.leaves(glow_jax.train(config, few))
+    found = glow_jax.evaluate(tmp_path / "run", few)
+    assert len(found.likelihood.bits_per_dim) == 360
+    assert found.reconstruction.from_latents < 1e-3
+
+    model = glow_jax.load(tmp_path / "run")
+    assert isinstance(model, glow_jax.Glow)
+    for ours, kept in zip(trained, jax.tree.leaves(model), strict=True):
+        np.testing.assert_array_equal(ours, kept)
+    x = model.dequantize(few.test[np.arange(5)].images, np.zeros(2, np.uint32))
+    np.testing.assert_allclose(
+        model.bits_per_dim(x),
+        glow_jax.bits_per_dim(model.encode(x).log_prob, (8, 8, 1), n_bits=4),
+        atol=1e-6,
+    )
+    np.testing.assert_array_equal(model.to_pixels(x), glow_jax.to_pixels(x, n_bits=4))
+
+
+def test_every_name_it_lists_is_there() -> None:
+    assert len(set(glow_jax.__all__)) == len(glow_jax.__all__)
+    for name in glow_jax.__all__:
+        assert getattr(glow_jax, name).__module__.startswith("glow_jax."), name
+
+
+def test_a_user_s_error_is_a_value_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is no run folder") as caught:
+        glow_jax.load(tmp_path / "nothing")
+    assert isinstance(caught.value, glow_jax.GlowError)
+
+
+# What it waits for
+
+
+def loaded_by(statement: str, *packages: str) -> set[str]:
+    """Which of the packages a fresh Python has loaded after a statement."""
+    program = f"import sys\n{statement}\nprint(*(set(sys.modules) & {set(packages)!r}))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def test_importing_it_loads_no_other_framework_and_no_command_line() -> None:
+    unwanted = ("torch", "tensorflow", "matplotlib", "sklearn", "tyro")
+    assert loaded_by("import glow_jax", *unwanted, "jax") == {"jax"}
+
+
+# Which part may import which
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), str(path))
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its name."""
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(REPOSITORY).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def names_imported(tree: ast.AST) -> Iterator[str]:
+    """The modules that are imported anywhere in a tree, and what is imported of them."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "the package imports by whole names"
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def room(module: str) -> str:
+    """The package or module right below glow_jax: `data` of glow_jax.data.dataset."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else ""
+
+
+def rooms_imported(path: Path) -> set[str]:
+    names = (name for name in names_imported(tree_of(path)) if name.startswith("glow_jax"))
+    return {room(name) for name in names} - {""}
+
+
+# What may know nothing of how a model is trained, fed, kept or asked for.
+PURE = ("layers", "kernels", "flow", "stack", "reversible", "model", "pixels", "latents")
+PURE_KNOW_NOT = {"training", "data", "cli", "runs", "bridge", "evaluation", "ood", "devices"}
+FORBIDDEN = {
+    **dict.fromkeys(PURE, PURE_KNOW_NOT),
+    "config": {"training", "data", "cli", "runs", "bridge", "evaluation", "ood", "model"},
+    "data": {"training", "cli", "runs", "bridge", "evaluation", "ood", "model"},
+    "devices": {"training", "cli", "runs", "bridge", "evaluation", "ood", "model", "data"},
+    "runs": {"training", "cli", "bridge", "evaluation", "ood", "data"},
+    "evaluation": {"training", "cli", "bridge", "ood"},
+    "training": {"cli", "bridge", "ood"},
+    "ood": {"training", "cli", "bridge"},
+    "bridge": {"cli"},
+}
+
+
+@pytest.mark.parametrize("name", FORBIDDEN)
+def test_imports_go_one_way(name: str) -> None:
+    paths = [path for module, path in modules().items() if room(module) == name]
+    assert paths
+    found = {path.name: rooms_imported(path) & FORBIDDEN[name] for path in paths}
+    assert not {path: rooms for path, rooms in found.items() if rooms}
+
+
+def test_the_command_line_s_libraries_stay_in_its_package() -> None:
+    users = {
+        room(module)
+        for module, path in modules().items()
+        if {"tyro", "argparse"} & {name.split(".")[0] for name in names_imported(tree_of(path))}
+    }
+    assert users == {"cli"}
+
+
+def mentions(tree: ast.AST, owner: str, attribute: str) -> bool:
+    """Whether `owner.attribute` stands in a tree, or is imported from there."""
+    of = {f"{owner}.{attribute}", f"{owner.rpartition('.')[2]}.{attribute}"}
+    uses = (ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute))
+    return bool(of & set(uses)) or any(name in of for name in names_imported(tree))
+
+
+@pytest.mark.parametrize(
+    ("owner", "attribute", "place"),
+    [("jax", "pmap", "devices/pmap.py"), ("PIL.Image", "open", "data/pictures.py")],
+)
+def test_one_file_alone_does_it(owner: str, attribute: str, place: str) -> None:
+    users = [path for path in modules().values() if mentions(tree_of(path), owner, attribute)]
+    assert [path.relative_to(PACKAGE).as_posix() for path in users] == [place]
+
+
+def imported_at_once(path: Path, known: Collection[str]) -> set[str]:
+    """The package's modules that a file needs to be imported; not those that a function imports.
+
+    `from glow_jax.runs import lock` needs the module glow_jax.runs.lock, not what else its package
+    has.
+    """
+    found = set()
+    for node in tree_of(path).body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                found.add(whole if whole in known else str(node.module))
+    return found & set(known)
+
+
+def first_cycle(graph: dict[str, set[str]]) -> list[str]:
+    """A way from a node to itself, or nothing."""
+    done: set[str] = set()
+
+    def visit(node: str, way: list[str]) -> list[str]:
+        if node in way:
+            return [*way[way.index(node) :], node]
+        if node in done:
+            return []
+        for following in sorted(graph[node]):
+            if found := visit(following, [*way, node]):
+                return found
+        done.add(node)
+        return []
+
+    return next((found for node in sorted(graph) if (found := visit(node, []))), [])
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    known = modules()
+    graph = {name: imported_at_once(path, known) - {name} for name, path in known.items()}
+    assert sum(map(len, graph.values())) > 100
+    assert first_cycle(graph) == []
+
+
+def test_the_checks_above_can_fail() -> None:
+    assert first_cycle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+    assert mentions(ast.parse("from PIL import Image\nImage.open('a')"), "PIL.Image", "open")
+    assert mentions(ast.parse("def f():\n  from jax import pmap"), "jax", "pmap")
+    assert not mentions(ast.parse("path.open()"), "PIL.Image", "open")
+    inner = ast.parse("def f():\n  import glow_jax.cli.flags")
+    assert list(names_imported(inner)) == ["glow_jax.cli.flags"]

@@ -1,0 +1,169 @@
+"""Convolutions and the network made of them, each however it is computed."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.signal
+from flax import nnx
+from jax.typing import DTypeLike
+
+from glow_jax.layers.convolution import Formulation, HiddenConv, ZeroConv, conv3x3_as
+from glow_jax.layers.network import CouplingNetwork
+
+
+def images(dtype: DTypeLike, shape: tuple[int, ...], seed: int = 1) -> jax.Array:
+    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), dtype)
+
+
+CONVOLUTIONS = {"more_outputs": (2, 7), "fewer_outputs": (7, 2), "one": (1, 1)}
+
+
+def correlate(x: np.ndarray, kernel: np.ndarray, fill: int = 0) -> np.ndarray:
+    """A padded 3x3 convolution by scipy, one pair of channels at a time."""
+    y = np.zeros((*x.shape[:3], kernel.shape[3]))
+    for b, i, o in np.ndindex(x.shape[0], *kernel.shape[2:]):
+        y[b, :, :, o] += scipy.signal.correlate2d(
+            x[b, :, :, i], kernel[:, :, i, o], mode="same", fillvalue=fill
+        )
+    return y
+
+
+FORMULATIONS: tuple[Formulation, ...] = ("products", "convolution", "platform")
+DTYPES = pytest.mark.parametrize(("dtype", "apart"), [("float32", 1e-5), ("float64", 1e-12)])
+
+
+def assert_near(found: Any, expected: Any, apart: float) -> None:
+    """No entry of any array is further apart than so many times the array's largest entry."""
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert one.dtype == other.dtype
+        np.testing.assert_allclose(one, other, rtol=0, atol=apart * float(jnp.abs(other).max()))
+
+
+@DTYPES
+@pytest.mark.parametrize("channels", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
+def test_all_formulations_agree_with_each_other_and_with_scipy(
+    channels: tuple[int, int], dtype: str, apart: float, x64: None
+) -> None:
+    x, kernel = images(dtype, (2, 5, 4, channels[0])), images(dtype, (3, 3, *channels))
+    weights = images(dtype, (2, 5, 4, channels[1]), seed=2)
+
+    def evaluate(name: Formulation) -> Any:
+        def run(x: jax.Array, kernel: jax.Array) -> Any:
+            y = conv3x3_as(name, x, kernel)
+            return jnp.sum(y * weights), y
+
+        program = jax.jit(jax.value_and_grad(run, argnums=(0, 1), has_aux=True)).trace(x, kernel)
+        assert ("conv_general_dilated" in str(program.jaxpr)) == (name != "products")
+        (_, y), gradients = program.lower().compile()(x, kernel)
+        return y, *gradients
+
+    by_product, by_convolution, by_platform = map(evaluate, FORMULATIONS)
+    assert_near(by_product, by_convolution, apart)
+    assert_near(by_platform, by_convolution, apart)
+    expected = correlate(np.asarray(x, np.float64), np.asarray(kernel, np.float64))
+    np.testing.assert_allclose(by_product[0], expected, rtol=apart, atol=apart)
+    # The gradient is linear in the weights, so it follows from the forward map of unit vectors.
+    direction = images(dtype, x.shape, seed=3)
+    moved = correlate(np.asarray(direction, np.float64), np.asarray(kernel, np.float64))
+    np.testing.assert_allclose(
+        np.sum(np.asarray(by_product[1]) * direction), np.sum(moved * weights), rtol=1e-4, atol=1e-3
+    )
+
+
+def network(channels: tuple[int, int, int], dtype: DTypeLike) -> CouplingNetwork:
+    """A network whose every parameter is random."""
+    inputs, hidden, outputs = channels
+    made = CouplingNetwork(
+        inputs, outputs, hidden_channels=hidden, pad_ones=False, rngs=nnx.Rngs(0)
+    )
+    leaves, tree = jax.tree.flatten(made)
+    return tree.unflatten(images(dtype, leaf.shape, seed) / 2 for seed, leaf in enumerate(leaves))
+
+
+def network_by_scipy(layer: CouplingNetwork, x: jax.Array) -> np.ndarray:
+    """What the network gives, its actnorms and its last convolution's scale on their own."""
+
+    def wide(param: Any) -> np.ndarray:
+        return np.asarray(param[...], np.float64)
+
+    def normalise(h: np.ndarray, actnorm: Any) -> np.ndarray:
+        return (h + wide(actnorm.bias)) * np.exp(wide(actnorm.logs))
+
+    h = correlate(np.asarray(x, np.float64), wide(layer.conv_in.kernel))
+    h = np.maximum(normalise(h, layer.actnorm_in), 0) @ wide(layer.conv_hidden.kernel)
+    h = np.maximum(normalise(h, layer.actnorm_hidden), 0)
+    out = layer.conv_out
+    return (correlate(h, wide(out.kernel)) + wide(out.bias)) * np.exp(3 * wide(out.logs))
+
+
+@pytest.mark.parametrize(
+    ("channels", "shape"),
+    [
+        pytest.param((2, 7, 4), (2, 5, 4), id="wide-oblong"),
+        pytest.param((5, 3, 6), (3, 1, 6), id="narrow-one_row"),
+        pytest.param((2, 7, 4), (3, 1, 6), id="wide-one_row", marks=pytest.mark.slow),
+        pytest.param((5, 3, 6), (2, 5, 4), id="narrow-oblong", marks=pytest.mark.slow),
+    ],
+)
+@DTYPES
+def test_all_formulations_of_a_network_agree_with_scipy(
+    channels: tuple[int, int, int], shape: tuple[int, int, int], dtype: str, apart: float, x64: None
+) -> None:
+    x, v = (images(dtype, (*shape, n), seed=n) for n in (channels[0], channels[2]))
+    layer = network(channels, dtype)
+
+    def run(layer: CouplingNetwork, x: jax.Array) -> Any:
+        y = layer(x)
+        return jnp.sum(y * v), y
+
+    def evaluate(name: Formulation) -> Any:
+        layer.formulation = name
+        return jax.jit(jax.value_and_grad(run, argnums=(0, 1), has_aux=True))(layer, x)
+
+    by_product, by_convolution, by_platform = map(evaluate, FORMULATIONS)
+    assert_near(by_product, by_convolution, apart)
+    assert_near(by_platform, by_convolution, apart)
+    expected = network_by_scipy(layer, x)
+    assert by_product[0][1].dtype == dtype
+    np.testing.assert_allclose(
+        by_product[0][1], expected, rtol=0, atol=apart * np.abs(expected).max()
+    )
+
+
+@pytest.mark.parametrize("layer", ["conv", "network"])
+def test_how_convolutions_are_computed_is_chosen_where_they_run(layer: str) -> None:
+    kernel = jnp.ones((3, 3, 2, 4))
+    run: Any = (
+        (lambda x: conv3x3_as("platform", x, kernel))
+        if layer == "conv"
+        else network((2, 7, 4), jnp.float32)
+    )
+    traced = jax.jit(jax.grad(lambda x: jnp.sum(run(x) ** 2))).trace(jnp.ones((1, 4, 4, 2)))
+    for platform in ("cpu", "cuda", "tpu"):
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+        assert ("stablehlo.convolution" in text) == (platform != "cpu")
+
+
+@pytest.mark.parametrize("name", FORMULATIONS)
+@pytest.mark.parametrize("channels", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
+def test_padding_with_ones(channels: Any, name: Formulation, randomise: Any, x64: None) -> None:
+    layer = randomise(ZeroConv(*channels, pad_ones=True))
+    x = images(jnp.float64, (2, 5, 4, channels[0]))
+    layer.formulation = name
+    y = jax.jit(lambda layer, x: layer(x))(layer, x)
+    kernel, bias, logs = (np.asarray(p[...]) for p in (layer.kernel, layer.bias, layer.logs))
+    expected = (correlate(np.asarray(x), kernel, fill=1) + bias) * np.exp(3 * logs)
+    np.testing.assert_allclose(y, expected, rtol=0, atol=1e-12)
+
+
+def test_hidden_convolutions_are_drawn_with_deviation_005_and_have_no_bias() -> None:
+    layer = HiddenConv(16, 64, size=3, key=jax.random.key(0))
+    kernel = np.asarray(layer.kernel[...])
+    assert kernel.shape == (3, 3, 16, 64)
+    assert abs(kernel.mean()) < 0.003  # its standard error is 0.0005
+    assert abs(kernel.std() - 0.05) < 0.002
+    assert not layer(jnp.zeros((1, 4, 4, 16)), "platform").any()
+    assert len(jax.tree.leaves(nnx.state(layer))) == 1

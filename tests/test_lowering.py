@@ -1,0 +1,156 @@
+"""Programs lowered here for other machines: what suits a CPU must not reach a GPU or a TPU."""
+
+import re
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+
+from glow_jax import Config, Glow, ModelConfig, initialise_actnorm
+from glow_jax.config import OptimizerConfig, TrainingConfig
+from glow_jax.flow import GradientMemory
+from glow_jax.model import abstract_glow, computing
+from glow_jax.training.optimizer import make_optimizer
+from glow_jax.training.step import make_train_step, new_state, prepare_images
+
+BATCH = 4
+MODEL = ModelConfig(K=2, L=1, hidden_channels=8, image_shape=(8, 8, 3), y_classes=0)
+ELSEWHERE = ("cuda", "tpu")
+# A choice by platform is one of a number, by a constant, and then a case of one branch. XLA takes
+# both away; see below.
+_NUMBER = r"\{\s*%\S+ = stablehlo.constant .*\n\s*stablehlo.return .*\n\s*\}"
+BY_PLATFORM = re.compile(rf'"stablehlo.case"\(%\w+\) \({_NUMBER}, {_NUMBER}\)')
+ANOTHER_BRANCH = re.compile(r"^\s*\}, \{$", re.MULTILINE)
+# What a program calls that is not XLA's. A rotation is drawn by QR and stored by its LU factors;
+# a 1x1 convolution is inverted by solving triangular systems. Nothing else needs a kernel.
+KERNELS = {
+    "cpu": {
+        "step, reversible": {"lapack_strsm_ffi"},
+        "sample": {"lapack_strsm_ffi"},
+        "initialisation": {"lapack_sgeqrf_ffi", "lapack_sorgqr_ffi", "lapack_sgetrf_ffi"},
+    },
+    "cuda": {
+        "initialisation": {
+            "cusolver_geqrf_ffi",
+            "cusolver_orgqr_ffi",
+            "cusolver_getrf_ffi",
+            "cu_lu_pivots_to_permutation",
+        }
+    },
+    "tpu": {
+        "initialisation": {"Qr", "ProductOfElementaryHouseholderReflectors", "LuDecomposition"}
+    },
+}
+
+
+class Program(NamedTuple):
+    """A function, and arguments of shapes and dtypes alone."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+
+
+def shape(*sizes: int, dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(sizes, dtype)
+
+
+def training_step(memory: GradientMemory) -> Program:
+    config = Config(
+        model=MODEL,
+        optimizer=OptimizerConfig(ema_decay=0.9),
+        training=TrainingConfig(batch_size=BATCH, memory=memory),
+    )
+    optimizer = make_optimizer(config.optimizer, 10)
+    prepare = partial(prepare_images, config=config, flips=True, shifts=True)
+    step = make_train_step(optimizer, config, prepare=prepare)
+    model = computing(abstract_glow(MODEL), memory=memory)
+    state = jax.eval_shape(lambda model: new_state(model, optimizer, config), model)
+    images = shape(BATCH, *MODEL.image_shape, dtype=jnp.uint8)
+    return Program(step, (state, images, shape(BATCH, 0), shape(BATCH, dtype=jnp.uint32)))
+
+
+def likelihood() -> Program:
+    images = shape(BATCH, *MODEL.image_shape)
+    return Program(lambda model, x: model.log_prob(x), (abstract_glow(MODEL), images))
+
+
+def sample() -> Program:
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    return Program(lambda model, key: model.sample(key, BATCH), (abstract_glow(MODEL), key))
+
+
+def initialisation() -> Program:
+    def initialise(key: jax.Array, x: jax.Array) -> Glow:
+        return initialise_actnorm(Glow(MODEL, rngs=nnx.Rngs(key)), x)
+
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    return Program(initialise, (key, shape(BATCH, *MODEL.image_shape)))
+
+
+PROGRAMS: dict[str, Callable[[], Program]] = {
+    "step, fast": lambda: training_step("fast"),
+    "step, remat": lambda: training_step("remat"),
+    "step, reversible": lambda: training_step("reversible"),
+    "likelihood": likelihood,
+    "sample": sample,
+    "initialisation": initialisation,
+}
+STEPS = [name for name in PROGRAMS if name.startswith("step")]
+
+
+@cache
+def lowered(name: str) -> dict[str, str]:
+    """The program's text for each platform; it is traced once, and nothing is computed."""
+    function, arguments = PROGRAMS[name]()
+    traced = jax.jit(function).trace(*arguments)
+    return {
+        platform: traced.lower(lowering_platforms=(platform,)).as_text()
+        for platform in ("cpu", *ELSEWHERE)
+    }
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_convolutions_are_products_on_a_cpu_alone(name: str) -> None:
+    texts = lowered(name)
+    assert "stablehlo.convolution" not in texts["cpu"]
+    for platform in ELSEWHERE:
+        assert "stablehlo.convolution" in texts[platform], platform
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_an_update_is_a_branch_on_a_cpu_alone(name: str) -> None:
+    texts = lowered(name)
+    branches = {
+        platform: len(ANOTHER_BRANCH.findall(BY_PLATFORM.sub("", text)))
+        for platform, text in texts.items()
+    }
+    assert branches == {"cpu": int(name in STEPS), "cuda": 0, "tpu": 0}
+    assert not any("stablehlo.if" in text for text in texts.values())
+
+
+def test_nothing_is_left_of_choices_by_platform() -> None:
+    function, arguments = likelihood()
+    text = jax.jit(function).lower(*arguments).as_text()
+    assert "stablehlo.case" in text
+    compiled = jax.jit(function).lower(*arguments).compile().as_text()
+    assert compiled is not None
+    assert "conditional" not in compiled
+    branch = jax.jit(lambda x: jax.lax.cond(x > 0, jnp.sin, jnp.cos, x)).lower(1.0)
+    assert "conditional" in str(branch.compile().as_text())
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_matrices_are_factored_by_what_each_platform_has(name: str) -> None:
+    calls = {
+        platform: set(re.findall(r"custom_call @(\w+)", text))
+        for platform, text in lowered(name).items()
+    }
+    assert calls == {platform: KERNELS[platform].get(name, set()) for platform in calls}
+    # Triangular systems are an operation of XLA's own, but on a CPU, where jaxlib has a kernel.
+    for platform in ELSEWHERE:
+        solves = "stablehlo.triangular_solve" in lowered(name)[platform]
+        assert solves == (name in ("step, reversible", "sample")), platform

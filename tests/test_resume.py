@@ -1,0 +1,81 @@
+"""A run that goes on from its own checkpoint, or starts from another run's."""
+
+from pathlib import Path
+
+import pytest
+from training_runs import (
+    TINY,
+    assert_same_run,
+    error_of,
+    identical,
+    metrics_of,
+    state_of,
+    train,
+    two_epochs,
+)
+
+import train as train_script
+from glow_jax.runs import load_run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return two_epochs(tmp_path_factory)
+
+
+def test_resume_goes_on_as_if_never_stopped(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    halves = tmp_path / "halves"
+    train(monkeypatch, *TINY, "--output_dir", halves, "--epochs", 1)
+    train(monkeypatch, "--output_dir", halves, "--resume", "--epochs", 2)
+    assert_same_run(trained, halves)
+    assert state_of(halves)[1] is not None
+
+
+def test_new_run_from_saved_model_and_optimizer(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    train(
+        monkeypatch,
+        *("--preset", "digits", "--saved_model", trained, "--saved_optimizer", trained),
+        *("--output_dir", folder, "--epochs", 3, "--seed", 5),
+    )
+    rows = metrics_of(folder)
+    before = metrics_of(trained)[-1]
+    assert [row["step"] for row in rows] == [before["step"] + before["step"] // 2]
+    assert rows[0]["train_bits_per_dim"] < before["train_bits_per_dim"]
+    # The optimizer's state belongs to the parameters as trained, not to their average.
+    start, source = load_run(folder, before["step"]), load_run(trained)
+    assert identical(start.model, source.model)
+    assert not identical(start.model, source.average)
+
+
+def test_resume_refuses_another_model(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--output_dir", trained, "--resume", "--K", 2]
+    message = error_of(train_script.main, monkeypatch, capsys, *arguments)
+    assert "K = 1" in message
+    assert "2" in message
+
+
+def test_a_refused_resume_leaves_the_run_as_it_was(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (trained / "hparams.json").read_bytes()
+    arguments = ["--output_dir", trained, "--resume", "--epochs", 1]
+    assert "give more --epochs" in error_of(train_script.main, monkeypatch, capsys, *arguments)
+    assert (trained / "hparams.json").read_bytes() == before
+
+
+def test_resume_refuses_reversible_in_bfloat16(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (trained / "hparams.json").read_bytes()
+    arguments = ["--output_dir", trained, "--resume", "--epochs", 9]
+    arguments += ["--memory", "reversible", "--dtype", "bfloat16"]
+    message = error_of(train_script.main, monkeypatch, capsys, *arguments)
+    assert "dtype is bfloat16; it must be float32 where memory is reversible" in message
+    assert (trained / "hparams.json").read_bytes() == before
