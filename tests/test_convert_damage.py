@@ -140,7 +140,6 @@ def test_a_1x1_convolution_of_rosinality_without_inverse(
         convert(file, image_size=8)
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_the_tolerance_of_the_proof_has_a_cap() -> None:
     config = ModelConfig(K=1, L=1, hidden_channels=4, image_shape=(4, 8, 3), LU_decomposed=False)
     values = make_values(config)
