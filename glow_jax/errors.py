@@ -1,5 +1,7 @@
 """Errors that a user can fix. Scripts print each on one line, without a traceback."""
 
+import reprlib
+
 
 class GlowError(ValueError):
     """A value from the user is wrong; the message names it, its value, and what to do.
@@ -10,6 +12,31 @@ class GlowError(ValueError):
 
 class InputTypeError(GlowError, TypeError):
     """An array of the wrong dtype was given."""
+
+
+def shown(value: object, longest: int = 80) -> str:
+    """A value from a stranger's file as it may stand in a message: one line, printable, short.
+
+    Args:
+        value: anything; text is not quoted.
+        longest: the number of characters above which the middle is left out.
+    """
+    if isinstance(value, int) and value.bit_length() > 256:
+        return f"a whole number of {value.bit_length()} bits"
+    try:
+        text = value if isinstance(value, str) else _BRIEF.repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits inside a list
+        text = f"a {type(value).__name__}"
+    if len(text) > longest:
+        text = f"{text[: longest - 23]}...{text[-20:]}"
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+
+
+_BRIEF = reprlib.Repr()
+_BRIEF.maxstring = _BRIEF.maxother = _BRIEF.maxlong = 80
 
 
 class Stopped(Exception):  # noqa: N818 - not an error

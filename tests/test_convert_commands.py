@@ -1,6 +1,8 @@
 """The commands of convert/: from PyTorch to a run folder and back, and their errors."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +17,7 @@ from torch_files import DATA, exit_status, same, save, tiny_values
 from glow_jax import GlowError, ModelConfig
 from glow_jax.bridge import mapping
 from glow_jax.bridge.from_torch import convert
-from glow_jax.bridge.to_torch import check_fits, to_hparams
+from glow_jax.bridge.to_torch import Export, check_fits, to_hparams
 from glow_jax.cli.from_torch import main as from_torch
 from glow_jax.cli.to_torch import main as to_torch
 from glow_jax.config import Config, OptimizerConfig
@@ -106,6 +108,77 @@ def test_their_settings_are_all_there() -> None:
     ours = to_hparams(Config(optimizer=OptimizerConfig(lr=1e-3)))
     assert list(ours) == list(theirs)
     assert ours["lr"] == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("optimizer.pt", "optimizer.pt is written beside the weights"),
+        ("HPARAMS.json", "HPARAMS.json is written beside the weights"),
+        (".", "must name the file of the weights"),
+        ("", "must name the file of the weights"),
+        ("..", "must name the file of the weights"),
+        ("folder", "must name the file of the weights"),
+    ],
+)
+def test_names_that_the_weights_cannot_have(
+    name: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    assert exit_status(to_torch, monkeypatch, tmp_path / "run", "--output", name) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fails_at", ["write", "rename"])
+def test_the_exported_files_appear_together_or_not_at_all(
+    fails_at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full_disk(self: Path, *arguments: object) -> object:
+        if "optimizer.pt" in self.name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return original(self, *arguments)
+
+    names = ("glow.pt", "optimizer.pt", "hparams.json")
+    export = Export(3, {tmp_path / "export" / name: b"content" for name in names}, [])
+    method = "open" if fails_at == "write" else "rename"
+    original = getattr(Path, method)
+    monkeypatch.setattr(Path, method, full_disk)
+    with pytest.raises(OSError, match=r"No space left on device: '.*optimizer.pt'"):
+        export.write()
+    assert not list((tmp_path / "export").iterdir())
+    monkeypatch.undo()
+    export.write()
+    assert sorted(path.name for path in (tmp_path / "export").iterdir()) == sorted(names)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--output", "."], "must name the run folder"),
+        (["--output", ""], "must name the run folder"),
+        (["--output", ".."], "must name the run folder"),
+        (["--n_bits", "0"], "n_bits is 0; it must be from 1 to 8"),
+        (["--image_size", "0"], "--image_size is 0"),
+        (["--weights", "ema"], "--weights is ema, but"),
+    ],
+)
+def test_flags_that_are_refused(
+    flags: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = save(tiny_values(), tmp_path / "glow.pt")
+    assert exit_status(from_torch, monkeypatch, file, *flags) == 2
+    assert message in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["glow.pt"]
 
 
 def run_script(*command: object) -> subprocess.CompletedProcess[str]:

@@ -1,24 +1,25 @@
 """Checkpoint files of other programs: read in memory, never unpacked to disk, never executed."""
 
-import io
 import json
-import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import TypeGuard
+from pathlib import Path
+from typing import IO
 
 import numpy as np
-import torch
 
-from glow_jax.errors import GlowError
+from glow_jax.bridge.reading import archive, pytorch, safetensors, unwrap
+from glow_jax.bridge.reading.archive import HPARAMS, LARGEST_HPARAMS, Contents
+from glow_jax.bridge.reading.budget import DEFAULT_LIMIT, Budget, first_sentence
+from glow_jax.bridge.reading.tensors import HALF_PRECISION, StoredTensor, TensorReader
+from glow_jax.bridge.reading.zips import Zip
+from glow_jax.errors import GlowError, shown
 
-HPARAMS = "hparams.json"
+__all__ = ["HPARAMS", "Checkpoint", "read_checkpoint"]
 
-# Weights hardly compress: an archive that expands a hundredfold is an attack on memory.
-_LARGEST_EXPANSION = 100
-_LARGEST_HPARAMS = 2**20
+# What the optimizers keep for each parameter; all else that a file keeps there is left unread.
+_MOMENTS = ("step", "exp_avg", "exp_inf", "exp_avg_sq")
+_DEEPEST_JSON = 20
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,9 @@ class Checkpoint:
 
     Attributes:
         weights: the model's state dict; floats have at least 32 bits.
-        optimizer: the optimizer's state dict; None if there is none.
-        hparams: the contents of `hparams.json` in the archive or beside the file; None if there is
-            none.
+        optimizer: the optimizer's state dict, its tensors as arrays; None if there is none.
+        hparams: the contents of `hparams.json` in the archive or beside the file, without nulls;
+            None if there is none.
         notes: what reading changed, one sentence each.
     """
 
@@ -39,210 +40,197 @@ class Checkpoint:
     notes: list[str]
 
 
-def read_checkpoint(path: Path, optimizer_path: Path | None = None) -> Checkpoint:
+@dataclass(frozen=True)
+class _Part:
+    """The content of one file: plain values and tensors that are not yet read."""
+
+    content: object
+    reader: TensorReader
+    name: str
+
+
+def read_checkpoint(
+    path: Path,
+    optimizer_path: Path | None = None,
+    *,
+    weights: str | None = None,
+    memory: int = DEFAULT_LIMIT,
+) -> Checkpoint:
     """Read a checkpoint, in any form in which Glow weights are passed around.
 
     Args:
-        path: a state dict or a training checkpoint, written by any version of PyTorch, or a zip
-            archive of such a file.
+        path: a state dict or a training checkpoint of any version of PyTorch, a safetensors file,
+            or a zip or tar archive of such a file.
         optimizer_path: a file that holds the optimizer's state alone.
+        weights: which weights to take, where the file holds several.
+        memory: the number of bytes that reading may take.
 
     Raises:
-        GlowError: a file is no checkpoint, is damaged, or would have to run code.
+        GlowError: a file is no checkpoint, is damaged, too large, or holds no weights of a Glow.
     """
-    optimizer, hparams = None, None
-    members = _archive_members(path)
-    if members is None:
-        content = _unpickle(path, str(path))
-        beside = path.parent / HPARAMS
-        if beside.is_file():
-            hparams = _parse_hparams(beside.read_bytes(), str(beside))
-    else:
-        content, optimizer, hparams = _read_archive(path, members)
-    weights, inside = _model_and_optimizer(content, path)
-    optimizer = inside if inside is not None else optimizer
-    if optimizer_path is not None:
-        optimizer = _optimizer_in(_unpickle(optimizer_path, str(optimizer_path)), optimizer_path)
     notes: list[str] = []
-    return Checkpoint(_to_arrays(weights, path, notes), optimizer, hparams, notes)
+    budget = Budget(memory)
+    with _open(path) as file:
+        contents = _contents(file, path, budget)
+        main = _read_part(*contents.found.get("weights", (file, shown(str(path), 200))), budget)
+        reading = unwrap.find_weights(main.content, main.name, weights, notes)
+        arrays = _to_arrays(reading.weights, main, notes)
+        optimizer = None
+        if optimizer_path is not None:
+            with _open(optimizer_path) as other:
+                optimizer = _read_optimizer(other, shown(str(optimizer_path), 200), budget)
+        elif reading.is_average:
+            if unwrap.find_optimizer(main.content, main.name) or "optimizer" in contents.found:
+                notes.append("The optimizer's state is left out: it is not of the average.")
+        elif state := unwrap.find_optimizer(main.content, main.name):
+            optimizer = _plain(state, main.reader)
+        elif "optimizer" in contents.found:
+            optimizer = _read_optimizer(*contents.found["optimizer"], budget)
+    hparams = _read_hparams(path, contents)
+    return Checkpoint(arrays, optimizer, hparams, notes)
 
 
-def _archive_members(path: Path) -> list[zipfile.ZipInfo] | None:
-    """The files in a zip archive; None if it is no archive, or the kind that PyTorch writes."""
+def _open(path: Path) -> IO[bytes]:
     if not path.exists():
         raise GlowError(f"There is no file {path}.")
     if not path.is_file():
         raise GlowError(f"{path} is no file; give the checkpoint itself.")
     if path.stat().st_size == 0:
         raise GlowError(f"{path} is empty: fetch it again.")
-    if not zipfile.is_zipfile(path):
+    return path.open("rb")
+
+
+def _contents(file: IO[bytes], path: Path, budget: Budget) -> Contents:
+    """The files in an archive; none if the file is a checkpoint itself."""
+    name = shown(str(path), 200)
+    unpacked = archive.decompress(file, name, path.stat().st_size, budget)
+    if _is_zip(unpacked):
+        directory = Zip(unpacked, name)
+        if pytorch.pickle_in(directory) is None:
+            return archive.read_zip_archive(directory, budget)
+    elif archive.is_tar(unpacked):
+        return archive.read_tar_archive(unpacked, name, budget)
+    contents = Contents()
+    contents.found["weights"] = (unpacked, name)
+    return contents
+
+
+def _is_zip(file: IO[bytes]) -> bool:
+    begin = file.read(4)
+    file.seek(0)
+    return begin in (b"PK\x03\x04", b"PK\x05\x06")
+
+
+def _read_part(file: IO[bytes], name: str, budget: Budget) -> _Part:
+    """The content of a checkpoint, whatever its format."""
+    file.seek(0)
+    if _is_zip(file):
+        directory = Zip(file, name)
+        pickle = pytorch.pickle_in(directory)
+        if pickle is None:
+            raise GlowError(f"{name} is an archive in an archive; give the checkpoint itself.")
+        return _Part(*pytorch.read_zip(directory, pickle, budget), name)
+    if safetensors.is_safetensors(file):
+        return _Part(*safetensors.read_safetensors(file, name, budget), name)
+    return _Part(*pytorch.read_legacy(file, name, budget), name)
+
+
+def _read_optimizer(file: IO[bytes], name: str, budget: Budget) -> dict[str, object]:
+    """The optimizer's state dict, alone in a file or inside a training checkpoint."""
+    part = _read_part(file, name, budget)
+    state = part.content
+    if isinstance(state, dict) and not unwrap.is_optimizer(state):
+        state = unwrap.find_optimizer(state, name)
+    if not isinstance(state, dict) or not unwrap.is_optimizer(state):
+        raise GlowError(f"{name} holds no optimizer's state: it lacks 'state' and 'param_groups'.")
+    return _plain(state, part.reader)
+
+
+def _plain(state_dict: Mapping[str, object], reader: TensorReader) -> dict[str, object]:
+    """An optimizer's state dict with its moments as arrays, and tensors of one value as numbers."""
+
+    def plain(value: object, key: str) -> object:
+        if not isinstance(value, StoredTensor):
+            return value
+        array = reader.read(value, key)
+        return array.item() if array.size == 1 and key not in _MOMENTS[1:] else array
+
+    states, groups = state_dict["state"], state_dict["param_groups"]
+    if isinstance(states, dict):
+        states = {
+            number: {k: plain(v, k) if k in _MOMENTS else v for k, v in state.items()}
+            if isinstance(state, dict)
+            else state
+            for number, state in states.items()
+        }
+    if isinstance(groups, list):
+        groups = [
+            {key: plain(value, str(key)) for key, value in group.items()}
+            if isinstance(group, dict)
+            else group
+            for group in groups
+        ]
+    return {"state": states, "param_groups": groups}
+
+
+def _read_hparams(path: Path, contents: Contents) -> dict[str, object] | None:
+    """The settings in an archive, or beside a file that is none."""
+    if "hparams" in contents.found:
+        file, name = contents.found["hparams"]
+        return _parse_hparams(file.read(LARGEST_HPARAMS + 1), name)
+    beside = path.parent / HPARAMS
+    if not beside.is_file() or contents.found["weights"][1] != shown(str(path), 200):
         return None
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = [member for member in archive.infolist() if not member.is_dir()]
-    except (zipfile.BadZipFile, OSError) as error:
-        raise GlowError(f"{path} is a damaged archive: {_sentence(error)}.") from error
-    if any(PurePosixPath(member.filename).name == "data.pkl" for member in members):
-        return None
-    return members
-
-
-def _read_archive(
-    path: Path, members: list[zipfile.ZipInfo]
-) -> tuple[object, Mapping[str, object] | None, Mapping[str, object] | None]:
-    """The unpickled weights, the optimizer's state dict and the settings of an archive."""
-    found = _sort_members(path, members)
-    weights = _unpickle(*_read_member(path, found["weights"]))
-    optimizer = hparams = None
-    if "optimizer" in found:
-        optimizer = _optimizer_in(_unpickle(*_read_member(path, found["optimizer"])), path)
-    if "hparams" in found:
-        content, name = _read_member(path, found["hparams"])
-        hparams = _parse_hparams(content.getvalue(), name)
-    return weights, optimizer, hparams
-
-
-def _sort_members(path: Path, members: list[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
-    """The one file of weights, and at most one each of "optimizer" and "hparams"."""
-    found: dict[str, list[zipfile.ZipInfo]] = {}
-    for member in members:
-        name = PurePosixPath(member.filename)
-        if "__MACOSX" in name.parts:
-            continue
-        if name.suffix in (".pt", ".pth", ".pkl"):
-            kind = "optimizer" if "optim" in name.stem else "weights"
-            found.setdefault(kind, []).append(member)
-        elif name.name == HPARAMS:
-            found.setdefault("hparams", []).append(member)
-    for kind, those in found.items():
-        if len(those) > 1:
-            names = ", ".join(member.filename for member in those)
-            raise GlowError(f"{path} holds several files of {kind}: {names}; unpack the right one.")
-    if "weights" not in found:
-        raise GlowError(f"{path} is an archive without a .pt, .pth or .pkl file of weights.")
-    return {kind: those[0] for kind, those in found.items()}
-
-
-def _read_member(path: Path, member: zipfile.ZipInfo) -> tuple[io.BytesIO, str]:
-    """A file of an archive, in memory, and its name for messages."""
-    if member.file_size > _LARGEST_EXPANSION * max(member.compress_size, 1):
-        raise GlowError(
-            f"{member.filename} in {path} would unpack to {member.file_size} bytes, more than "
-            f"{_LARGEST_EXPANSION} times its size: no weights do that."
-        )
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return io.BytesIO(archive.read(member)), f"{member.filename} in {path}"
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError) as error:
-        raise GlowError(
-            f"{member.filename} in {path} cannot be read: {_sentence(error)}."
-        ) from error
-
-
-def _unpickle(source: Path | io.BytesIO, name: str) -> object:
-    """Unpickle tensors and plain containers, and nothing else."""
-    if isinstance(source, Path) and not source.is_file():
-        raise GlowError(f"There is no file {source}.")
-    try:
-        return torch.load(source, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle can raise anything
-        wanted = re.search(r"GLOBAL (\S+)", str(error))
-        if wanted:
-            raise GlowError(
-                f"{name} is refused: it would have to run {wanted[1]} to be read, which weights "
-                "never need; nothing in it was run."
-            ) from error
-        raise GlowError(
-            f"{name} is not a PyTorch checkpoint, or it is damaged: {_sentence(error)}."
-        ) from error
-
-
-def _sentence(error: BaseException) -> str:
-    """The first sentence of an error, without its full stop."""
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__).split(". ")[0].rstrip(". ")
+    with beside.open("rb") as file:
+        return _parse_hparams(file.read(LARGEST_HPARAMS + 1), shown(str(beside), 200))
 
 
 def _parse_hparams(content: bytes, name: str) -> dict[str, object]:
-    if len(content) > _LARGEST_HPARAMS:
-        raise GlowError(f"{name} has {len(content)} bytes: it is no list of settings.")
+    if len(content) > LARGEST_HPARAMS:
+        raise GlowError(f"{name} has more than {LARGEST_HPARAMS} bytes: it is no list of settings.")
     try:
         values = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise GlowError(f"{name} is not valid JSON: {_sentence(error)}.") from error
+        raise GlowError(f"{name} is not valid JSON: {first_sentence(error)}.") from error
     if not isinstance(values, dict):
         raise GlowError(f"{name} holds no settings: it must be an object with named values.")
-    return values
+    if _depth(values) > _DEEPEST_JSON:
+        raise GlowError(f"{name} is nested more than {_DEEPEST_JSON} deep: these are no settings.")
+    return _without_nulls(values)
 
 
-def _is_optimizer(content: object) -> TypeGuard[dict[str, object]]:
-    return isinstance(content, dict) and {"state", "param_groups"} <= set(content)
+def _depth(value: object) -> int:
+    """How deep a value of JSON is nested; what is deeper than wanted is not followed."""
+    layer, depth = [value], 0
+    while layer and depth <= _DEEPEST_JSON:
+        inner: list[object] = []
+        for one in layer:
+            inner += one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
+        layer, depth = inner, depth + 1
+    return depth
 
 
-def _model_and_optimizer(
-    content: object, path: Path
-) -> tuple[dict[str, torch.Tensor], Mapping[str, object] | None]:
-    """The state dicts of the model and, if it is there, of the optimizer."""
-    if _is_optimizer(content):
-        raise GlowError(
-            f"{path} holds an optimizer's state and no weights; give the weights as FILE and this "
-            "as --optimizer."
-        )
-    optimizer = None
-    if isinstance(content, dict):
-        for model_key, optimizer_key in (("model", "optimizer"), ("graph", "optim")):
-            if isinstance(content.get(model_key), dict):
-                optimizer = content.get(optimizer_key)
-                content = content[model_key]
-                break
-    if not isinstance(content, dict) or not content:
-        raise GlowError(f"{path} holds no state dict, but {_describe(content)}.")
-    for key, value in content.items():
-        if not isinstance(key, str) or not isinstance(value, torch.Tensor):
-            raise GlowError(
-                f"{path} holds no state dict: its key {key!r} is {_describe(value)}, not a tensor."
-            )
-    if optimizer is not None and not _is_optimizer(optimizer):
-        raise GlowError(f"{path} holds no optimizer's state where it should: its keys are unknown.")
-    # torch.nn.DataParallel saves every key under this prefix.
-    if all(key.startswith("module.") for key in content):
-        content = {key.removeprefix("module."): value for key, value in content.items()}
-    return content, optimizer
-
-
-def _describe(value: object) -> str:
-    return "nothing" if value is None or value == {} else f"a {type(value).__name__}"
-
-
-def _optimizer_in(content: object, path: Path) -> Mapping[str, object]:
-    """The optimizer's state dict, alone or inside a training checkpoint."""
-    if isinstance(content, dict) and not _is_optimizer(content):
-        content = content.get("optimizer", content.get("optim"))
-    if not _is_optimizer(content):
-        raise GlowError(f"{path} holds no optimizer's state: it lacks 'state' and 'param_groups'.")
-    return content
+def _without_nulls(values: Mapping[str, object]) -> dict[str, object]:
+    """Settings without those that are null, which is as good as not to be there."""
+    return {
+        name: _without_nulls(value) if isinstance(value, dict) else value
+        for name, value in values.items()
+        if value is not None
+    }
 
 
 def _to_arrays(
-    tensors: dict[str, torch.Tensor], path: Path, notes: list[str]
+    tensors: Mapping[str, StoredTensor], part: _Part, notes: list[str]
 ) -> dict[str, np.ndarray]:
     """Tensors as arrays of one float type, at least float32; half precision would lose digits."""
-    arrays, widened = {}, set()
-    for key, tensor in tensors.items():
-        if tensor.dtype in (torch.float16, torch.bfloat16):
-            widened.add(str(tensor.dtype).removeprefix("torch."))
-            tensor = tensor.float()
-        try:
-            arrays[key] = tensor.detach().numpy()
-        except (RuntimeError, TypeError) as error:
-            raise GlowError(
-                f"{path}: the tensor of key {key!r} is of a kind that weights never have "
-                f"({tensor.dtype}, {tensor.layout}, on {tensor.device})."
-            ) from error
-    for dtype in sorted(widened):
-        notes.append(f"Its {dtype} values are read as float32.")
+    for kind in sorted({t.dtype for t in tensors.values() if t.dtype in HALF_PRECISION}):
+        notes.append(f"Its {kind} values are read as float32.")
+    try:
+        arrays = {key: part.reader.read(tensor, key) for key, tensor in tensors.items()}
+    except GlowError as error:
+        raise GlowError(f"{part.name}: {error}") from error
     floats = [key for key, array in arrays.items() if array.dtype.kind == "f"]
     if floats:
         widest = np.result_type(*(arrays[key].dtype for key in floats))
-        arrays |= {key: arrays[key].astype(widest, copy=False) for key in floats}
+        arrays |= {key: part.reader.widen(arrays[key], widest, key) for key in floats}
     return arrays

@@ -18,9 +18,10 @@ from glow_jax.bridge import layouts
 from glow_jax.bridge.checkpoint_file import read_checkpoint
 from glow_jax.bridge.layouts import FlowPermutation
 from glow_jax.bridge.mapping import layout_shapes, to_glow
-from glow_jax.bridge.moments import Moments, read_moments, to_optax
+from glow_jax.bridge.moments import LARGEST_NUMBER, Moments, read_moments, to_optax
+from glow_jax.bridge.reading.budget import DEFAULT_LIMIT, guarded
 from glow_jax.config import Config, ModelConfig, from_json
-from glow_jax.errors import GlowError
+from glow_jax.errors import GlowError, shown
 from glow_jax.model import Glow
 from glow_jax.runs import save_weights
 
@@ -30,6 +31,7 @@ _KEPT = {
     "optimizer": ("lr", "warmup", "max_grad_clip", "max_grad_norm"),
     "training": ("batch_size", "eval_batch_size", "epochs", "n_init_batches", "y_weight", "seed"),
 }
+_LONGEST_TEXT = 200
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ def convert(
     image_size: int | None = None,
     flow_permutation: FlowPermutation | None = None,
     n_bits: int | None = None,
+    weights: str | None = None,
+    memory: int = DEFAULT_LIMIT,
 ) -> tuple[Glow, Config, optax.OptState | None]:
     """Convert a PyTorch checkpoint.
 
@@ -91,6 +95,8 @@ def convert(
         image_size: height and width in pixels, where the file does not tell.
         flow_permutation: how channels are mixed, where the file does not tell.
         n_bits: bits kept of each pixel; by default those of the program that wrote the file.
+        weights: which weights to take, where the file holds several: "model" or "ema", say.
+        memory: the number of bytes that the file may take.
 
     Returns:
         The model, its configuration, and the state of `make_optimizer(config.optimizer, ...)`, or
@@ -102,25 +108,32 @@ def convert(
     conversion = convert_file(
         Path(path),
         None if optimizer is None else Path(optimizer),
-        layouts.Given(image_size, flow_permutation, n_bits),
+        layouts.Given(image_size, flow_permutation, n_bits, memory=memory),
+        weights,
     )
     return conversion.model, conversion.config, conversion.optimizer_state
 
 
-def convert_file(path: Path, optimizer_path: Path | None, given: layouts.Given) -> Conversion:
+def convert_file(
+    path: Path,
+    optimizer_path: Path | None,
+    given: layouts.Given,
+    weights: str | None = None,
+) -> Conversion:
     """As `convert`, with all that is known about the file."""
-    checkpoint = read_checkpoint(path, optimizer_path)
-    hparams = checkpoint.hparams or {}
-    given = dataclasses.replace(given, hparams=checkpoint.hparams)
-    try:
-        layout, found = layouts.read_layout(checkpoint.weights, given)
-        model = to_glow(found.values, found.config)
-        config = _build_config(found.config, hparams)
-        moments = None
-        if checkpoint.optimizer is not None:
-            moments = _moments_of(checkpoint.optimizer, layout, found)
-    except GlowError as error:
-        raise GlowError(f"{path}: {error}") from error
+    moments = None
+    with guarded(str(path)):
+        checkpoint = read_checkpoint(path, optimizer_path, weights=weights, memory=given.memory)
+        hparams = checkpoint.hparams or {}
+        given = dataclasses.replace(given, hparams=checkpoint.hparams)
+        try:
+            layout, found = layouts.read_layout(checkpoint.weights, given)
+            config = _build_config(found.config, hparams)
+            if checkpoint.optimizer is not None:
+                moments = _moments_of(checkpoint.optimizer, layout, found)
+        except GlowError as error:
+            raise GlowError(f"{path}: {error}") from error
+    model = to_glow(found.values, found.config)
     notes = list(checkpoint.notes)
     is_wide = any(array.dtype == np.float64 for array in checkpoint.weights.values())
     if is_wide and jnp.zeros(()).dtype != jnp.float64:
@@ -152,7 +165,27 @@ def _build_config(model: ModelConfig, hparams: Mapping[str, object]) -> Config:
         section: {name: hparams[name] for name in names if name in hparams}
         for section, names in _KEPT.items()
     }
+    for section in values.values():
+        for name, value in section.items():
+            _check_setting(name, value)
     config = from_json(values)
     height, width, _ = model.image_shape
     data = dataclasses.replace(config.data, image_size=height if height == width else 0)
     return dataclasses.replace(config, model=model, data=data)
+
+
+def _check_setting(name: str, value: object) -> None:
+    """Refuse a value of hparams.json that no run can have, whatever its name.
+
+    Raises:
+        GlowError: a number that no float32 holds, or text that no terminal shows.
+    """
+    if isinstance(value, int | float) and not abs(value) <= LARGEST_NUMBER:
+        wanted = f"a number of at most {LARGEST_NUMBER:.0e}"
+    elif isinstance(value, str) and not (value.isprintable() and len(value) <= _LONGEST_TEXT):
+        wanted = f"printable text of at most {_LONGEST_TEXT} characters"
+    elif isinstance(value, list | dict):
+        wanted = "a number, text, true or false"
+    else:
+        return
+    raise GlowError(f"hparams.json says {name} = {shown(value)}; it must be {wanted}.")

@@ -7,7 +7,6 @@
 | `step` | `count`, the schedule's too |
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypedDict
@@ -20,7 +19,7 @@ from flax import nnx
 
 from glow_jax.bridge.mapping import Shape, extract, fill, parameter_keys
 from glow_jax.config import Config, ModelConfig, OptimizerConfig
-from glow_jax.errors import GlowError
+from glow_jax.errors import GlowError, shown
 from glow_jax.model import Glow
 from glow_jax.training.optimizer import WEIGHT_DECAY, make_optimizer
 
@@ -28,6 +27,10 @@ Algorithm = Literal["adamax", "adam"]
 
 _SECOND_MOMENT: dict[Algorithm, str] = {"adamax": "exp_inf", "adam": "exp_avg_sq"}
 _BETAS, _EPSILON = (0.9, 0.999), 1e-8
+
+# A run keeps its numbers as float32 and counts its updates with an int32.
+LARGEST_NUMBER = 1e38
+_MOST_STEPS = 2**31 - 1
 
 
 class StateDict(TypedDict):
@@ -66,7 +69,7 @@ def read_moments(
     """Read the state dict of a PyTorch optimizer.
 
     Args:
-        state_dict: `{"state", "param_groups"}`.
+        state_dict: `{"state", "param_groups"}`, the moments as arrays.
         parameters: the key of each parameter that the optimizer numbers; None for a parameter that
             Glow-PyTorch does not have.
         shapes: the shape of each key.
@@ -94,10 +97,11 @@ def read_moments(
         mu[key] = _moment(state, "exp_avg", key, shapes[key])
         nu[key] = _moment(state, _SECOND_MOMENT[algorithm], key, shapes[key])
         steps[key] = _step(state, key)
-    strangers = sorted(set(states) - set(key_of), key=str)
+    strangers = [number for number in states if number not in key_of]
     if strangers:
         raise GlowError(
-            f"The optimizer's state holds parameter {strangers[0]}, which the model does not have."
+            f"The optimizer's state holds parameter {shown(strangers[0])}, which the model does "
+            "not have."
         )
     step = _common_step(steps)
     dtype = next((array.dtype for array in mu.values()), np.dtype(np.float32))
@@ -129,13 +133,24 @@ def _keys_by_number(
             f"The optimizer's state is of {len(numbers)} parameters and the model has "
             f"{len(parameters)}: they do not belong together."
         )
+    if not all(type(number) is int for number in numbers) or len({*numbers}) < len(numbers):
+        raise GlowError(
+            "The optimizer's group must number its parameters by different whole numbers, and its "
+            f"params are {shown(numbers)}."
+        )
     return dict(zip(numbers, parameters, strict=True))
 
 
 def _learning_rate(group: Mapping[str, object]) -> float | None:
     # A scheduler overwrites `lr` with its current rate and keeps the given one as `initial_lr`.
     lr = group.get("initial_lr", group.get("lr"))
-    return float(lr) if isinstance(lr, int | float) and lr > 0 else None
+    if isinstance(lr, bool) or not isinstance(lr, int | float):
+        return None
+    if not 0 <= lr <= LARGEST_NUMBER:
+        raise GlowError(
+            f"The optimizer's lr is {shown(lr)}; it must be from 0 to {LARGEST_NUMBER:.0e}."
+        )
+    return float(lr) or None
 
 
 def _algorithm(states: Mapping[object, object]) -> Algorithm:
@@ -149,40 +164,36 @@ def _algorithm(states: Mapping[object, object]) -> Algorithm:
             if name in state:
                 return algorithm
         raise GlowError(
-            f"The optimizer is neither Adamax nor Adam: it keeps {', '.join(map(str, state))}."
+            "The optimizer is neither Adamax nor Adam: it keeps "
+            f"{', '.join(shown(name) for name in [*state][:8]) or 'nothing'}."
         )
     return "adamax"
 
 
 def _moment(state: object, name: str, key: str, shape: Shape) -> np.ndarray:
     value = state.get(name) if isinstance(state, dict) else None
-    if not isinstance(value, torch.Tensor) or not value.is_floating_point():
-        raise GlowError(f"The optimizer's state of {key!r} lacks {name!r}.")
-    if tuple(value.shape) != shape:
+    if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
+        raise GlowError(f"The optimizer's state of {key!r} lacks {name!r}, a tensor of floats.")
+    if value.shape != shape:
         raise GlowError(
-            f"The optimizer's {name!r} of {key!r} has shape {tuple(value.shape)} and the parameter "
+            f"The optimizer's {name!r} of {key!r} has shape {value.shape} and the parameter "
             f"{shape}: they do not belong together."
         )
-    if value.dtype not in (torch.float32, torch.float64):
-        value = value.float()
-    array = value.numpy()
-    if not np.all(np.isfinite(array)):
+    if not np.all(np.isfinite(value)):
         raise GlowError(f"The optimizer's {name!r} of {key!r} holds NaN or infinite values.")
-    return array
+    return value
 
 
 def _step(state: object, key: str) -> int:
     step = state.get("step") if isinstance(state, dict) else None
-    if isinstance(step, torch.Tensor) and step.numel() == 1:
-        step = step.item()
-    if (
-        not isinstance(step, int | float)
-        or not math.isfinite(step)
-        or int(step) != step
-        or step < 0
-    ):
-        raise GlowError(f"The optimizer's 'step' of {key!r} is {step}; it must be a whole number.")
-    return int(step)
+    if isinstance(step, float) and step.is_integer():
+        step = int(step)
+    if not isinstance(step, int) or not 0 <= step <= _MOST_STEPS:
+        raise GlowError(
+            f"The optimizer's 'step' of {key!r} is {shown(step)}; it must be a whole number from 0 "
+            f"to {_MOST_STEPS}."
+        )
+    return step
 
 
 def _common_step(steps: Mapping[str, int]) -> int:
@@ -201,11 +212,15 @@ def _common_step(steps: Mapping[str, int]) -> int:
 def _differences(group: Mapping[str, object], untouched: Sequence[str]) -> list[str]:
     """The settings in which `make_optimizer` differs, and the parameters without moments."""
     ours = {"betas": _BETAS, "eps": _EPSILON, "weight_decay": WEIGHT_DECAY}
-    notes = [
-        f"Its optimizer had {name} = {group[name]}; training goes on with {value}."
-        for name, value in ours.items()
-        if name in group and group[name] != value
-    ]
+    notes = []
+    for name, value in ours.items():
+        theirs = group.get(name, value)
+        if isinstance(theirs, list):
+            theirs = tuple(theirs)
+        if not isinstance(theirs, int | float | tuple) or theirs != value:
+            notes.append(
+                f"Its optimizer had {name} = {shown(theirs)}; training goes on with {value}."
+            )
     if untouched:
         notes.append(
             f"{len(untouched)} parameters were never updated ({untouched[0]}, ...): their moments "

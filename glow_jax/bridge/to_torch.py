@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,7 @@ from glow_jax.bridge.checkpoint_file import HPARAMS
 from glow_jax.bridge.mapping import from_glow
 from glow_jax.config import Config, ModelConfig
 from glow_jax.errors import GlowError
+from glow_jax.files import writing
 from glow_jax.model import Glow
 from glow_jax.runs import LoadedRun, load_optimizer_state, load_run
 from glow_jax.training.optimizer import make_optimizer
@@ -50,6 +52,7 @@ _THEIR_SETTINGS = [
     "y_condition",
     "y_weight",
 ]
+_OPTIMIZER = "optimizer.pt"
 # Ours name run folders, theirs name PyTorch files: one is no use to the other program.
 _OUR_PATHS = {"saved_model": "", "saved_optimizer": ""}
 
@@ -68,6 +71,43 @@ class Export:
     contents: dict[Path, bytes]
     notes: list[str]
 
+    def write(self) -> None:
+        """Write all files, or none where one of them cannot be written.
+
+        A file of settings that is there already and has the same content stays as it is.
+
+        Raises:
+            GlowError: a file is there already.
+            OSError: a file cannot be written.
+        """
+        new = {}
+        for path, content in self.contents.items():
+            if not path.exists():
+                new[path] = content
+            elif path.name != HPARAMS or path.read_bytes() != content:
+                raise GlowError(f"{path} exists; move it away or give another --output.")
+        for path in new:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        aside = {path: path.with_name(f".{path.name}.{os.getpid()}.part") for path in new}
+        there: list[Path] = []
+        try:
+            for path, content in new.items():
+                with writing(path), aside[path].open("wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+            for path in new:
+                with writing(path):
+                    aside[path].rename(path)
+                there.append(path)
+        except BaseException:
+            for path in there:
+                path.unlink(missing_ok=True)
+            raise
+        finally:
+            for path in aside.values():
+                path.unlink(missing_ok=True)
+
 
 def export_run(
     folder: Path, output: Path, *, step: int | Literal["best"] | None = None, average: bool = False
@@ -83,6 +123,7 @@ def export_run(
     Raises:
         GlowError: the run cannot be loaded, keeps no average, or does not fit Glow-PyTorch.
     """
+    _check_output(output)
     run = load_run(folder, step)
     if average and run.average is None:
         raise GlowError(f"{folder} keeps no averaged parameters: leave --average out.")
@@ -93,11 +134,31 @@ def export_run(
     if average:
         notes.append("The optimizer's state is left out: it belongs to the trained parameters.")
     elif run.has_optimizer:
-        contents[output.with_name("optimizer.pt")] = _serialise(_optimizer_state_dict(run, folder))
+        contents[output.with_name(_OPTIMIZER)] = _serialise(_optimizer_state_dict(run, folder))
     else:
         notes.append(f"The optimizer's state is left out: step {run.step} was saved without one.")
     contents[output.with_name(HPARAMS)] = hparams.encode()
     return Export(run.step, contents, notes)
+
+
+def _check_output(output: Path) -> None:
+    """Refuse a name for the weights that is no file's, or another exported file's.
+
+    Raises:
+        GlowError: the name will not do.
+    """
+    if output.name in ("", "..") or output.is_dir():
+        raise GlowError(
+            f"--output is {str(output)!r}; it must name the file of the weights, for example "
+            "export/glow.pt."
+        )
+    if output.name.casefold() in (_OPTIMIZER, HPARAMS):
+        raise GlowError(
+            f"--output is {str(output)!r}; {output.name} is written beside the weights, which need "
+            "another name, for example glow.pt."
+        )
+    if any(parent.is_file() for parent in output.parents):
+        raise GlowError(f"{output} would lie below a file; give another --output.")
 
 
 def to_state_dict(model: Glow) -> dict[str, torch.Tensor]:

@@ -23,7 +23,7 @@ class Arguments:
     """Turn a PyTorch Glow checkpoint into a run folder."""
 
     file: Annotated[Path, tyro.conf.Positional]
-    """checkpoint of Glow-PyTorch, chaiyujin's or rosinality's glow-pytorch, or a zip of one"""
+    """checkpoint of Glow-PyTorch, chaiyujin's or rosinality's glow-pytorch, or an archive of one"""
     output: Path | None = None
     """run folder to write; by default runs/ and the file's name"""
     optimizer: Path | None = None
@@ -34,6 +34,10 @@ class Arguments:
     """how channels are mixed, if the file does not tell"""
     n_bits: int | None = None
     """bits kept of each pixel; by default 8, and 5 for rosinality's files"""
+    weights: str | None = None
+    """which weights to take, if the file holds several: model or ema, say"""
+    memory_limit: float = 2.12
+    """gigabytes that the file may take; by default 4 times the published model and optimizer"""
     check: bool = True
     """prove that the result computes the same numbers as PyTorch"""
 
@@ -44,24 +48,35 @@ def main() -> None:
     arguments = parse(Arguments)
     from glow_jax.bridge.from_torch import convert_file
     from glow_jax.bridge.layouts import Given
+    from glow_jax.bridge.reading.budget import GIGABYTE
 
     output = arguments.output or Path("runs") / arguments.file.stem
+    if output.name in ("", ".."):
+        raise GlowError(
+            f"--output is {str(arguments.output)!r}; it must name the run folder to write, for "
+            "example runs/published."
+        )
+    if not 0 < arguments.memory_limit < 1e6:
+        raise GlowError(
+            f"--memory_limit is {arguments.memory_limit}; it must be a number of gigabytes above 0."
+        )
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise GlowError(f"{output} exists and is not an empty folder; give another --output.")
     if any(parent.is_file() for parent in output.parents):
         raise GlowError(f"{output} would lie below a file; give another --output.")
-    given = Given(arguments.image_size, arguments.flow_permutation, arguments.n_bits)
-    conversion = convert_file(arguments.file, arguments.optimizer, given)
+    memory = int(arguments.memory_limit * GIGABYTE)
+    given = Given(arguments.image_size, arguments.flow_permutation, arguments.n_bits, memory=memory)
+    conversion = convert_file(arguments.file, arguments.optimizer, given, arguments.weights)
     print(f"{arguments.file}\n{_describe(conversion)}", flush=True)
     if arguments.check:
-        _check(arguments.file, conversion)
+        _check(arguments.file, conversion, memory)
     conversion.save(output)
     print(
         f"written to {output}: python eval.py {output} --dataset {conversion.config.data.dataset}"
     )
 
 
-def _check(file: Path, conversion: "Conversion") -> None:
+def _check(file: Path, conversion: "Conversion", memory: int) -> None:
     """Print the proof of a conversion.
 
     Raises:
@@ -70,13 +85,13 @@ def _check(file: Path, conversion: "Conversion") -> None:
     from glow_jax.bridge.proof import prove
 
     print("largest differences from PyTorch on 4 random images:")
-    figures = prove(conversion.model, conversion.values)
+    figures = prove(conversion.model, conversion.values, memory)
     for figure in figures:
         print(f"  {figure}", flush=True)
     if not all(figure.holds for figure in figures):
         raise GlowError(
-            f"{file} is not converted: JAX and PyTorch differ by more than float32 explains; "
-            "--no_check converts it anyway."
+            f"{file} is not converted: JAX and PyTorch differ by more than float32 explains, or by "
+            "more than would go unseen; --no_check converts it anyway."
         )
 
 

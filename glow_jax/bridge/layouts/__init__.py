@@ -6,7 +6,7 @@ import numpy as np
 
 from glow_jax.bridge.layouts import chaiyujin, rosinality, y0ast
 from glow_jax.bridge.layouts.common import FlowPermutation, Found, Given
-from glow_jax.errors import GlowError
+from glow_jax.errors import GlowError, shown
 
 __all__ = ["FlowPermutation", "Found", "Given", "read_layout"]
 
@@ -32,5 +32,5 @@ def read_layout(arrays: Mapping[str, np.ndarray], given: Given) -> tuple[str, Fo
     names = ", ".join(layout.NAME for layout in _LAYOUTS)
     raise GlowError(
         f"These are not the weights of a Glow as {names} write them: the first key is "
-        f"{next(iter(arrays))!r}."
+        f"'{shown(next(iter(arrays)))}'."
     )

@@ -8,8 +8,9 @@ from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 
+from glow_jax.bridge.reading.budget import DEFAULT_LIMIT
 from glow_jax.config import ModelConfig
-from glow_jax.errors import GlowError
+from glow_jax.errors import GlowError, shown
 
 T = TypeVar("T")
 
@@ -40,12 +41,14 @@ class Given:
         flow_permutation: how channels are mixed.
         n_bits: bits kept of each pixel.
         hparams: settings of the run that wrote the file, by name.
+        memory: the number of bytes that the model may take.
     """
 
     image_size: int | None = None
     flow_permutation: FlowPermutation | None = None
     n_bits: int | None = None
     hparams: Mapping[str, object] | None = None
+    memory: int = DEFAULT_LIMIT
 
 
 @dataclass(frozen=True)
@@ -91,12 +94,12 @@ def check_arrays(
     missing = [spell(key) for key in expected if key not in arrays]
     if missing:
         more = f", and {len(missing) - 1} more are" if len(missing) > 1 else ""
-        raise GlowError(f"Key {missing[0]!r} is missing{more}: the file is incomplete.")
+        raise GlowError(f"Key '{shown(missing[0])}' is missing{more}: the file is incomplete.")
     extra = [spell(key) for key in arrays if key not in expected]
     if extra:
         more = f" (and {len(extra) - 1} more)" if len(extra) > 1 else ""
         raise GlowError(
-            f"Key {extra[0]!r}{more} does not fit the model that the other keys describe."
+            f"Key '{shown(extra[0])}'{more} does not fit the model that the other keys describe."
         )
     for key, array in arrays.items():
         if array.shape != expected[key]:
@@ -174,7 +177,8 @@ def check_steps(counts: list[int], first_keys: list[str]) -> int:
     for count, key in zip(counts, first_keys, strict=True):
         if count != K:
             raise GlowError(
-                f"The level of key {key!r} has {count} steps of flow and the first level {K}; "
+                f"The level of key '{shown(key)}' has {count} steps of flow and the first "
+                f"level {K}; "
                 "glow_jax stacks the steps and needs the same number in every level."
             )
     return K
@@ -215,6 +219,6 @@ def check_hparams(config: ModelConfig, given: Given, *, permutation_stored: bool
         said = hparams[name]
         if (tuple(said) if isinstance(said, list) else said) != getattr(config, name):
             raise GlowError(
-                f"hparams.json says {name} = {said}, but the weights have {name} = "
+                f"hparams.json says {name} = {shown(said)}, but the weights have {name} = "
                 f"{getattr(config, name)}: it belongs to another model; correct it or move it away."
             )

@@ -5,16 +5,17 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from glow_jax.bridge.layouts import common
+from glow_jax.bridge.layouts import common, limits
 from glow_jax.bridge.layouts.common import Found, Given, Shape, StepTensor
 from glow_jax.bridge.mapping import layout_shapes, step_layer
 from glow_jax.config import ModelConfig
-from glow_jax.errors import GlowError
+from glow_jax.errors import GlowError, shown
 
 NAME = "rosinality/glow-pytorch"
 
 _STEP = re.compile(r"blocks\.(\d+)\.flows\.(\d+)\.(.+)")
 _INITIALISED = "actnorm.initialized"
+_MIXINGS = {"p": "w_p", "sign_s": "s_sign", "log_s": "w_s"}
 _N_BITS = 5  # the default of its train.py
 
 
@@ -38,14 +39,28 @@ def translate(arrays: Mapping[str, np.ndarray], given: Given) -> Found:
     common.check_arrays(arrays, _expected_shapes(config), integers=(_INITIALISED,))
     _check_constants(arrays)
     common.check_hparams(config, given, permutation_stored=True)
-    return Found(config, _rewrite(arrays, config), parameters=None)
+    values = _rewrite(arrays, config)
+    limits.check_mixings(values, config, lambda key: _spell(key, config))
+    return Found(config, values, parameters=None)
+
+
+def _spell(key: str, config: ModelConfig) -> str:
+    """A 1x1 convolution's key in Glow-PyTorch's layout, as it is in this one."""
+    layer, name = key.split(".")[2::2]
+    level, step = divmod(int(layer), config.K + 2)
+    return f"blocks.{level}.flows.{step - 1}.invconv.{_MIXINGS.get(name, name)}"
 
 
 def _infer(shapes: Mapping[str, Shape], given: Given) -> ModelConfig:
     """The architecture by keys and shapes."""
     matches = [match for match in map(_STEP.fullmatch, shapes) if match]
-    tensors = [StepTensor(int(match[1]), match[3], shapes[match[0]]) for match in matches]
-    K, L = _count({(int(match[1]), int(match[2])) for match in matches})
+    tensors, steps = [], set()
+    for match in matches:
+        level, step = (limits.check_layer(number, match[0]) for number in match.groups()[:2])
+        tensors.append(StepTensor(level, match[3], shapes[match[0]]))
+        steps.add((level, step))
+    limits.check_counts(1 + max(level for level, _ in steps), len(steps))
+    K, L = _count(steps)
     channels = common.image_channels(
         (level, shape[1])
         for level, name, shape in tensors
@@ -61,14 +76,16 @@ def _infer(shapes: Mapping[str, Shape], given: Given) -> ModelConfig:
             f"Files of {NAME} do not tell the size of the images: give --image_size, for example "
             "--image_size 64."
         )
+    sides = (given.image_size, given.image_size)
+    limits.check_size(sides, channels, hidden or 1, 0, K, L, given)
     return ModelConfig(
         K=K,
         L=L,
         hidden_channels=hidden or 1,
         flow_coupling=common.coupling_kind(tensors, "coupling.net.4.conv.", channels),
         LU_decomposed=LU_decomposed,
-        n_bits=given.n_bits or _N_BITS,
-        image_shape=(given.image_size, given.image_size, channels),
+        n_bits=_N_BITS if given.n_bits is None else given.n_bits,
+        image_shape=(*sides, channels),
         pad_ones=True,
         plain_levels=plain_levels,
     )
@@ -82,7 +99,7 @@ def _count(steps: set[tuple[int, int]]) -> tuple[int, int]:
         found = sorted(step for step_level, step in steps if step_level == level)
         if found != list(range(len(found))):
             raise GlowError(
-                f"The steps 'blocks.{level}.flows.*' are numbered {found}: some are missing."
+                f"The steps 'blocks.{level}.flows.*' are numbered {shown(found)}: some are missing."
             )
         counts.append(len(found))
     return common.check_steps(counts, [f"blocks.{level}.flows" for level in range(L)]), L

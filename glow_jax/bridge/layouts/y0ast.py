@@ -6,17 +6,18 @@ from typing import Literal
 
 import numpy as np
 
-from glow_jax.bridge.layouts import common
+from glow_jax.bridge.layouts import common, limits
 from glow_jax.bridge.layouts.common import Found, Given, Shape, StepTensor
 from glow_jax.bridge.mapping import layout_shapes
 from glow_jax.config import ModelConfig
-from glow_jax.errors import GlowError
+from glow_jax.errors import GlowError, shown
 
 NAME = "y0ast/Glow-PyTorch"
 
 _LAYER = re.compile(r"flow\.layers\.(\d+)\.(.+)")
 _STEP = re.compile(r"actnorm\.(bias|logs)|invconv\.\w+|block\.[024]\..+")
 _SPLIT = re.compile(r"conv\.(conv\.weight|conv\.bias|logs)")
+_LARGEST_SCALE = 1e6
 _BUFFERS = ("prior_h", ".invconv.p", ".invconv.sign_s")
 
 
@@ -43,6 +44,7 @@ def translate(
     common.check_arrays(arrays, layout_shapes(config), spell)
     if np.any(arrays["prior_h"]):
         raise GlowError(f"Key {spell('prior_h')!r} is not zero, as every Glow's is.")
+    limits.check_mixings(arrays, config, spell)
     common.check_hparams(config, given, permutation_stored=permutation_stored)
     parameters: list[str | None] = [key for key in arrays if not key.endswith(_BUFFERS)]
     return Found(config, dict(arrays), parameters)
@@ -58,7 +60,9 @@ def _infer(
         if layer := _LAYER.fullmatch(key):
             for kind, layers in ((_STEP, steps), (_SPLIT, splits)):
                 if kind.fullmatch(layer[2]):
-                    layers.setdefault(int(layer[1]), {})[layer[2]] = shape
+                    number = limits.check_layer(layer[1], spell(key))
+                    layers.setdefault(number, {})[layer[2]] = shape
+    limits.check_counts(len(splits) + 1, len(steps))
     K, L = _count(sorted(steps), sorted(splits), shapes, spell)
 
     tensors = [
@@ -81,6 +85,8 @@ def _infer(
     LU_decomposed, plain_levels = common.lu_levels(tensors, L) if has_invconv else (True, ())
     height, width = _top_size(shapes, spell)
     classes = _classes(shapes)
+    sides = (height * 2**L, width * 2**L)
+    limits.check_size(sides, channels, hidden or 1, classes or 0, K, L, given)
     config = ModelConfig(
         K=K,
         L=L,
@@ -91,8 +97,8 @@ def _infer(
         LU_decomposed=LU_decomposed,
         learn_top=any(key.startswith("learn_top_fn.") for key in shapes),
         y_condition=classes is not None,
-        n_bits=given.n_bits or 8,
-        image_shape=(height * 2**L, width * 2**L, channels),
+        n_bits=8 if given.n_bits is None else given.n_bits,
+        image_shape=(*sides, channels),
         y_classes=classes or ModelConfig.y_classes,
         plain_levels=plain_levels,
     )
@@ -105,7 +111,9 @@ def _top_size(shapes: Mapping[str, Shape], spell: Callable[[str], str]) -> tuple
     if shape is None:
         raise GlowError(f"Key {spell('prior_h')!r} is missing: the file is incomplete.")
     if len(shape) != 4:
-        raise GlowError(f"Key {spell('prior_h')!r} has shape {shape}; it must have four axes.")
+        raise GlowError(
+            f"Key {spell('prior_h')!r} has shape {shown(shape)}; it must have four axes."
+        )
     return shape[2], shape[3]
 
 
@@ -137,8 +145,8 @@ def _count(
         for wanted, layer in enumerate(found, start):
             if layer != wanted:
                 raise GlowError(
-                    f"Key {key_of(layer)!r} does not fit the model that the other keys describe: "
-                    "layers before it are missing."
+                    f"Key '{shown(key_of(layer))}' does not fit the model that the other keys "
+                    "describe: layers before it are missing."
                 )
         if not layers:
             raise GlowError(f"Key 'flow.layers.{start}.actnorm.bias' is missing: a level is empty.")
@@ -148,9 +156,16 @@ def _count(
 
 def _actnorm_scale(given: Given) -> float:
     scale = (given.hparams or {}).get("actnorm_scale", 1.0)
-    if isinstance(scale, bool) or not isinstance(scale, int | float):
-        raise GlowError(f"hparams.json says actnorm_scale = {scale!r}; it must be a number.")
-    return float(scale)
+    match scale:
+        case bool():
+            pass
+        case int() | float() if 0 < scale <= _LARGEST_SCALE:
+            return float(scale)
+    said = repr(scale) if isinstance(scale, str) else scale
+    raise GlowError(
+        f"hparams.json says actnorm_scale = {shown(said)}; it must be a number above 0 and at "
+        f"most {_LARGEST_SCALE:.0e}."
+    )
 
 
 def _ask_permutation(given: Given) -> Literal["reverse"]:
@@ -168,7 +183,7 @@ def _ask_permutation(given: Given) -> Literal["reverse"]:
         )
     if said != "reverse":
         raise GlowError(
-            f"flow_permutation is said to be {said}, but the weights have no 1x1 convolutions: "
-            "keys 'invconv.*' are missing."
+            f"flow_permutation is said to be {shown(said)}, but the weights have no 1x1 "
+            "convolutions: keys 'invconv.*' are missing."
         )
     return "reverse"
