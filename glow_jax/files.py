@@ -17,10 +17,12 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def unused(path: Path) -> Path:
-    """The path itself; if it is taken, the path with `.again` added until it is free."""
-    while path.exists():
-        path = path.with_name(f"{path.name}.again")
-    return path
+    """The path itself; if it is taken, the first free one of PATH.again, PATH.again2, ..."""
+    found, number = path, 1
+    while os.path.lexists(found):
+        found = path.with_name(f"{path.name}.again{number if number > 1 else ''}")
+        number += 1
+    return found
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -29,7 +31,8 @@ def write_whole(path: Path, content: str | bytes) -> None:
     data = content.encode() if isinstance(content, str) else content
     with writing(path):
         try:
-            with aside.open("wb") as file:
+            aside.unlink(missing_ok=True)
+            with aside.open("xb") as file:  # a new file, so never through a link
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())

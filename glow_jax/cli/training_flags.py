@@ -8,15 +8,10 @@ from pathlib import Path
 from glow_jax.catalogue import find
 from glow_jax.cli.flags import parse
 from glow_jax.config import Config
+from glow_jax.config.changes import MAY_CHANGE, SECTIONS
 from glow_jax.config.presets import PRESETS
 from glow_jax.errors import GlowError
 from glow_jax.runs import read_config
-
-# Values that a resumed run may change: how long and where it runs, not what it computes.
-_MAY_CHANGE = {
-    "data": {"dataroot", "download", "memory_limit", "n_workers"},
-    "training": {"epochs", "eval_batch_size", "memory"},
-}
 
 
 def parse_training(arguments: Sequence[str] | None = None) -> Config:
@@ -85,13 +80,13 @@ def _refuse_changes(
     before: Config,
     after: Config,
     source: str | Path,
-    sections: Sequence[str] = ("model", "data", "optimizer", "training"),
+    sections: Sequence[str] = SECTIONS,
 ) -> None:
     for section in sections:
         old, new = getattr(before, section), getattr(after, section)
         for field in dataclasses.fields(old):
             was, wanted = getattr(old, field.name), getattr(new, field.name)
-            if was != wanted and field.name not in _MAY_CHANGE.get(section, ()):
+            if was != wanted and field.name not in MAY_CHANGE.get(section, ()):
                 raise GlowError(
                     f"{source} has {field.name} = {was}, which cannot become {wanted}; leave the "
                     "flag out, or start a new run."
