@@ -1,6 +1,7 @@
 """Writing files completely or not at all."""
 
 import contextlib
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ def unused(path: Path) -> Path:
 
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a temporary file and rename it, so that no reader ever sees half a file."""
+    if not path.name:  # `.` or nothing
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     data = content.encode() if isinstance(content, str) else content
     with writing(path):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from glow_jax.cli.errors import keeping
 from glow_jax.config import ModelConfig
 from glow_jax.data import Dataset
 from glow_jax.errors import GlowError
@@ -76,10 +77,12 @@ def compare_with(
     for outside in (Measured(images, columns[images]) for images in outsides):
         pair = (known[0], known[1]) if known else None
         comparison = compare(chosen, measured, outside, pair)
-        path = _write_pictures(folder / "ood", chosen, measured, outside, pair)
-        write_json(Path(f"{path}.json"), about | comparison.to_json())
-        write_whole(Path(f"{path}.md"), markdown_report(comparison))
-        print(f"{text_report(comparison)}\n\nwritten to {path}.json, .md, and {path}/\n")
+        print(f"{text_report(comparison)}\n", flush=True)
+        with keeping(folder):
+            path = _write_pictures(folder / "ood", chosen, measured, outside, pair)
+            write_json(Path(f"{path}.json"), about | comparison.to_json())
+            write_whole(Path(f"{path}.md"), markdown_report(comparison))
+        print(f"written to {path}.json, .md, and {path}/\n")
 
 
 def _load_background(folder: Path, flow: Flow) -> Flow:
