@@ -116,9 +116,11 @@ class AnyBatch(Devices):
 def test_an_actnorm_is_not_initialised_from_one_value() -> None:
     images = load_dataset(DataConfig(dataset="digits")).train
 
-    def check(levels: int, **training: int) -> None:
+    def check(levels: int, n_init_batches: int) -> None:
         model = ModelConfig(L=levels, image_shape=(8, 8, 1))
-        config = Config(model=model, training=TrainingConfig(batch_size=1, **training))
+        config = Config(
+            model=model, training=TrainingConfig(batch_size=1, n_init_batches=n_init_batches)
+        )
         check_sizes(config, images, images, AnyBatch())
 
     check(2, n_init_batches=1)

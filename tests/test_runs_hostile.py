@@ -8,47 +8,25 @@ import threading
 from pathlib import Path
 
 import pytest
-from flax import nnx
+from damaged_runs import new_model, refusal, step_of, three_steps
 from training_runs import error_of
 
 import glow_jax
 import train as train_script
-from glow_jax.config import Config, ModelConfig
-from glow_jax.runs import CheckpointWriter, load, load_run, whole_steps, write_config
+from glow_jax.runs import CheckpointWriter, load, load_run, whole_steps
 from glow_jax.runs.digests import digests_of
 from glow_jax.runs.folder import best_step
 from glow_jax.runs.reading import verify
 
-CONFIG = Config(model=ModelConfig(K=1, L=1, hidden_channels=2, image_shape=(2, 2, 1)))
-SCORES = {5: 1.0, 6: 3.0, 7: 2.0}
-
 
 @pytest.fixture(scope="module")
 def model() -> glow_jax.Glow:
-    return nnx.jit(lambda: glow_jax.Glow(CONFIG.model, rngs=nnx.Rngs(0)))()
-
-
-@pytest.fixture(scope="module")
-def saved(model: glow_jax.Glow, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with three scored steps, the first of them the best."""
-    folder = tmp_path_factory.mktemp("saved") / "run"
-    write_config(folder, CONFIG)
-    with CheckpointWriter(folder, keep_best=True) as writer:
-        for step, score in SCORES.items():
-            writer.save(step, model, validation_bits_per_dim=score)
-    return folder
+    return new_model()
 
 
 @pytest.fixture
-def run(saved: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(saved, tmp_path / "run"))
-
-
-def refusal(run: Path, step: object = None) -> str:
-    with pytest.raises(glow_jax.GlowError) as error:
-        load_run(run, step)  # pyright: ignore[reportArgumentType]
-    assert "\n" not in str(error.value)
-    return str(error.value)
+def run(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Path:
+    return three_steps(tmp_path_factory, tmp_path / "run")
 
 
 def outcome(run: Path) -> str:
@@ -63,10 +41,6 @@ def flip(path: Path, place: int, bit: int = 1) -> None:
     content = bytearray(path.read_bytes())
     content[place] ^= bit
     path.write_bytes(content)
-
-
-def step_of(run: Path, step: int) -> Path:
-    return run / "checkpoints" / str(step)
 
 
 # Links and pipes
@@ -232,85 +206,6 @@ def test_what_orbax_cannot_read_is_one_sentence(run: Path) -> None:
             assert len(message) < 1000
         path.write_bytes(whole)
         (directory / "sha256.json").write_bytes(digests)
-    load(run)
-
-
-# hparams.json
-
-
-@pytest.mark.parametrize(
-    ("section", "name", "value"),
-    [
-        ("model", "L", 10**400),
-        ("model", "L", 20000),
-        ("model", "K", 10**9),
-        ("model", "hidden_channels", 10**12),
-        ("model", "y_classes", 10**15),
-        ("model", "image_shape", [2**40, 2**40, 1]),
-        ("model", "image_shape", [10**400, 2, 1]),
-        ("model", "actnorm_scale", float("inf")),
-        ("training", "y_weight", 10**400),
-        ("training", "batch_size", 10**30),
-        ("optimizer", "lr", float("nan")),
-        ("output", "devices", 10**12),
-        ("output", "checkpoint_every", "9" * 5000),
-        ("data", "dataset", ["x"] * 9000),
-    ],
-)
-def test_numbers_are_bounded_before_anything_is_computed(
-    section: str, name: str, value: object, run: Path
-) -> None:
-    values = json.loads((run / "hparams.json").read_text())
-    values[section][name] = value
-    (run / "hparams.json").write_text(json.dumps(values))
-    message = refusal(run)
-    assert name in message
-    assert len(message) < 500
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        "[" * 100_000,
-        '{"model": {"L": ' + "9" * 5000 + "}}",
-        '{"' + "x" * 90_000 + '": 1}',
-        '{"version": 1e999}',
-        '{"version": [1]}',
-        " " * 2**21,
-    ],
-)
-def test_hparams_of_any_content_are_one_short_sentence(content: str, run: Path) -> None:
-    (run / "hparams.json").write_text(content)
-    message = refusal(run)
-    assert str(run / "hparams.json") in message
-    assert len(message) < 500
-
-
-@pytest.mark.parametrize(
-    ("section", "name", "value"),
-    [("training", "batch_size", 65), ("data", "mutation_rate", 0.5), ("model", "n_bits", 7)],
-)
-def test_a_flip_in_what_a_run_keeps_is_named(
-    section: str, name: str, value: object, run: Path
-) -> None:
-    values = json.loads((run / "hparams.json").read_text())
-    was, values[section][name] = values[section][name], value
-    (run / "hparams.json").write_text(json.dumps(values))
-    message = refusal(run)
-    assert f"{run / 'hparams.json'} has {section}.{name} = {value}, but step 7" in message
-    assert repr(str(was)) in message
-    # What a resumed run may change may change, and steps of before do not say what they were.
-    values[section][name] = was
-    values["training"]["epochs"] = 7
-    (run / "hparams.json").write_text(json.dumps(values))
-    assert load_run(run).config.training.epochs == 7
-    for step in SCORES:
-        (step_of(run, step) / "origin.json").unlink()
-        (step_of(run, step) / "sha256.json").unlink()
-        digests = digests_of(step_of(run, step))
-        (step_of(run, step) / "sha256.json").write_text(json.dumps(digests))
-    values[section][name] = value
-    (run / "hparams.json").write_text(json.dumps(values))
     load(run)
 
 
