@@ -75,7 +75,7 @@ class Arguments:
                 f"--dataset {self.dataset}: give it as --ood, too, or leave it out."
             )
         if not self.ood and (self.scores or self.background):
-            raise GlowError("--scores and --background need --ood, too.")
+            raise GlowError("--scores and --background compare data sets: give --ood, too.")
 
 
 @one_line_errors

@@ -1,6 +1,6 @@
 """`eval.py --ood`: files, printing and the progress bar."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -16,6 +16,7 @@ from glow_jax.ood.images import Images, load_images, reference_images
 from glow_jax.ood.measure import Flow, make_flow, meters_for
 from glow_jax.ood.plots import save_histogram
 from glow_jax.ood.report import markdown_report, text_report
+from glow_jax.ood.results import Comparison
 from glow_jax.ood.scores import Score, choose_scores
 from glow_jax.runs import LoadedRun, load_run
 from glow_jax.runs.measured import Columns
@@ -63,7 +64,6 @@ def compare_with(
     meters = meters_for(chosen, flow, other)
     jobs = plan_jobs(chosen, meters, [inside, *outsides], reference)
     columns = _carry_out(jobs, folder, batch_size)
-
     known = [Measured(images, columns[images]) for images in reference if images in columns]
     about = {
         "run": str(folder),
@@ -80,9 +80,13 @@ def compare_with(
         print(f"{text_report(comparison)}\n", flush=True)
         with keeping(folder):
             path = _write_pictures(folder / "ood", chosen, measured, outside, pair)
-            write_json(Path(f"{path}.json"), about | comparison.to_json())
-            write_whole(Path(f"{path}.md"), markdown_report(comparison))
+            _write_reports(path, comparison, about)
         print(f"written to {path}.json, .md, and {path}/\n")
+
+
+def _write_reports(path: Path, comparison: Comparison, about: Mapping[str, object]) -> None:
+    write_json(Path(f"{path}.json"), {**about, **comparison.to_json()})
+    write_whole(Path(f"{path}.md"), markdown_report(comparison))
 
 
 def _load_background(folder: Path, flow: Flow) -> Flow:
