@@ -1,6 +1,7 @@
 """Writing files completely or not at all."""
 
 import contextlib
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -17,19 +18,24 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def unused(path: Path) -> Path:
-    """The path itself; if it is taken, the path with `.again` added until it is free."""
-    while path.exists():
-        path = path.with_name(f"{path.name}.again")
-    return path
+    """The path itself; if it is taken, the first free one of PATH.again, PATH.again2, ..."""
+    found, number = path, 1
+    while os.path.lexists(found):
+        found = path.with_name(f"{path.name}.again{number if number > 1 else ''}")
+        number += 1
+    return found
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a temporary file and rename it, so that no reader ever sees half a file."""
+    if not path.name:  # `.` or nothing
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     data = content.encode() if isinstance(content, str) else content
     with writing(path):
         try:
-            with aside.open("wb") as file:
+            aside.unlink(missing_ok=True)
+            with aside.open("xb") as file:  # a new file, so never through a link
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())

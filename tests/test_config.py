@@ -230,7 +230,7 @@ def test_an_error_is_a_value_error() -> None:
         ("--K 0", "K is 0; it must be at least 1."),
         ("--hidden-channels -3", "hidden_channels is -3; it must be at least 1."),
         ("--warmup nan", "warmup is nan; it must be 0 (off) or above."),
-        ("--no-y-condition --multi_class", "multi_class is True; it must be off where y_condition"),
+        ("--no-y-condition --multi_class", "multi_class is True; it must be off if y_condition"),
         ("--checkpoint_every never", "checkpoint_every is 'never'; it must be a number of steps"),
         ("--preset nothing", "There is no preset 'nothing'; there are digits"),
     ],

@@ -21,9 +21,9 @@ from training_runs import (
     two_epochs,
 )
 
-from glow_jax.runs import CheckpointWriter, whole_steps
+from glow_jax.runs import CheckpointWriter, metrics, whole_steps
 from glow_jax.runs.lock import locked
-from glow_jax.training import logs, trainer
+from glow_jax.training import trainer
 
 
 @pytest.fixture(scope="module")
@@ -88,13 +88,11 @@ def test_metrics_that_cannot_be_written_are_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     folder = tmp_path / "run"
-    real = logs.Logs.scalars
 
-    def scalars(self, **kwargs):
-        (self._folder / "metrics.jsonl").symlink_to("/dev/full")
-        real(self, **kwargs)
+    def full(*_: object) -> object:
+        return Path("/dev/full").open("ab")
 
-    monkeypatch.setattr(logs.Logs, "scalars", scalars)
+    monkeypatch.setattr(metrics, "open_inside", full)
     assert status_of(monkeypatch, *TINY, *EPOCHS, "--output_dir", folder) == 2
     file = folder / "metrics.jsonl"
     assert f"error: {file} cannot be used: No space left on device." in capsys.readouterr().err

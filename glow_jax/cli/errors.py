@@ -1,23 +1,40 @@
 """How a script ends: a user's error is printed on one line."""
 
+import contextlib
 import functools
+import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import jax
 
 from glow_jax.devices import has_joined_processes, is_main_process, leave
 from glow_jax.errors import GlowError, Stopped
 
+_CLOSED_PIPE = 128 + 13  # as a shell reports SIGPIPE
+
 
 def one_line_errors(script: Callable[[], None]) -> Callable[[], None]:
-    """Make a script print a user's error on one line and exit with 2, or with 130 on Ctrl-C."""
+    """Make a script print a user's error on one line and exit with 2, or with 130 on Ctrl-C.
+
+    A pipe that its reader has closed ends it without a word, as with other programs.
+    """
 
     @functools.wraps(script)
     def run() -> None:
         try:
-            script()
+            _use_float32()
+            try:
+                script()
+            finally:
+                sys.stdout.flush()
         except GlowError as error:
             message = str(error)
+        except BrokenPipeError as error:
+            _end_of_pipe(error)
         except OSError as error:
             if error.filename is None or error.strerror is None:
                 traceback.print_exc()
@@ -30,14 +47,65 @@ def one_line_errors(script: Callable[[], None]) -> Callable[[], None]:
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             leave(130)
-        except Exception:
-            if not has_joined_processes():
-                raise
-            traceback.print_exc()
-            leave(1)
+        except Exception as error:
+            message = _about_platform(error)
+            if message is None:
+                if not has_joined_processes():
+                    raise
+                traceback.print_exc()
+                leave(1)
         else:
             return
         print(f"error: {message}", file=sys.stderr)
         leave(2)
 
     return run
+
+
+@contextlib.contextmanager
+def keeping(folder: Path) -> Iterator[None]:
+    """Say that what has just been printed cannot be kept in a folder where nobody may write.
+
+    Raises:
+        GlowError: a file cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise GlowError(
+            f"The figures above are printed, but not kept: {error.filename or folder} cannot be "
+            f"written: {error.strerror}."
+        ) from error
+
+
+def _use_float32() -> None:
+    """Undo what another project may have set for all of the user's programs."""
+    if jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
+        print("warning: JAX_ENABLE_X64 is set; computing in float32 as always", file=sys.stderr)
+        jax.config.update("jax_enable_x64", False)
+
+
+def _about_platform(error: Exception) -> str | None:
+    """What to say if JAX has none of the devices that `JAX_PLATFORMS` asks for."""
+    asked = os.environ.get("JAX_PLATFORMS", "")
+    if not asked or not isinstance(error, RuntimeError | AssertionError):
+        return None
+    with contextlib.suppress(RuntimeError, AssertionError):
+        jax.devices()
+        return None
+    return (
+        f"JAX_PLATFORMS asks for {asked}, which JAX does not find here: unset it, install JAX for "
+        "that device, or set JAX_PLATFORMS=cpu."
+    )
+
+
+def _end_of_pipe(error: BrokenPipeError) -> NoReturn:
+    """End without a word after the reader of the output has gone."""
+    if error.filename is not None:  # a pipe that is no output of this process
+        print(f"error: {error.filename} cannot be used: {error.strerror}.", file=sys.stderr)
+        leave(2)
+    # Python flushes once more at its end, and would complain.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(nowhere, sys.stdout.fileno())
+    leave(_CLOSED_PIPE)

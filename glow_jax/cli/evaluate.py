@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 from tqdm import tqdm
 
-from glow_jax.cli.errors import one_line_errors
+from glow_jax.cli.errors import keeping, one_line_errors
 from glow_jax.cli.flags import parse
 from glow_jax.cli.ood import compare_with
 from glow_jax.devices import Devices, keep_compiled_programs
@@ -59,6 +59,11 @@ class Arguments:
         """
         if self.dequantizations < 1:
             raise GlowError(f"dequantizations is {self.dequantizations}; it must be at least 1.")
+        if self.eval_batch_size is not None and self.eval_batch_size < 1:
+            raise GlowError(f"eval_batch_size is {self.eval_batch_size}; it must be at least 1.")
+        for name in ("dataset", "dataroot"):
+            if getattr(self, name) == "":
+                raise GlowError(f"--{name} is empty: give a value, or leave it out.")
         if self.ood and self.dequantizations > 1:
             raise GlowError(
                 f"dequantizations is {self.dequantizations}; with --ood, each image is measured "
@@ -70,7 +75,7 @@ class Arguments:
                 f"--dataset {self.dataset}: give it as --ood, too, or leave it out."
             )
         if not self.ood and (self.scores or self.background):
-            raise GlowError("--scores and --background need --ood, too.")
+            raise GlowError("--scores and --background compare data sets: give --ood, too.")
 
 
 @one_line_errors
@@ -91,8 +96,10 @@ def main() -> None:
             dtype=arguments.dtype,
             bar=_bar,
         )
-        path = write_results(arguments.run, found.to_json())
-        print(f"{_text(found)}\nwritten to {path}")
+        print(_text(found), flush=True)
+        with keeping(arguments.run):
+            path = write_results(arguments.run, found.to_json())
+        print(f"written to {path}")
         return
     dtype = arguments.dtype or run.config.training.dtype
     model = computing(run.average_or_model, dtype=dtype)

@@ -1,15 +1,19 @@
 """Flags made from dataclasses: one flag per field, with the field's docstring as its help."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Annotated, TypeVar, get_type_hints
 
 import tyro
 
 from glow_jax.config.checks import NO_FLAG
+from glow_jax.errors import GlowError
 
 _T = TypeVar("_T")
+# Texts that may be paths; other paths have the type `Path`.
+_PATHS = {"dataset", "dataroot", "ood", "output_dir", "saved_model", "saved_optimizer"}
 
 
 def parse(kind: type[_T], arguments: Sequence[str] | None = None, default: _T | None = None) -> _T:
@@ -26,7 +30,7 @@ def parse(kind: type[_T], arguments: Sequence[str] | None = None, default: _T | 
     flags = _flags_of(kind)
     defaults = {} if default is None else {"default": _as(flags, default)}
     config = (tyro.conf.OmitArgPrefixes,)
-    return _as(kind, tyro.cli(flags, args=arguments, config=config, **defaults))
+    return _as(kind, tyro.cli(flags, args=arguments, config=config, **defaults), _at_home)
 
 
 def _flags_of(kind: type) -> type:
@@ -55,11 +59,48 @@ def _flags_of(kind: type) -> type:
     return dataclasses.dataclass(frozen=True)(type(kind.__name__, (kind,), attributes))
 
 
-def _as(kind: type[_T], other: object) -> _T:
-    """Copy a dataclass's values into another one with the same fields, which checks them."""
+def _as(
+    kind: type[_T], other: object, change: Callable[[str, object], object] = lambda _, value: value
+) -> _T:
+    """Copy a dataclass's values into another one with the same fields, which checks them.
+
+    Args:
+        kind: the other dataclass.
+        other: an instance of the first.
+        change: what to make of each field's value.
+    """
     values: dict[str, object] = {}
     for name, hint in get_type_hints(kind).items():
         value = getattr(other, name)
         is_section = isinstance(hint, type) and dataclasses.is_dataclass(hint)
-        values[name] = _as(hint, value) if is_section else value
+        values[name] = _as(hint, value, change) if is_section else change(name, value)
     return kind(**values)
+
+
+def _at_home(name: str, value: object) -> object:
+    """A flag's value with `~` as the user's home folder, where it is a path.
+
+    Raises:
+        GlowError: this user has no home.
+    """
+    if isinstance(value, tuple):
+        return tuple(_at_home(name, item) for item in value)
+    if isinstance(value, Path):
+        return Path(_expanded(name, str(value)))
+    if not isinstance(value, str) or name not in _PATHS:
+        return value
+    kind, colon, rest = value.partition(":")
+    if colon and kind.isidentifier():  # folder:~/pictures
+        return f"{kind}:{_expanded(name, rest)}"
+    return _expanded(name, value)
+
+
+def _expanded(name: str, path: str) -> str:
+    if not path.startswith("~"):
+        return path
+    try:
+        return str(Path(path).expanduser())
+    except RuntimeError:
+        raise GlowError(
+            f"{name} is {path}, but this user has no home folder: write the path out."
+        ) from None

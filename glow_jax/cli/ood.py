@@ -1,10 +1,11 @@
 """`eval.py --ood`: files, printing and the progress bar."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
+from glow_jax.cli.errors import keeping
 from glow_jax.config import ModelConfig
 from glow_jax.data import Dataset
 from glow_jax.errors import GlowError
@@ -15,6 +16,7 @@ from glow_jax.ood.images import Images, load_images, reference_images
 from glow_jax.ood.measure import ReplicatedModel, meters_for, replicated_model
 from glow_jax.ood.plots import save_histogram
 from glow_jax.ood.report import markdown_report, text_report
+from glow_jax.ood.results import Comparison
 from glow_jax.ood.scores import Score, choose_scores
 from glow_jax.runs import LoadedRun, load_run
 from glow_jax.runs.measured import Columns
@@ -62,7 +64,6 @@ def compare_with(
     meters = meters_for(chosen, flow, other)
     jobs = plan_jobs(chosen, meters, [inside, *outsides], reference)
     columns = _carry_out(jobs, folder, batch_size)
-
     known = [Measured(images, columns[images]) for images in reference if images in columns]
     about = {
         "run": str(folder),
@@ -76,10 +77,16 @@ def compare_with(
     for outside in (Measured(images, columns[images]) for images in outsides):
         pair = (known[0], known[1]) if known else None
         comparison = compare(chosen, measured, outside, pair)
-        path = _write_pictures(folder / "ood", chosen, measured, outside, pair)
-        write_json(Path(f"{path}.json"), about | comparison.to_json())
-        write_whole(Path(f"{path}.md"), markdown_report(comparison))
-        print(f"{text_report(comparison)}\n\nwritten to {path}.json, .md, and {path}/\n")
+        print(f"{text_report(comparison)}\n", flush=True)
+        with keeping(folder):
+            path = _write_pictures(folder / "ood", chosen, measured, outside, pair)
+            _write_reports(path, comparison, about)
+        print(f"written to {path}.json, .md, and {path}/\n")
+
+
+def _write_reports(path: Path, comparison: Comparison, about: Mapping[str, object]) -> None:
+    write_json(Path(f"{path}.json"), {**about, **comparison.to_json()})
+    write_whole(Path(f"{path}.md"), markdown_report(comparison))
 
 
 def _load_background(folder: Path, flow: ReplicatedModel) -> ReplicatedModel:

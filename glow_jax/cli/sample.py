@@ -11,6 +11,7 @@ import tyro
 
 from glow_jax.cli.errors import one_line_errors
 from glow_jax.cli.flags import parse
+from glow_jax.config.checks import brief
 from glow_jax.devices import keep_compiled_programs
 from glow_jax.errors import GlowError
 from glow_jax.evaluation.png import save_png
@@ -46,6 +47,8 @@ def main() -> None:
     """Load the run, draw, write the grid."""
     arguments = parse(Arguments)
     keep_compiled_programs()
+    if not 0 <= arguments.seed < 2**32:
+        raise GlowError(f"seed is {brief(arguments.seed)}; it must be from 0 to 4294967295.")
     temperatures = _temperatures(arguments)
     num = arguments.num if arguments.num is not None else (10 if arguments.temperatures else 64)
     if num < 1:
@@ -57,7 +60,11 @@ def main() -> None:
     rows = [sample_pixels(model, key, num, temperature=t, y=y) for t in temperatures]
     columns = num if arguments.temperatures else None
     path = arguments.output or arguments.run / "samples.png"
-    save_png(path, grid(np.concatenate(rows), columns=columns))
+    try:
+        save_png(path, grid(np.concatenate(rows), columns=columns))
+    except OSError as error:
+        advice = "; give --output another place" if arguments.output is None else ""
+        raise GlowError(f"{path} cannot be used: {error.strerror}{advice}.") from error
     print(f"{num * len(rows)} samples of step {run.step}, written to {path}")
 
 

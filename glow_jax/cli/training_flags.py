@@ -8,24 +8,10 @@ from pathlib import Path
 from glow_jax.catalogue import find
 from glow_jax.cli.flags import parse
 from glow_jax.config import Config
+from glow_jax.config.changes import MAY_CHANGE, SECTIONS
 from glow_jax.config.presets import PRESETS
 from glow_jax.errors import GlowError
 from glow_jax.runs import read_config
-
-# Values that a resumed run may change: how long and where it runs, not what it computes.
-_MAY_CHANGE = {
-    # `check_same_data` sees that another data set holds the same images.
-    "data": {
-        "class_limit",
-        "dataroot",
-        "dataset",
-        "download",
-        "memory_limit",
-        "n_workers",
-        "picture_limit",
-    },
-    "training": {"epochs", "eval_batch_size", "memory"},
-}
 
 
 def parse_training(arguments: Sequence[str] | None = None) -> Config:
@@ -41,6 +27,9 @@ def parse_training(arguments: Sequence[str] | None = None) -> Config:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     default = _preset(arguments)
     config = parse(Config, arguments, default=default)
+    for name, value in (("dataset", config.data.dataset), ("output_dir", config.output.output_dir)):
+        if not value:
+            raise GlowError(f"--{name} is empty: give a value, or leave it out.")
     if config.output.resume:
         saved = read_config(config.output.output_dir)
         if config.preset not in (None, saved.preset):
@@ -94,13 +83,13 @@ def _refuse_changes(
     before: Config,
     after: Config,
     source: str | Path,
-    sections: Sequence[str] = ("model", "data", "optimizer", "training"),
+    sections: Sequence[str] = SECTIONS,
 ) -> None:
     for section in sections:
         old, new = getattr(before, section), getattr(after, section)
         for field in dataclasses.fields(old):
             was, wanted = getattr(old, field.name), getattr(new, field.name)
-            if was != wanted and field.name not in _MAY_CHANGE.get(section, ()):
+            if was != wanted and field.name not in MAY_CHANGE.get(section, ()):
                 raise GlowError(
                     f"{source} has {field.name} = {was}, which cannot become {wanted}; leave the "
                     "flag out, or start a new run."

@@ -1,13 +1,17 @@
 """The configuration to plain JSON values, and back."""
 
 import dataclasses
+import math
 from types import UnionType
 from typing import Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from glow_jax.config.checks import brief
 from glow_jax.config.tree import Config
 from glow_jax.errors import GlowError
 
 _T = TypeVar("_T")
+# No number of a configuration needs more than 63 bits.
+_TOO_LARGE = 2**63
 
 
 def to_json(config: Config) -> dict[str, object]:
@@ -26,11 +30,11 @@ def from_json(values: object) -> Config:
 
 def _build(kind: type[_T], values: object, where: str) -> _T:
     if not isinstance(values, dict):
-        raise GlowError(f"{where} is {values!r}; it must be an object with named fields.")
+        raise GlowError(f"{where} is {brief(values)}; it must be an object with named fields.")
     hints = get_type_hints(kind)
     unknown = sorted(set(values) - set(hints))
     if unknown:
-        raise GlowError(f"{where} has a field {unknown[0]!r} that glow_jax does not know.")
+        raise GlowError(f"{where} has a field {brief(unknown[0])} that glow_jax does not know.")
     built = {
         name: _build(hints[name], value, f"{where}.{name}")
         if dataclasses.is_dataclass(hints[name])
@@ -43,16 +47,20 @@ def _build(kind: type[_T], values: object, where: str) -> _T:
 def _checked(hint: object, value: object, where: str) -> object:
     """`value` as the type `hint`. JSON may write 1.0 as 1, and turns a tuple into a list."""
     origin, arguments = get_origin(hint), get_args(hint)
+    if type(value) is int and abs(value) >= _TOO_LARGE:
+        raise GlowError(f"{where} is {brief(value)}, which is too large.")
+    if type(value) is float and not math.isfinite(value):
+        raise GlowError(f"{where} is {value}; it must be finite.")
     if hint is float and type(value) is int:
         return float(value)
-    if origin is Literal and value in arguments:
+    if origin is Literal and type(value) is str and value in arguments:
         return value
     if origin is UnionType and any(type(value) is argument for argument in arguments):
         return value
     if origin is tuple and isinstance(value, list):
         fits = arguments[-1] is Ellipsis or len(arguments) == len(value)
-        if fits and all(type(item) is int for item in value):
+        if fits and all(type(item) is int and abs(item) < _TOO_LARGE for item in value):
             return tuple(value)
     if type(value) is hint:
         return value
-    raise GlowError(f"{where} is {value!r}; it must be {getattr(hint, '__name__', hint)}.")
+    raise GlowError(f"{where} is {brief(value)}; it must be {getattr(hint, '__name__', hint)}.")

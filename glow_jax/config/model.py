@@ -6,6 +6,8 @@ from typing import Literal
 from glow_jax.config.checks import NO_FLAG, check_choices, require
 from glow_jax.errors import GlowError
 
+_MOST = {"K": 4096, "L": 24, "hidden_channels": 2**16}
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -47,9 +49,11 @@ class ModelConfig:
     def __post_init__(self) -> None:
         """Check every value, and that images can be squeezed L times."""
         check_choices(self)
-        for name in ("K", "L", "hidden_channels"):
+        # Checked before anything is computed from them: a file may say anything.
+        for name, most in _MOST.items():
             value = getattr(self, name)
             require(value >= 1, name, value, "at least 1")
+            require(value <= most, name, value, f"at most {most}")
         require(self.actnorm_scale > 0, "actnorm_scale", self.actnorm_scale, "above 0")
         require(1 <= self.n_bits <= 8, "n_bits", self.n_bits, "from 1 to 8")
         require(
@@ -60,6 +64,7 @@ class ModelConfig:
         )
         least = 1 if self.y_condition else 0
         require(self.y_classes >= least, "y_classes", self.y_classes, f"at least {least}")
+        require(self.y_classes <= 10**6, "y_classes", self.y_classes, "at most 1000000")
         require(
             set(self.plain_levels) <= set(range(self.L)),
             "plain_levels",
@@ -71,6 +76,12 @@ class ModelConfig:
             "image_shape",
             self.image_shape,
             "positive in every entry, or all zeros if not yet known",
+        )
+        require(
+            self.dimensions <= 2**28,
+            "image_shape",
+            self.image_shape,
+            "of at most 268435456 values",
         )
         self._check_squeezes()
 

@@ -34,9 +34,9 @@ class OutputConfig:
 
     def __post_init__(self) -> None:
         """Check every value."""
-        require(self.devices >= 0, "devices", self.devices, "0 (all) or above")
+        require(0 <= self.devices <= 4096, "devices", self.devices, "0 (all), or at most 4096")
         require(
-            re.fullmatch(r"([1-9]\d*m?)?", self.checkpoint_every) is not None,
+            re.fullmatch(r"([1-9][0-9]{0,8}m?)?", self.checkpoint_every) is not None,
             "checkpoint_every",
             repr(self.checkpoint_every),
             "a number of steps (500) or of minutes (10m)",
@@ -53,7 +53,12 @@ class OutputConfig:
             require(self.process_id is None, "process_id", self.process_id, together)
             return
         host, _, port = self.coordinator.rpartition(":")
-        require(bool(host) and port.isdigit(), "coordinator", self.coordinator, "HOST:PORT")
+        require(
+            bool(host) and re.fullmatch("[0-9]{1,5}", port) is not None,
+            "coordinator",
+            self.coordinator,
+            "HOST:PORT",
+        )
         count = self.num_processes
         require(count >= 1, "num_processes", count, "at least 1 if coordinator is given")
         require(

@@ -58,7 +58,10 @@ def keep_compiled_programs() -> None:
     """
     if jax.config.jax_compilation_cache_dir:  # pyright: ignore[reportAttributeAccessIssue]
         return
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    try:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # this user has no home
+        return
     folder = home / _FOLDER
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -132,8 +132,8 @@ def dataset_of(
     """
     data = replace(
         run.config.data,
-        dataset=name or run.config.data.dataset,
-        dataroot=dataroot or run.config.data.dataroot,
+        dataset=run.config.data.dataset if name is None else name,
+        dataroot=run.config.data.dataroot if dataroot is None else dataroot,
         download=download,
     )
     height, width, channels = run.config.model.image_shape

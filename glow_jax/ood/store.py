@@ -37,6 +37,8 @@ def measure_all(
     """
     columns = read_columns(path, origin)
     known = _count(columns)
+    if known > len(split):  # no whole file has more numbers than images
+        columns, known = {}, 0
     progress(known)
     parts, saved_at = [columns] if known else [], time.monotonic()
     saved = known

@@ -10,8 +10,14 @@ from glow_jax.runs.folder import (
 )
 from glow_jax.runs.hparams import read_config, write_config
 from glow_jax.runs.load import LoadedRun, load, load_optimizer_state, load_run
-from glow_jax.runs.lock import locked
-from glow_jax.runs.metrics import append_metrics, keep_metrics, read_metrics
+from glow_jax.runs.lock import locked, locked_beside
+from glow_jax.runs.metrics import (
+    append_metrics,
+    keep_metrics,
+    mend_metrics,
+    read_metrics,
+    set_aside,
+)
 from glow_jax.runs.results import write_results
 from glow_jax.runs.save import CheckpointWriter, save_weights
 
@@ -27,11 +33,14 @@ __all__ = [
     "load_optimizer_state",
     "load_run",
     "locked",
+    "locked_beside",
     "make_folder",
+    "mend_metrics",
     "read_config",
     "read_data",
     "read_metrics",
     "save_weights",
+    "set_aside",
     "set_aside_after",
     "whole_steps",
     "write_config",

@@ -11,6 +11,7 @@
     RUN/checkpoints/STEP/average        averaged parameters, where --ema_decay is on
     RUN/checkpoints/STEP/optimizer      the optimizer's state
     RUN/checkpoints/STEP/progress       the progress of training
+    RUN/checkpoints/STEP/origin.json    the step's number, and the configuration it depends on
     RUN/checkpoints/STEP/validation.json    bits/dim on the validation split, once known
     RUN/checkpoints/STEP/sha256.json    digests of all these files, written last
 
@@ -18,22 +19,20 @@ A step is complete once its digests are there, and it loads only if they still m
 processes train, they share the folder: all take part in saving, and the first writes the digests.
 """
 
-import json
-import math
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Literal
 
 from glow_jax.errors import GlowError
 from glow_jax.files import unused
-from glow_jax.runs.digests import DIGESTS, read_digests
+from glow_jax.runs.digests import DIGESTS, check_number, read_score
 from glow_jax.runs.hparams import HPARAMS, read_config
-from glow_jax.runs.lock import LOCK
+from glow_jax.runs.lock import LOCK, locked
 
 CHECKPOINTS = "checkpoints"
-VALIDATION = "validation.json"
 
 WhichStep = int | Literal["best"] | None
 """A step's number; "best" for the best on the validation split; None for the newest."""
@@ -46,8 +45,13 @@ def step_folder(folder: Path, step: int) -> Path:
 
 def whole_steps(folder: Path) -> list[int]:
     """The completely saved steps of a run folder, oldest first."""
-    directories = (folder / CHECKPOINTS).glob(f"*/{DIGESTS}")
-    return sorted(int(path.parent.name) for path in directories if path.parent.name.isdigit())
+    directories = (path.parent for path in (folder / CHECKPOINTS).glob(f"*/{DIGESTS}"))
+    return sorted(int(path.name) for path in directories if _is_step(path))
+
+
+def _is_step(path: Path) -> bool:
+    """Whether a folder has the name of a step: a number as the program writes it."""
+    return re.fullmatch("0|[1-9][0-9]{0,17}", path.name) is not None
 
 
 def choose_step(folder: Path, step: WhichStep) -> int:
@@ -72,22 +76,39 @@ def choose_step(folder: Path, step: WhichStep) -> int:
 
 
 def best_step(folder: Path) -> int | None:
-    """The complete step with the lowest validation bits/dim; None if no bits/dim are known."""
-    scores = {step: _validation(folder, step) for step in whole_steps(folder)}
-    best = min(scores, key=lambda step: scores[step], default=None)
-    return None if best is None or math.isinf(scores[best]) else best
+    """The complete step with the lowest validation bits/dim; None if no bits/dim are known.
+
+    Raises:
+        GlowError: a file that decides which step it is was damaged.
+    """
+    return _lowest({step: score_of(folder, step) for step in whole_steps(folder)})
 
 
-def _validation(folder: Path, step: int) -> float:
-    """A step's bits/dim on the validation split; infinite if not known."""
-    directory = step_folder(folder, step)
-    # A score without a digest was not written to the end.
-    if VALIDATION not in read_digests(directory):
-        return math.inf
-    try:
-        return json.loads((directory / VALIDATION).read_text())["bits_per_dim"]
-    except (OSError, ValueError, KeyError) as error:
-        raise GlowError(f"Checkpoint file {directory / VALIDATION} is damaged.") from error
+def _lowest(scores: Mapping[int, float | None]) -> int | None:
+    known = {step: score for step, score in scores.items() if score is not None}
+    return min(known, key=lambda step: known[step], default=None)
+
+
+def score_of(folder: Path, step: int) -> float | None:
+    """A step's bits/dim on the validation split; None if not known.
+
+    Raises:
+        GlowError: a file that decides it was damaged.
+    """
+    check_number(step_folder(folder, step))
+    return read_score(step_folder(folder, step))
+
+
+def best_or_doubtful(folder: Path) -> set[int]:
+    """The best step, and those whose scores are damaged, any of which may be the best."""
+    scores, doubtful = {}, set()
+    for step in whole_steps(folder):
+        try:
+            scores[step] = score_of(folder, step)
+        except GlowError:
+            doubtful.add(step)
+    best = _lowest(scores)
+    return doubtful if best is None else doubtful | {best}
 
 
 def set_aside_after(folder: Path, step: int) -> None:
@@ -102,7 +123,7 @@ def set_aside_unfinished(folder: Path) -> None:
 
 def _set_aside(folder: Path, chosen: Callable[[int], bool]) -> None:
     for path in sorted((folder / CHECKPOINTS).glob("*")):
-        if path.name.isdigit() and chosen(int(path.name)):
+        if _is_step(path) and chosen(int(path.name)):
             aside = unused(folder / "set_aside" / path.name)
             aside.parent.mkdir(exist_ok=True)
             path.rename(aside)
@@ -135,12 +156,13 @@ def make_folder(folder: Path, *, fresh: bool) -> None:
     """Make an output folder; with `fresh`, move an old one aside. Nothing is ever deleted.
 
     Raises:
-        GlowError: the folder cannot be written.
+        GlowError: the folder cannot be written, or is in use by another run.
     """
     try:
         if fresh and _occupied(folder):
             aside = unused(folder.with_name(f"{folder.name}.{time.strftime('%Y%m%d-%H%M%S')}"))
-            folder.rename(aside)
+            with locked(folder) if folder.is_dir() else nullcontext():
+                folder.rename(aside)
             print(f"moved the old {folder} to {aside}", flush=True)
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -5,12 +5,13 @@ see `glow_jax.runs.version_1`.
 """
 
 import dataclasses
-import json
 from pathlib import Path
 
 from glow_jax.config import Config, from_json, to_json
+from glow_jax.config.checks import brief
 from glow_jax.errors import GlowError
 from glow_jax.files import write_json
+from glow_jax.runs.inside import check_inside, read_json
 
 HPARAMS = "hparams.json"
 _VERSION = 2
@@ -20,19 +21,18 @@ def read_config(folder: str | Path) -> Config:
     """Read `hparams.json` of a run folder.
 
     Raises:
-        GlowError: the file is missing, not valid, or of a later version than this program reads.
+        GlowError: the file is missing, not valid, or of a later version than this program reads,
+            or the folder has symbolic links.
     """
+    check_inside(Path(folder))
     path = Path(folder) / HPARAMS
     if not path.is_file():
         raise GlowError(f"{folder} is no run folder: it has no {HPARAMS}.{_hint(Path(folder))}")
-    try:
-        values = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise GlowError(f"{path} is not valid JSON: {error}.") from error
+    values = read_json(path)
     version = values.pop("version", 1) if isinstance(values, dict) else 1
-    if version not in range(1, _VERSION + 1):
+    if type(version) is not int or not 1 <= version <= _VERSION:
         raise GlowError(
-            f"{path} has version {version!r}; this glow_jax reads versions up to {_VERSION}: "
+            f"{path} has version {brief(version)}; this glow_jax reads versions up to {_VERSION}: "
             "install a later one."
         )
     try:

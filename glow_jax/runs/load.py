@@ -15,9 +15,10 @@ from glow_jax.config import Config
 from glow_jax.errors import GlowError
 from glow_jax.model import Glow, abstract_glow, computing
 from glow_jax.runs import version_1
-from glow_jax.runs.digests import first_damaged
-from glow_jax.runs.folder import CHECKPOINTS, WhichStep, choose_step, step_folder, whole_steps
+from glow_jax.runs.digests import check_origin
+from glow_jax.runs.folder import CHECKPOINTS, WhichStep, step_folder
 from glow_jax.runs.hparams import HPARAMS, read_config
+from glow_jax.runs.reading import reading, verify
 from glow_jax.runs.version_1 import Keys
 
 _T = TypeVar("_T")
@@ -78,13 +79,17 @@ def load_run(folder: str | Path, step: WhichStep = None) -> LoadedRun:
     """Load a checkpoint, except the optimizer's state; arguments and errors as for `load`."""
     folder = Path(folder)
     config = read_config(folder)
-    number = choose_step(folder, step)
-    _verify(folder, number)
     abstract = abstract_glow(config.model)
+    return reading(folder, step, lambda number: _load_step(folder, number, config, abstract))
+
+
+def _load_step(folder: Path, number: int, config: Config, abstract: Glow) -> LoadedRun:
+    verify(folder, number)
     with _reader(folder) as manager:
         items = manager.item_metadata(number)
         places = _Places(abstract, items["model"].tree)
         _check_match(folder, number, places.of_model, _flat(items["model"].tree))
+        check_origin(step_folder(folder, number), config, folder / HPARAMS)
         wanted: dict[str, ocp.args.CheckpointArgs] = {
             "model": ocp.args.StandardRestore(unflatten_dict(places.of_model)),
             "progress": ocp.args.JsonRestore(),
@@ -163,8 +168,11 @@ def load_optimizer_state(folder: str | Path, target: _T, step: WhichStep = None)
         GlowError: as for `load`, or the checkpoint has no state of this optimizer.
     """
     folder = Path(folder)
-    number = choose_step(folder, step)
-    _verify(folder, number)
+    return reading(folder, step, lambda number: _load_optimizer(folder, number, target))
+
+
+def _load_optimizer(folder: Path, number: int, target: _T) -> _T:
+    verify(folder, number)
     paths, structure = jax.tree_util.tree_flatten_with_path(target)
     with _reader(folder) as manager:
         items = manager.item_metadata(number)
@@ -190,15 +198,6 @@ def load_optimizer_state(folder: str | Path, target: _T, step: WhichStep = None)
         restored[name].reshape(leaf.shape) for name, (_, leaf) in zip(names, paths, strict=True)
     ]
     return jax.tree.unflatten(structure, leaves)
-
-
-def _verify(folder: Path, step: int) -> None:
-    """Raise `GlowError` unless every file of a step is unchanged since it was saved."""
-    damage = first_damaged(step_folder(folder, step))
-    if damage is not None:
-        others = [str(other) for other in whole_steps(folder) if other != step]
-        advice = f"; give --step {' or --step '.join(others)} to use another" if others else ""
-        raise GlowError(f"{damage}{advice}.")
 
 
 def _reader(folder: Path) -> ocp.CheckpointManager:

@@ -5,36 +5,107 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from glow_jax.files import write_whole, writing
+from glow_jax.errors import GlowError
+from glow_jax.files import unused, write_whole, writing
+from glow_jax.runs.inside import open_inside, read_inside
 
 METRICS = "metrics.jsonl"
+_LARGEST_MIB = 256
 
 Row = Mapping[str, int | float | None]
 
 
 def read_metrics(folder: Path) -> list[Row]:
-    """The lines of a run folder's `metrics.jsonl`, without one that a kill cut short."""
+    """The lines of a run folder's `metrics.jsonl`, without one that a kill cut short.
+
+    Damaged lines are left out, too; `mend_metrics` tells.
+    """
+    return _read(folder / METRICS)[0]
+
+
+def mend_metrics(folder: Path) -> str | None:
+    """Set a damaged `metrics.jsonl` aside as it is, and keep its good lines; say so.
+
+    Raises:
+        GlowError: it is a symbolic link, a pipe or a device.
+    """
     path = folder / METRICS
-    rows = []
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return rows
+    try:
+        rows, damage = _read(path)
+    except (GlowError, OSError) as error:
+        if path.is_symlink():
+            raise
+        rows, damage = [], str(error)
+    if damage is None:
+        return None
+    aside = set_aside(folder, path)
+    if rows:
+        _write(path, rows)
+    return (
+        f"{damage}; it was moved to {aside}, and training goes on with its {len(rows)} good lines"
+    )
+
+
+def set_aside(folder: Path, path: Path) -> Path:
+    """Move something of a run folder to RUN/set_aside; return its new place."""
+    aside = unused(folder / "set_aside" / path.name)
+    with writing(path):
+        aside.parent.mkdir(exist_ok=True)
+        path.rename(aside)
+    return aside
+
+
+def _read(path: Path) -> tuple[list[Row], str | None]:
+    """The good lines, and what is wrong with the first bad one."""
+    if not path.exists() and not path.is_symlink():
+        return [], None
+    lines = read_inside(path, _LARGEST_MIB).split(b"\n")
+    cut_short = lines.pop()  # empty, unless a kill cut the last line short
+    rows: list[Row] = []
+    damage = None
+    for number, line in enumerate(lines, start=1):
+        row = _row(line)
+        if row is not None:
+            rows.append(row)
+        elif damage is None:
+            damage = f"{path} is damaged in line {number}"
+    last = _row(cut_short)
+    return (rows if last is None else [*rows, last]), damage
+
+
+def _row(line: bytes) -> Row | None:
+    """A line's numbers; None if it is no line of metrics."""
+    try:
+        row = json.loads(line.decode())
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(row, dict) or not all(map(_is_number, row.values())):
+        return None
+    return row if all(type(row.get(name)) is int for name in ("epoch", "step")) else None
+
+
+def _is_number(value: object) -> bool:
+    if type(value) is int:
+        return abs(value) < 2**63
+    return value is None or type(value) is float
 
 
 def keep_metrics(folder: Path, rows: list[Row]) -> None:
     """Replace the lines of a run folder's `metrics.jsonl`, if there is one."""
     path = folder / METRICS
     if path.exists():
-        write_whole(path, "".join(json.dumps(row) + "\n" for row in rows))
+        _write(path, rows)
+
+
+def _write(path: Path, rows: list[Row]) -> None:
+    write_whole(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def append_metrics(folder: Path, row: Row) -> None:
     """Add a line and flush it to the disk: no checkpoint may exist without its line."""
     path = folder / METRICS
-    with writing(path), path.open("a") as file:
-        file.write(json.dumps(row) + "\n")
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    with writing(path), open_inside(path, flags) as file:
+        file.write(f"{json.dumps(row)}\n".encode())
         file.flush()
         os.fsync(file.fileno())

@@ -24,16 +24,21 @@ from glow_jax.devices import (
 from glow_jax.errors import GlowError
 from glow_jax.files import write_json
 from glow_jax.model import Glow
-from glow_jax.runs.digests import DIGESTS, digests_of, read_digests
+from glow_jax.runs.digests import (
+    DIGESTS,
+    VALIDATION,
+    digests_of,
+    read_digests,
+    write_origin,
+)
 from glow_jax.runs.folder import (
     CHECKPOINTS,
-    VALIDATION,
-    best_step,
+    best_or_doubtful,
     set_aside_unfinished,
     step_folder,
     whole_steps,
 )
-from glow_jax.runs.hparams import write_config
+from glow_jax.runs.hparams import HPARAMS, read_config, write_config
 from glow_jax.runs.load import path_name
 
 # Disk space of a checkpoint besides its arrays.
@@ -79,7 +84,10 @@ class CheckpointWriter:
         self._sealing: threading.Thread | None = None
         self._failure: GlowError | None = None
         self._last = 0
+        self._config: Config | None = None
         if is_main_process():
+            if (folder / HPARAMS).exists():
+                self._config = read_config(folder)
             set_aside_unfinished(folder)
         wait_for_processes("cleared unfinished checkpoints")
         self._manager = ocp.CheckpointManager(
@@ -191,16 +199,19 @@ class CheckpointWriter:
 
     def _write_digests(self, step: int, bits_per_dim: float | None) -> None:
         directory = step_folder(self._folder, step)
-        known = read_digests(directory) if (directory / DIGESTS).exists() else {}
+        is_new = not (directory / DIGESTS).exists()
+        known = {} if is_new else read_digests(directory)
         if VALIDATION in known:  # the same state has the same score, up to rounding
             return
         if bits_per_dim is not None and math.isfinite(bits_per_dim):
             write_json(directory / VALIDATION, {"bits_per_dim": bits_per_dim})
+        if is_new and self._config is not None:
+            write_origin(directory, step, self._config)
         write_json(directory / DIGESTS, digests_of(directory, known))
 
     def _remove_old(self) -> None:
         steps = whole_steps(self._folder)
-        kept = {*steps[-2:], best_step(self._folder) if self._keep_best else None}
+        kept = {*steps[-2:], *(best_or_doubtful(self._folder) if self._keep_best else ())}
         for step in set(steps) - kept:
             directory = step_folder(self._folder, step)
             (directory / DIGESTS).unlink()  # first: a half-removed step must not count

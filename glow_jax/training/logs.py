@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from glow_jax.evaluation.png import save_png
-from glow_jax.runs import append_metrics, keep_metrics, read_metrics
+from glow_jax.runs import append_metrics, keep_metrics, mend_metrics, read_metrics, set_aside
 
 if TYPE_CHECKING:
     from glow_jax.training.tensorboard import Board
@@ -26,12 +27,24 @@ class Logs:
             epochs: the number of finished epochs.
         """
         self._folder = folder
+        self._mend()
         kept = [row for row in read_metrics(folder) if (row["epoch"] or 0) <= epochs]
         keep_metrics(folder, kept)
         self._board_folder = folder / "tensorboard"
         self._board_folder.mkdir(exist_ok=True)
         self._first_step = int(kept[-1]["step"] or 0) + 1 if kept else 0
         self._opened = contextlib.ExitStack()
+
+    def _mend(self) -> None:
+        """Set aside what would keep the logs from being written, and name it."""
+        notes = [mend_metrics(self._folder)]
+        for path in (self._folder / "tensorboard", self._folder / "samples"):
+            if path.exists() and not path.is_dir():
+                aside = set_aside(self._folder, path)
+                notes.append(f"{path} is no folder; it was moved to {aside}")
+        for note in notes:
+            if note is not None:
+                print(f"warning: {note}.", file=sys.stderr, flush=True)
 
     @functools.cached_property
     def _board(self) -> "Board":

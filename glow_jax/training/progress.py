@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from glow_jax.errors import GlowError
 from glow_jax.training.step import Metrics
 
 PHASES = ("reading", "training", "evaluating", "sampling", "saving")
@@ -77,6 +78,23 @@ class Progress:
 
 
 def progress_of(noted: Mapping[str, Any]) -> Progress:
-    """Read what `Progress.to_json` returned; absent fields take their defaults."""
-    epoch = EpochProgress(**(noted.get("epoch") or {}))
-    return dataclasses.replace(Progress(), **{**noted, "epoch": epoch})
+    """Read what `Progress.to_json` returned; absent fields take their defaults.
+
+    Raises:
+        GlowError: it is no progress of a run.
+    """
+    damage = GlowError("The checkpoint's record of the progress of training is damaged.")
+    try:
+        epoch = EpochProgress(**(noted.get("epoch") or {}))
+        progress = dataclasses.replace(Progress(), **{**noted, "epoch": epoch})
+        sums = (epoch.bits_per_dim, epoch.loss, epoch.gradient_norm, *epoch.seconds.values())
+        phases = set(epoch.seconds)
+    except (TypeError, AttributeError):
+        raise damage from None
+    counts = [progress.skipped, progress.skipped_in_a_row, epoch.steps, epoch.applied]
+    counts += [] if progress.epochs is None else [progress.epochs]
+    if not all(type(count) is int and 0 <= count < 2**31 for count in counts):
+        raise damage
+    if phases != set(PHASES) or not all(type(value) in (int, float) for value in sums):
+        raise damage
+    return progress

@@ -56,6 +56,13 @@ def check_sizes(
         )
     devices.check_batch_size(training.batch_size)
     starts_new = not (config.output.resume or training.saved_model)
+    height, width, _ = config.model.latent_shapes[-1]
+    if starts_new and training.n_init_batches * training.batch_size * height * width == 1:
+        raise GlowError(
+            f"n_init_batches * batch_size = {training.n_init_batches} * {training.batch_size}: an "
+            f"actnorm of level {config.model.L}, of 1 x 1, cannot be initialised from one value; "
+            "give more --n_init_batches."
+        )
     if starts_new and training.n_init_batches * training.batch_size > images:
         raise GlowError(
             f"n_init_batches * batch_size = {training.n_init_batches} * {training.batch_size} is "

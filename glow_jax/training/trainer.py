@@ -33,6 +33,7 @@ from glow_jax.runs import (
     CheckpointWriter,
     check_folder,
     locked,
+    locked_beside,
     make_folder,
     set_aside_after,
     whole_steps,
@@ -172,11 +173,14 @@ class Trainer:
             )
         if self._is_main:
             if not output.resume:
-                make_folder(self._folder, fresh=output.fresh)
-                exit_stack.enter_context(locked(self._folder))
-                # Again, because another run may have taken it meanwhile.
-                check_folder(self._folder, resume=False, fresh=output.fresh)
-            write_config(self._folder, self._config)
+                with locked_beside(self._folder):
+                    make_folder(self._folder, fresh=output.fresh)
+                    exit_stack.enter_context(locked(self._folder))
+                    # Again, because another run may have taken it meanwhile.
+                    check_folder(self._folder, resume=False, fresh=output.fresh)
+                    write_config(self._folder, self._config)
+            else:
+                write_config(self._folder, self._config)
             write_data(self._folder, self._data)
             if output.step is not None:
                 set_aside_after(self._folder, first_step)

@@ -1,0 +1,87 @@
+"""Reading a step while it may be removed, and saying in one sentence why it cannot be read."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from glow_jax.errors import GlowError
+from glow_jax.runs.digests import DIGESTS, check_number, first_damaged
+from glow_jax.runs.folder import (
+    CHECKPOINTS,
+    WhichStep,
+    choose_step,
+    step_folder,
+    whole_steps,
+)
+
+_T = TypeVar("_T")
+
+# Each time, training has saved or removed a step while one was read.
+_ATTEMPTS = 20
+
+
+def reading(folder: Path, step: WhichStep, read: Callable[[int], _T]) -> _T:
+    """Read a step of a run; choose again if training removes it meanwhile.
+
+    Args:
+        folder: the run folder.
+        step: as for `load`.
+        read: reads the step of a number.
+
+    Raises:
+        GlowError: there is no such step, or it is damaged.
+    """
+    for attempt in range(_ATTEMPTS):
+        before, number = _state_of(folder), None
+        try:
+            number = choose_step(folder, step)
+            return read(number)
+        except Exception as error:
+            # What fails in a folder that nobody changed would fail again.
+            if attempt + 1 < _ATTEMPTS and _state_of(folder) != before:
+                continue
+            if isinstance(error, GlowError):
+                raise
+            raise _unreadable(folder, number, error) from error
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _state_of(folder: Path) -> list[tuple[str, int, int]]:
+    """What changes whenever a step is saved, scored or removed."""
+    state = []
+    try:
+        for path in sorted((folder / CHECKPOINTS).iterdir()):
+            marks = [path / DIGESTS] if (path / DIGESTS).exists() else []
+            for found in (path, *marks):
+                status = os.stat(found)
+                state.append((str(found), status.st_ino, status.st_mtime_ns))
+    except OSError as error:  # just being removed
+        state.append((str(error), 0, 0))
+    return state
+
+
+def _unreadable(folder: Path, number: int | None, error: Exception) -> GlowError:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    reason = lines[0] if len(lines[0]) <= 200 else f"{lines[0][:200]}..."
+    reason = "".join(letter if letter.isprintable() else "?" for letter in reason).rstrip(".")
+    what = f"Step {number} of {folder}" if number is not None else f"{folder / CHECKPOINTS}"
+    return GlowError(f"{what} cannot be read: {reason}{_advice(folder, number)}.")
+
+
+def _advice(folder: Path, step: int | None) -> str:
+    others = [str(other) for other in whole_steps(folder) if other != step]
+    return f"; give --step {' or --step '.join(others)} to use another" if others else ""
+
+
+def verify(folder: Path, step: int) -> None:
+    """Refuse a step unless every file of it is unchanged since it was saved.
+
+    Raises:
+        GlowError: a file is missing or damaged, or the step was renamed.
+    """
+    directory = step_folder(folder, step)
+    damage = first_damaged(directory)
+    if damage is not None:
+        raise GlowError(f"{damage}{_advice(folder, step)}.")
+    check_number(directory)
