@@ -1,56 +1,21 @@
 """`import glow_jax`: what it offers, what it waits for, and which part may import which."""
 
 import ast
-import dataclasses
 import subprocess
 import sys
 from collections.abc import Collection, Iterator
 from functools import cache
 from pathlib import Path
 
-import jax
-import numpy as np
 import pytest
 
 import glow_jax
-from glow_jax.config import DataConfig, ModelConfig, OutputConfig, TrainingConfig
-from glow_jax.data import InMemory
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "glow_jax"
 
 
 # What it offers
-
-
-def test_a_run_from_python_without_a_command_line(tmp_path: Path) -> None:
-    config = glow_jax.Config(
-        model=ModelConfig(K=1, L=1, hidden_channels=4, n_bits=4),
-        data=DataConfig(dataset="digits"),
-        training=TrainingConfig(
-            seed=1, epochs=1, batch_size=64, eval_batch_size=128, n_init_batches=1
-        ),
-        output=OutputConfig(output_dir=str(tmp_path / "run")),
-    )
-    digits = glow_jax.load_dataset(config.data)
-    assert isinstance(digits.train, InMemory)
-    few = dataclasses.replace(digits, train=digits.train[np.arange(144)])
-    trained = jax.tree.leaves(glow_jax.train(config, few))
-    found = glow_jax.evaluate(tmp_path / "run", few)
-    assert len(found.likelihood.bits_per_dim) == 360
-    assert found.reconstruction.from_latents < 1e-3
-
-    model = glow_jax.load(tmp_path / "run")
-    assert isinstance(model, glow_jax.Glow)
-    for ours, kept in zip(trained, jax.tree.leaves(model), strict=True):
-        np.testing.assert_array_equal(ours, kept)
-    x = model.dequantize(few.test[np.arange(5)].images, np.zeros(2, np.uint32))
-    np.testing.assert_allclose(
-        model.bits_per_dim(x),
-        glow_jax.bits_per_dim(model.encode(x).log_prob, (8, 8, 1), n_bits=4),
-        atol=1e-6,
-    )
-    np.testing.assert_array_equal(model.to_pixels(x), glow_jax.to_pixels(x, n_bits=4))
 
 
 def test_every_name_it_lists_is_there() -> None:
