@@ -47,7 +47,12 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 
 # Each of these has what others have together.
-SLOW = ("multi_class_plain_level_no_learn_top", "pad_ones_4_channels")
+SLOW = (
+    "multi_class_plain_level_no_learn_top",
+    "pad_ones_4_channels",
+    "three_levels_of_one_step",
+    "additive_plain_grey",
+)
 
 
 def build(name: str, **changes: Any) -> Glow:

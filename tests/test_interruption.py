@@ -57,7 +57,11 @@ def kill_self(number: int) -> Callable[[], None]:
 
 @pytest.mark.parametrize(
     ("number", "batch", "status"),
-    [(signal.SIGTERM, 8, 143), (signal.SIGINT, 33, 130), (signal.SIGTERM, 20, 143)],
+    [
+        pytest.param(signal.SIGTERM, 8, 143, marks=pytest.mark.slow),
+        (signal.SIGINT, 33, 130),
+        pytest.param(signal.SIGTERM, 20, 143, marks=pytest.mark.slow),
+    ],
     ids=["in the first epoch", "in the second, by Ctrl-C", "at an epoch's last step"],
 )
 def test_a_signal_stops_saves_and_goes_on_exactly(
@@ -120,6 +124,7 @@ def test_checkpoints_every_so_many_steps(
     assert_same_run(folder, whole)
 
 
+@pytest.mark.slow
 def test_checkpoints_every_so_many_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     minutes = itertools.count()  # a look at the clock a minute
     clock = SimpleNamespace(monotonic=lambda: 60.0 * next(minutes))
@@ -139,6 +144,7 @@ def test_checkpoints_every_so_many_minutes(tmp_path: Path, monkeypatch: pytest.M
     assert 1 <= len(saved[1:-1]) <= 3
 
 
+@pytest.mark.slow
 def test_a_clock_that_goes_backwards_changes_nothing(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before_batch
 ) -> None:

@@ -94,6 +94,7 @@ def background(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_resumed_run_mutates_as_one_that_never_stopped(
     background: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
