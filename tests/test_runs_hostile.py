@@ -212,6 +212,7 @@ def test_what_orbax_cannot_read_is_one_sentence(run: Path) -> None:
 # A run that is being trained
 
 
+@pytest.mark.slow
 def test_a_run_loads_while_it_is_trained(model: glow_jax.Glow, run: Path) -> None:
     failures: list[BaseException] = []
     stop = threading.Event()
