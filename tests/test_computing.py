@@ -32,8 +32,7 @@ POSITIONS = {"at once": 512, "in parts": 48, "image by image": 8}
 # parts; the rest of the products for -m slow.
 EVERYDAY = [
     ("remat", "affine, LU", "at once"),
-    ("reversible", "affine, LU", "image by image"),
-    ("reversible", "plain, ones padded", "in parts"),
+    ("reversible", "plain, ones padded", "image by image"),
     ("reversible", "additive, shuffle", "in parts"),
 ]
 ALL = [

@@ -106,6 +106,7 @@ def test_a_resumed_run_mutates_as_one_that_never_stopped(
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_what_is_evaluated_is_not_mutated(background: Path) -> None:
     model = glow_jax.load(background)
     test = load_dataset(DataConfig(dataset="digits")).test
