@@ -42,7 +42,7 @@ def test_a_step_gives_its_states_memory_away_and_takes_batches_of_other_sizes() 
     assert Devices(2).to_host(state.step) == 3
 
 
-@pytest.mark.slow  # at the published widths: smaller ones do not tell gradients from copies
+@pytest.mark.slow  # a smaller model does not tell gradients from copies
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_step_needs_memory_for_gradients_and_not_for_copies(count: int) -> None:
     program, size = compiled(config_of(hidden_channels=256, K=8, batch_size=2), count)
