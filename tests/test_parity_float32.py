@@ -26,6 +26,8 @@ from glow_jax import ModelConfig
 from glow_jax.layers.convolution import Formulation
 from glow_jax.model import computing
 
+pytestmark = pytest.mark.optimised
+
 FIGURES = Figures("JAX and our PyTorch reference, float32")
 print_figures = print_when_done(FIGURES)
 
