@@ -206,6 +206,7 @@ def test_what_is_refused(
     assert "'moonlight' is not available" in refused(run, "--ood", "moonlight")
     larger = ModelConfig(**{**vars(GREY), "image_shape": (16, 16, 1)})
     other = save_run(tmp_path / "larger", untrained(larger))
+    assert "those of digits are (8, 8, 1)" in refused(other, "--ood", noise)
     message = refused(run, "--ood", noise, "--background", other)
     assert (
         "takes images of 16 x 16 x 1 with 4 bits, and the run of 8 x 8 x 1 with 4 bits" in message

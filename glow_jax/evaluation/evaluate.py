@@ -92,8 +92,10 @@ def evaluate(
         GlowError: the run cannot be loaded, or the data set does not fit it.
     """
     run = run if isinstance(run, LoadedRun) else load_run(run)
-    dataset = dataset_of(run) if dataset is None else dataset
-    check_fits(run.config.model, dataset, source=str(run.folder), advice="give another --dataset")
+    if dataset is None:
+        dataset = dataset_of(run)
+    else:
+        _check_fits(run, dataset)
     if dequantizations < 1:
         raise GlowError(f"dequantizations is {dequantizations}; it must be at least 1.")
     batch_size = run.config.training.eval_batch_size if batch_size is None else batch_size
@@ -128,7 +130,7 @@ def dataset_of(
         download: whether to download and prepare the data set if it is missing.
 
     Raises:
-        GlowError: as for `load_dataset`.
+        GlowError: as for `load_dataset`, or the images or labels do not fit the run.
     """
     data = replace(
         run.config.data,
@@ -141,4 +143,10 @@ def dataset_of(
         data = replace(data, channels=str(channels))
     if name and height == width:
         data = replace(data, image_size=height)
-    return load_dataset(data, named_by_run=dataroot is None)
+    dataset = load_dataset(data, named_by_run=dataroot is None)
+    _check_fits(run, dataset)
+    return dataset
+
+
+def _check_fits(run: LoadedRun, dataset: Dataset) -> None:
+    check_fits(run.config.model, dataset, source=str(run.folder), advice="give another --dataset")

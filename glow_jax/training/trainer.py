@@ -361,5 +361,5 @@ class Trainer:
 
     def _average_or_model(self) -> Glow:
         """The model to evaluate and sample with: the average if the run keeps one."""
-        state = self._devices.first_copy(self._state)
-        return averaged_model(state) or state.model
+        model = averaged_model(self._state) or self._state.model
+        return self._devices.first_copy(model)  # without the optimizer's state
