@@ -1,6 +1,7 @@
 """Errors that a user can fix. Scripts print each on one line, without a traceback."""
 
 import reprlib
+from pathlib import PurePath
 
 
 class GlowError(ValueError):
@@ -14,25 +15,30 @@ class InputTypeError(GlowError, TypeError):
     """An array of the wrong dtype was given."""
 
 
-def shown(value: object, longest: int = 80) -> str:
-    """A value from a stranger's file as it may stand in a message: one line, printable, short.
+def shown(value: object, longest: int = 300) -> str:
+    """A name or a value from outside as it may stand in a message: one line, printable, short.
 
     Args:
-        value: anything; text is not quoted.
+        value: anything; text and paths are not quoted. Bytes of a path that are no UTF-8 are
+            escaped, as is whatever cannot be printed.
         longest: the number of characters above which the middle is left out.
     """
     if isinstance(value, int) and value.bit_length() > 256:
         return f"a whole number of {value.bit_length()} bits"
     try:
-        text = value if isinstance(value, str) else _BRIEF.repr(value)
+        text = str(value) if isinstance(value, str | PurePath) else _BRIEF.repr(value)
     except (ValueError, RecursionError):  # a number of thousands of digits inside a list
         text = f"a {type(value).__name__}"
     if len(text) > longest:
         text = f"{text[: longest - 23]}...{text[-20:]}"
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in text
-    )
+    return "".join(letter if letter.isprintable() else _escaped(letter) for letter in text)
+
+
+def _escaped(letter: str) -> str:
+    number = ord(letter)
+    if 0xDC80 <= number <= 0xDCFF:  # how Python holds a byte of a path that is no UTF-8
+        return f"\\x{number - 0xDC00:02x}"
+    return letter.encode("unicode_escape").decode()
 
 
 _BRIEF = reprlib.Repr()

@@ -17,8 +17,8 @@ from tqdm import tqdm
 from glow_jax.config import DataConfig
 from glow_jax.data.dataset import InMemory, Pictures, Readable
 from glow_jax.data.places import Places
-from glow_jax.data.shown import shown
 from glow_jax.data.streaming import Streamed
+from glow_jax.errors import shown
 
 _CHUNK = 256
 

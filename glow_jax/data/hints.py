@@ -7,9 +7,8 @@ from typing import NoReturn
 
 from glow_jax.catalogue import ALIASES, CATALOGUE
 from glow_jax.data.pictures import ENDINGS
-from glow_jax.data.shown import shown
 from glow_jax.data.sources.tfds import known_names
-from glow_jax.errors import GlowError
+from glow_jax.errors import GlowError, shown
 
 _PACKED = (".tar", ".tgz", ".gz", ".xz", ".bz2", ".7z", ".rar", ".zst")
 

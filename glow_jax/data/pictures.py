@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from glow_jax.data.notes import sentence
 from glow_jax.data.scaling import to_bytes
-from glow_jax.data.shown import sentence
 from glow_jax.data.sources.npy import read_npy
 from glow_jax.errors import GlowError
 

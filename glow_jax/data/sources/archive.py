@@ -6,9 +6,9 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from glow_jax.data.notes import sentence
 from glow_jax.data.pictures import UnreadableError
-from glow_jax.data.shown import sentence, shown
-from glow_jax.errors import GlowError
+from glow_jax.errors import GlowError, shown
 
 # How zips are made by whatever packs pictures. The other methods expand without any bound.
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}

@@ -13,10 +13,10 @@ import numpy as np
 
 from glow_jax.config import DataConfig
 from glow_jax.data.dataset import Dataset
-from glow_jax.data.shown import note, sentence, shown, some
+from glow_jax.data.notes import note, sentence, some
 from glow_jax.data.sources.arrays import check_images, from_arrays
 from glow_jax.data.sources.npy import read_header, read_npy
-from glow_jax.errors import GlowError
+from glow_jax.errors import GlowError, shown
 
 _T = TypeVar("_T")
 ARRAYS = ("images", "labels", "test_images", "test_labels")

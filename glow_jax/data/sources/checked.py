@@ -11,10 +11,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from glow_jax.config import DataConfig
+from glow_jax.data.notes import note, some
 from glow_jax.data.pictures import TooLargeError, UnreadableError, examine
-from glow_jax.data.shown import note, shown, some
 from glow_jax.data.sources.found import Item
-from glow_jax.errors import GlowError
+from glow_jax.errors import GlowError, shown
 from glow_jax.files import write_json
 
 _RECORD = "pictures.json"

@@ -12,13 +12,13 @@ from glow_jax.catalogue import Entry, sizes
 from glow_jax.config import DataConfig
 from glow_jax.data.cache import load_splits
 from glow_jax.data.dataset import Dataset, InMemory, Pictures, with_test_split
+from glow_jax.data.notes import note
 from glow_jax.data.pictures import DECODER, ENDINGS, UnreadableError, fit, open_picture
 from glow_jax.data.places import Places
-from glow_jax.data.shown import note, shown
 from glow_jax.data.sources.checked import Checked, check, content
 from glow_jax.data.sources.found import Item
 from glow_jax.data.sources.splits import Division, divide
-from glow_jax.errors import GlowError
+from glow_jax.errors import GlowError, shown
 
 # How many pictures' contents tell two folders apart; of the others, names and sizes do.
 _SAMPLED = 64

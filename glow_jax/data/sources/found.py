@@ -6,9 +6,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from glow_jax.data.notes import note, some
 from glow_jax.data.pictures import ENDINGS
-from glow_jax.data.shown import note, shown, some
 from glow_jax.data.sources.archive import Member
+from glow_jax.errors import shown
 
 # Files that systems put among pictures, and that nobody means.
 _NOT_MEANT = {"thumbs.db", "desktop.ini"}

@@ -13,10 +13,10 @@ from typing import Protocol
 
 import numpy as np
 
-from glow_jax.data.shown import note, shown, some
+from glow_jax.data.notes import note, some
 from glow_jax.data.sources.archive import members
 from glow_jax.data.sources.found import Found, Item, find_pictures
-from glow_jax.errors import GlowError
+from glow_jax.errors import GlowError, shown
 
 _TRAIN = ("train", "training")
 _TEST = ("test", "testing", "val", "valid", "validation", "dev", "eval")

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from absl import logging
 
-from glow_jax.data.shown import shown
-from glow_jax.errors import GlowError
+from glow_jax.errors import GlowError, shown
 
 if TYPE_CHECKING:
     from tensorflow_datasets.core.dataset_builder import DatasetBuilder
