@@ -1,13 +1,10 @@
 """Run folders and scripts for the tests of out-of-distribution detection."""
 
 import functools
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
-import pytest
 from flax import nnx
 
 from glow_jax.config import Config, DataConfig, ModelConfig, TrainingConfig
@@ -43,25 +40,3 @@ def save_run(folder: Path, model: Glow, *, dataset: str = "digits", step: int = 
     )
     save_weights(folder, config, model, step=step)
     return folder
-
-
-def run_script(main: Callable[[], None], monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> None:
-    """Run a script in this process."""
-    monkeypatch.setattr(sys, "argv", ["script", *map(str, arguments)])
-    main()
-
-
-def error_of(
-    main: Callable[[], None],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    *arguments: Any,
-) -> str:
-    """The one line in which a script refuses its arguments."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        run_script(main, monkeypatch, *arguments)
-    assert stop.value.code == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1
-    return lines[0]

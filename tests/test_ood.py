@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib import image as matplotlib_image
-from ood_runs import GREY, error_of, run_script, save_run, untrained
+from ood_runs import GREY, save_run, untrained
 from PIL import Image
+from training_runs import error_of, run_script
 
 from glow_jax.cli import evaluate
 from glow_jax.config import ModelConfig

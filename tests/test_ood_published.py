@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from ood_runs import run_script
 from photographs import write_cifar10, write_svhn
+from training_runs import run_script
 
 from glow_jax.cli import evaluate
 from glow_jax.config import ModelConfig
