@@ -34,6 +34,12 @@ def shown(value: object, longest: int = 300) -> str:
     return "".join(letter if letter.isprintable() else _escaped(letter) for letter in text)
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of another library's error, as `shown`, without its full stop."""
+    lines = str(error).strip().splitlines()
+    return shown(lines[0].rstrip(".") if lines else type(error).__name__)
+
+
 def _escaped(letter: str) -> str:
     number = ord(letter)
     if 0xDC80 <= number <= 0xDCFF:  # how Python holds a byte of a path that is no UTF-8

@@ -47,3 +47,12 @@ def write_whole(path: Path, content: str | bytes) -> None:
 def write_json(path: Path, values: object) -> None:
     """Write plain values as indented JSON, completely or not at all."""
     write_whole(path, json.dumps(values, indent=2) + "\n")
+
+
+def user_cache() -> Path | None:
+    """The program's folder in the user's own cache; None for a user without a home."""
+    try:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:
+        return None
+    return Path(home) / "glow_jax"

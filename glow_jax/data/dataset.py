@@ -9,6 +9,9 @@ import numpy as np
 from glow_jax.data.batch_order import BatchOrder
 from glow_jax.errors import GlowError
 
+# How many images stand for all where hashing all would take too long.
+_SAMPLED = 64
+
 
 class Pictures(Protocol):
     """Images that are counted and picked by number, wherever they are stored.
@@ -178,6 +181,14 @@ def check_label_range(labels: np.ndarray, classes: int, where: str) -> None:
     if labels.size and (labels.min() < 0 or labels.max() > top):
         bad = labels.min() if labels.min() < 0 else labels.max()
         raise GlowError(f"{where}: a label is {bad}; labels must lie in 0..{top}.")
+
+
+def sample_of(split: Readable) -> InMemory:
+    """The images that identify a split: all that are in memory, or 64 spread over it."""
+    if isinstance(split, InMemory) and not split.crop:
+        return split
+    places = np.linspace(0, len(split) - 1, min(_SAMPLED, len(split)))
+    return split[places.astype(int)]
 
 
 def hold_out(split: Readable, fraction: float) -> tuple[Readable, Readable]:

@@ -1,4 +1,4 @@
-"""What the user is told of the data: names of files, errors of libraries, notes."""
+"""What the user is told of the data: names of files, and notes."""
 
 import sys
 from collections.abc import Sequence
@@ -7,11 +7,6 @@ from pathlib import Path
 from glow_jax.errors import shown
 
 _NAMED = 3
-
-
-def sentence(error: Exception) -> str:
-    """What an error of another library says, in one line of printable characters."""
-    return shown(" ".join(str(error).split()).rstrip(".") or type(error).__name__)
 
 
 def some(names: Sequence[str | Path]) -> str:

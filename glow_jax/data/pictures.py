@@ -13,10 +13,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from glow_jax.data.notes import sentence
 from glow_jax.data.scaling import to_bytes
 from glow_jax.data.sources.npy import read_npy
-from glow_jax.errors import GlowError
+from glow_jax.errors import GlowError, first_line
 
 DECODER = "decoder 2"
 """Changes where the pixels of a picture do, so that kept ones are decoded anew."""
@@ -132,7 +131,7 @@ def _decode(source: Path | bytes, limit: float, ending: str) -> tuple[Image.Imag
     except UnreadableError:
         raise
     except Exception as error:  # Pillow's decoders raise anything where a file is damaged
-        raise UnreadableError(sentence(error)) from None
+        raise UnreadableError(first_line(error)) from None
     return picture, Facts(picture.size, _is_grey(picture), moving, transparent)
 
 

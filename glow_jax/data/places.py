@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-_FOLDER = "glow_jax"
+from glow_jax.files import user_cache
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,3 @@ class Places:
     def decoded_to_read(self) -> list[Path]:
         """Where decoded images may have been kept: reading them is harmless."""
         return [self.root / "decoded", *([self.decoded] if self.read_only and self.decoded else [])]
-
-
-def user_cache() -> Path | None:
-    """The program's folder in the user's own cache; None for a user without a home."""
-    try:
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    except RuntimeError:
-        return None
-    return Path(home) / _FOLDER

@@ -5,14 +5,14 @@ import stat
 import sys
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
 import jax
 
+from glow_jax.files import user_cache
+
 _T = TypeVar("_T")
 _Arguments = TypeVarTuple("_Arguments")
-_FOLDER = "glow_jax"
 # A program that compiles faster than this compiles about as fast as it is found in the cache.
 _WORTH_KEEPING_SECONDS = 0.3
 _OLDER_LOOPS = "xla_cpu_use_fusion_emitters"
@@ -58,11 +58,9 @@ def keep_compiled_programs() -> None:
     """
     if jax.config.jax_compilation_cache_dir:  # pyright: ignore[reportAttributeAccessIssue]
         return
-    try:
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    except RuntimeError:  # this user has no home
+    folder = user_cache()
+    if folder is None:
         return
-    folder = home / _FOLDER
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.stat()

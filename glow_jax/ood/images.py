@@ -10,7 +10,7 @@ import numpy as np
 from glow_jax.catalogue import find
 from glow_jax.config import Config
 from glow_jax.data import Dataset, InMemory, load_dataset
-from glow_jax.data.dataset import Readable, hold_out
+from glow_jax.data.dataset import Readable, hold_out, sample_of
 from glow_jax.data.fit import check_image_shape
 from glow_jax.data.pictures import fit_pixels
 from glow_jax.data.places import Places
@@ -20,8 +20,6 @@ from glow_jax.errors import GlowError
 
 # Enough for a mean: its standard error is a hundredth of the standard deviation.
 _REFERENCE_IMAGES = 10_000
-# The number of images that identify a data set that does not fit in memory.
-_SAMPLED_IMAGES = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,13 +40,8 @@ class Images:
     def fingerprint(self) -> str:
         """SHA-256 of the pixels in memory; for streamed images, of 64 spread over the split."""
         split, digest = self.split, hashlib.sha256()
-        if isinstance(split, InMemory) and not split.crop:
-            pixels = split.images
-        else:
-            places = np.linspace(0, len(split) - 1, min(_SAMPLED_IMAGES, len(split)))
-            pixels = split[places.astype(int)].images
         digest.update(f"{len(split)} {split.image_shape}".encode())
-        digest.update(np.ascontiguousarray(pixels).data)
+        digest.update(np.ascontiguousarray(sample_of(split).images).data)
         return digest.hexdigest()
 
 

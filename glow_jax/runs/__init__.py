@@ -9,6 +9,7 @@ from glow_jax.runs.folder import (
     whole_steps,
 )
 from glow_jax.runs.hparams import read_config, write_config
+from glow_jax.runs.inside import set_aside
 from glow_jax.runs.load import LoadedRun, load, load_optimizer_state, load_run
 from glow_jax.runs.lock import locked, locked_beside
 from glow_jax.runs.metrics import (
@@ -16,7 +17,6 @@ from glow_jax.runs.metrics import (
     keep_metrics,
     mend_metrics,
     read_metrics,
-    set_aside,
 )
 from glow_jax.runs.results import write_results
 from glow_jax.runs.save import CheckpointWriter, save_weights

@@ -1,15 +1,15 @@
 """`data.json`: which images a run is trained on."""
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from glow_jax.errors import GlowError
 from glow_jax.files import write_json
+from glow_jax.runs.inside import read_json
 
 DATA = "data.json"
-_LONGEST = 16 << 20
+_LARGEST_MIB = 16
 
 
 @dataclass(frozen=True)
@@ -48,16 +48,17 @@ def read_data(folder: Path) -> RunData | None:
     if path.is_symlink() or not path.is_file():
         return None
     try:
-        if path.stat().st_size > _LONGEST:
-            raise ValueError("it is too long")
-        data = RunData(**json.loads(path.read_bytes()))
+        values = read_json(path, _LARGEST_MIB)
+        if not isinstance(values, dict):
+            raise ValueError("it is no object")
+        data = RunData(**values)
         counts = [data.training_images, data.test_images, data.classes, *data.image_shape]
         texts = [data.fingerprint, *data.class_names]
         if not all(type(one) is int for one in counts) or not all(
             isinstance(one, str) for one in texts
         ):
             raise ValueError("a value is of another type")
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise GlowError(
             f"{path} is damaged ({type(error).__name__}): remove it to go on without it."
         ) from None

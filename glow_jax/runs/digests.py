@@ -10,7 +10,7 @@ from glow_jax.config import Config
 from glow_jax.config.changes import what_a_run_keeps
 from glow_jax.errors import GlowError
 from glow_jax.files import write_json
-from glow_jax.runs.inside import read_inside, read_json
+from glow_jax.runs.inside import parse_json, read_inside, read_json
 
 DIGESTS = "sha256.json"
 VALIDATION = "validation.json"
@@ -91,9 +91,10 @@ def read_score(directory: Path) -> float | None:
             )
         return None
     damage = GlowError(f"Checkpoint file {path} is damaged.")
-    if hashlib.sha256(read_inside(path, 1)).hexdigest() != digests[VALIDATION]:
+    content = read_inside(path, 1)
+    if hashlib.sha256(content).hexdigest() != digests[VALIDATION]:
         raise damage
-    values = read_json(path)
+    values = parse_json(path, content)
     score = values.get("bits_per_dim") if isinstance(values, dict) else None
     if isinstance(score, bool) or not isinstance(score, int | float) or abs(score) > 1e30:
         raise damage

@@ -30,6 +30,7 @@ from glow_jax.errors import GlowError
 from glow_jax.files import unused
 from glow_jax.runs.digests import DIGESTS, check_number, read_score
 from glow_jax.runs.hparams import HPARAMS, read_config
+from glow_jax.runs.inside import set_aside
 from glow_jax.runs.lock import LOCK, locked
 
 CHECKPOINTS = "checkpoints"
@@ -124,9 +125,7 @@ def set_aside_unfinished(folder: Path) -> None:
 def _set_aside(folder: Path, chosen: Callable[[int], bool]) -> None:
     for path in sorted((folder / CHECKPOINTS).glob("*")):
         if _is_step(path) and chosen(int(path.name)):
-            aside = unused(folder / "set_aside" / path.name)
-            aside.parent.mkdir(exist_ok=True)
-            path.rename(aside)
+            set_aside(folder, path)
 
 
 def check_folder(folder: Path, *, resume: bool, fresh: bool) -> None:

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from glow_jax.errors import GlowError
-from glow_jax.files import writing
+from glow_jax.files import unused, writing
 
 # What belongs to a run, besides which a folder may hold anything.
 _OF_A_RUN = (
     "hparams.json",
+    "data.json",
     "metrics.jsonl",
     "results.json",
     "samples.png",
@@ -112,10 +113,27 @@ def read_json(path: Path, megabytes: int = 1) -> object:
         GlowError: it is no JSON, too deep, too large, or no regular file.
         OSError: it cannot be read.
     """
-    content = read_inside(path, megabytes)
+    return parse_json(path, read_inside(path, megabytes))
+
+
+def parse_json(path: Path, content: bytes) -> object:
+    """What the content of a JSON file is.
+
+    Raises:
+        GlowError: it is no JSON, or too deep.
+    """
     try:
         return json.loads(content.decode())
     except RecursionError:
         raise GlowError(f"{path} is not valid JSON: its brackets are too deep.") from None
     except ValueError as error:
         raise GlowError(f"{path} is not valid JSON: {error}.") from error
+
+
+def set_aside(folder: Path, path: Path) -> Path:
+    """Move something of a run folder to RUN/set_aside; return its new place."""
+    aside = unused(folder / "set_aside" / path.name)
+    with writing(path):
+        aside.parent.mkdir(exist_ok=True)
+        path.rename(aside)
+    return aside

@@ -87,19 +87,19 @@ def _load_step(folder: Path, number: int, config: Config, abstract: Glow) -> Loa
     verify(folder, number)
     with _reader(folder) as manager:
         items = manager.item_metadata(number)
-        places = _Places(abstract, items["model"].tree)
-        _check_match(folder, number, places.of_model, _flat(items["model"].tree))
+        saved_tree = _SavedTree(abstract, items["model"].tree)
+        _check_match(folder, number, saved_tree.of_model, _flat(items["model"].tree))
         check_origin(step_folder(folder, number), config, folder / HPARAMS)
         wanted: dict[str, ocp.args.CheckpointArgs] = {
-            "model": ocp.args.StandardRestore(unflatten_dict(places.of_model)),
+            "model": ocp.args.StandardRestore(unflatten_dict(saved_tree.of_model)),
             "progress": ocp.args.JsonRestore(),
         }
         if "average" in items:
-            wanted["average"] = ocp.args.StandardRestore(unflatten_dict(places.of_average))
+            wanted["average"] = ocp.args.StandardRestore(unflatten_dict(saved_tree.of_average))
         restored = manager.restore(number, args=ocp.args.Composite(**wanted))
 
     def build(*trees: Mapping[str, object]) -> Glow:
-        return computing(places.fill(*trees), dtype=config.training.dtype)
+        return computing(saved_tree.fill(*trees), dtype=config.training.dtype)
 
     model = restored["model"]
     return LoadedRun(
@@ -113,7 +113,7 @@ def _load_step(folder: Path, number: int, config: Config, abstract: Glow) -> Loa
     )
 
 
-class _Places:
+class _SavedTree:
     """Where the arrays of a model are in a checkpoint of the current version or of version 1.
 
     Attributes:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from glow_jax.errors import GlowError
-from glow_jax.files import unused, write_whole, writing
-from glow_jax.runs.inside import open_inside, read_inside
+from glow_jax.files import write_whole, writing
+from glow_jax.runs.inside import open_inside, read_inside, set_aside
 
 METRICS = "metrics.jsonl"
 _LARGEST_MIB = 256
@@ -44,15 +44,6 @@ def mend_metrics(folder: Path) -> str | None:
     return (
         f"{damage}; it was moved to {aside}, and training goes on with its {len(rows)} good lines"
     )
-
-
-def set_aside(folder: Path, path: Path) -> Path:
-    """Move something of a run folder to RUN/set_aside; return its new place."""
-    aside = unused(folder / "set_aside" / path.name)
-    with writing(path):
-        aside.parent.mkdir(exist_ok=True)
-        path.rename(aside)
-    return aside
 
 
 def _read(path: Path) -> tuple[list[Row], str | None]:

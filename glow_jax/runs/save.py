@@ -21,7 +21,7 @@ from glow_jax.devices import (
     losing_processes,
     wait_for_processes,
 )
-from glow_jax.errors import GlowError
+from glow_jax.errors import GlowError, first_line
 from glow_jax.files import write_json
 from glow_jax.model import Glow
 from glow_jax.runs.digests import (
@@ -221,8 +221,7 @@ class CheckpointWriter:
         reason = error.strerror if isinstance(error, OSError) else None
         if reason is None:
             known = [os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)]
-            first_line = (str(error).splitlines() or [type(error).__name__])[0]
-            reason = next((text for text in known if text in str(error)), first_line)
+            reason = next((text for text in known if text in str(error)), first_line(error))
         whole = whole_steps(self._folder)
         rest = f"; the newest whole checkpoint is step {whole[-1]}" if whole else ""
         return GlowError(f"Step {step} cannot be saved in {self._folder}: {reason}{rest}.")

@@ -6,12 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from glow_jax.config import Config
-from glow_jax.data import Dataset, InMemory, Readable
+from glow_jax.data import Dataset
+from glow_jax.data.dataset import sample_of
 from glow_jax.errors import GlowError
 from glow_jax.runs import RunData, read_config, read_data
-
-# How many images stand for all where they do not fit in memory and their source has no fingerprint.
-_SAMPLED = 64
 
 
 def data_of(dataset: Dataset) -> RunData:
@@ -30,16 +28,10 @@ def _fingerprint(dataset: Dataset) -> str:
     digest = hashlib.sha256()
     for split in (dataset.train, dataset.test):
         digest.update(f"{len(split)} {split.image_shape}\n".encode())
-        part = _sample(split)
+        part = sample_of(split)
         digest.update(np.ascontiguousarray(part.images).data)
         digest.update(np.ascontiguousarray(part.labels).tobytes())
     return digest.hexdigest()
-
-
-def _sample(split: Readable) -> InMemory:
-    if isinstance(split, InMemory):
-        return split
-    return split[np.linspace(0, len(split) - 1, min(_SAMPLED, len(split))).astype(int)]
 
 
 def check_same_data(config: Config, data: RunData) -> None:

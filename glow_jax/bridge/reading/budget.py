@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterable, Iterator
 
-from glow_jax.errors import GlowError, shown
+from glow_jax.errors import GlowError, first_line, shown
 
 GIGABYTE = 10**9
 # The published model has 44.2 M parameters; with its optimizer three float32 values for each. A
@@ -68,9 +68,7 @@ class Budget:
 
 def first_sentence(error: BaseException) -> str:
     """The first sentence of an error, short and without its full stop."""
-    lines = str(error).strip().splitlines()
-    text = lines[0] if lines else type(error).__name__
-    return shown(text.split(". ")[0].rstrip(". "), 160)
+    return shown(first_line(error).split(". ")[0].rstrip(". "), 160)
 
 
 @contextlib.contextmanager

@@ -6,12 +6,12 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from glow_jax.data.notes import sentence
 from glow_jax.data.pictures import UnreadableError
-from glow_jax.errors import GlowError, shown
+from glow_jax.errors import GlowError, first_line, shown
 
-# How zips are made by whatever packs pictures. The other methods expand without any bound.
-_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+# How zips are made by NumPy and by whatever packs pictures. The other methods expand one block of a
+# file without any bound.
+METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 _CHUNK = 1 << 20
 
 
@@ -48,7 +48,7 @@ class Member:
         try:
             archive = _opened(self.archive, self.stamp, os.getpid())
             info = archive.infolist()[self.number]
-            if info.compress_type not in _METHODS:
+            if info.compress_type not in METHODS:
                 raise UnreadableError(f"it is compressed by method {info.compress_type}")
             content = bytearray()
             with archive.open(info) as stream:
@@ -59,7 +59,7 @@ class Member:
         except UnreadableError:
             raise
         except Exception as error:  # zipfile raises anything: it is damaged, or encrypted
-            raise UnreadableError(sentence(error)) from None
+            raise UnreadableError(first_line(error)) from None
         return bytes(content)
 
     def __str__(self) -> str:
@@ -81,7 +81,9 @@ def open_zip(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
     except Exception as error:  # zipfile raises anything of a damaged directory
-        raise GlowError(f"{shown(path)} cannot be read as an archive: {sentence(error)}.") from None
+        raise GlowError(
+            f"{shown(path)} cannot be read as an archive: {first_line(error)}."
+        ) from None
 
 
 def members(path: Path) -> list[tuple[tuple[str, ...], Member, zipfile.ZipInfo]]:

@@ -13,15 +13,14 @@ import numpy as np
 
 from glow_jax.config import DataConfig
 from glow_jax.data.dataset import Dataset
-from glow_jax.data.notes import note, sentence, some
+from glow_jax.data.notes import note, some
+from glow_jax.data.sources.archive import METHODS
 from glow_jax.data.sources.arrays import check_images, from_arrays
 from glow_jax.data.sources.npy import read_header, read_npy
-from glow_jax.errors import GlowError, shown
+from glow_jax.errors import GlowError, first_line, shown
 
 _T = TypeVar("_T")
 ARRAYS = ("images", "labels", "test_images", "test_labels")
-# The methods that NumPy writes. The others expand one block of a file without any bound.
-_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 # Deflate can shrink bytes 1032 times where all are the same; pictures of any kind, a tenth of it.
 _MOST_EXPANDED = 500
 _WORTH_A_QUESTION = 1 << 26
@@ -114,7 +113,7 @@ def _read(config: DataConfig) -> dict[str, np.ndarray]:
     except Exception as error:  # zipfile raises anything of a damaged file
         kind = path.suffix.lower() or ".npy"
         raise GlowError(
-            f"{shown(path)} cannot be read as an {kind} file: {sentence(error)}."
+            f"{shown(path)} cannot be read as an {kind} file: {first_line(error)}."
         ) from None
 
 
@@ -142,7 +141,7 @@ class _Member:
             return
         if self.place.flag_bits & 1:
             raise GlowError("it is encrypted")
-        if self.place.compress_type not in _METHODS:
+        if self.place.compress_type not in METHODS:
             raise GlowError(
                 f"it is compressed by method {self.place.compress_type}, which NumPy never uses"
             )
@@ -205,7 +204,7 @@ class _Arrays:
             raise
         except Exception as error:  # whatever zlib and zipfile raise of damaged bytes
             where = f"{shown(self.path)} cannot be read: its array '{name}'"
-            raise GlowError(f"{where}: {sentence(error)}.") from None
+            raise GlowError(f"{where}: {first_line(error)}.") from None
 
     def _size(self, name: str) -> int:
         member = self.members[name]

@@ -18,9 +18,9 @@ from glow_jax.data.dataset import Dataset, InMemory, Pictures, with_test_split
 from glow_jax.data.pictures import DECODER, UnreadableError, fit, open_picture
 from glow_jax.data.places import Places
 from glow_jax.data.sources.folder import load_pictures
-from glow_jax.data.sources.tfds_builder import first_line, open_builder
+from glow_jax.data.sources.tfds_builder import open_builder
 from glow_jax.data.sources.tfds_prepare import prepare_apart
-from glow_jax.errors import GlowError, shown
+from glow_jax.errors import GlowError, first_line, shown
 
 if TYPE_CHECKING:
     from tensorflow_datasets.core.dataset_builder import DatasetBuilder

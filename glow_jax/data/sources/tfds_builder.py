@@ -6,13 +6,13 @@ refused before the library sees it.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from absl import logging
 
-from glow_jax.errors import GlowError, shown
+from glow_jax.errors import GlowError, first_line, shown
 
 if TYPE_CHECKING:
     from tensorflow_datasets.core.dataset_builder import DatasetBuilder
@@ -78,12 +78,6 @@ def open_builder(name: str, dataroot: str) -> "DatasetBuilder":
         ) from None
 
 
-def first_line(error: Exception) -> str:
-    """The first line of an error's text."""
-    text = str(error).strip()
-    return shown(text.splitlines()[0].rstrip(".")) if text else type(error).__name__
-
-
 def _check_files(folder: Path) -> None:
     """Check every file that tensorflow-datasets reads before the images.
 
@@ -97,9 +91,9 @@ def _check_files(folder: Path) -> None:
                 raise GlowError(f"{shown(path)} is no file, but a pipe or a device: remove it.")
     for pattern in ("*/", "*/*/"):
         for path in folder.glob(f"{pattern}features.json"):
-            _check_classes(_read(path), path)
+            _check_classes(path)
         for path in folder.glob(f"{pattern}dataset_info.json"):
-            _check_places(_read(path), path)
+            _check_places(path)
         for path in folder.glob(f"{pattern}*.labels.txt"):
             _check_size(path)
 
@@ -122,35 +116,29 @@ def _read(path: Path) -> object:
         ) from None
 
 
-def _check_classes(value: object, path: Path, depth: int = 0) -> None:
-    """Walk through a file's values, and refuse what no feature of the library has."""
-    if depth > _DEEPEST:
-        raise GlowError(f"{shown(path)} is nested more than {_DEEPEST} deep: it is damaged.")
-    if isinstance(value, list):
-        for one in value:
-            _check_classes(one, path, depth + 1)
-    if not isinstance(value, dict):
-        return
-    for key, one in value.items():
-        is_name = key in _CLASS_KEYS and isinstance(one, str)
-        if is_name and one not in _FEATURES:
+def _check_classes(path: Path) -> None:
+    """Refuse a file that names a class which no feature of the library has."""
+    for key, value in _entries(_read(path), path):
+        if key in _CLASS_KEYS and isinstance(value, str) and value not in _FEATURES:
             raise GlowError(
-                f"{shown(path)} names the class {shown(one)}, which is no feature of images: such "
-                "a file can run any code, and is not read."
+                f"{shown(path)} names the class {shown(value)}, which is no feature of images: "
+                "such a file can run any code, and is not read."
             )
-        _check_classes(one, path, depth + 1)
 
 
-def _check_places(value: object, path: Path, depth: int = 0) -> None:
+def _check_places(path: Path) -> None:
     """Refuse file names that lead out of the folder."""
+    for key, value in _entries(_read(path), path):
+        if key.lower().replace("_", "") == "filepathtemplate" and "/" in str(value):
+            raise GlowError(f"{shown(path)} names files outside its folder: {shown(str(value))}.")
+
+
+def _entries(value: object, path: Path, depth: int = 0) -> Iterator[tuple[str, object]]:
+    """Every named value in a file's JSON, at any depth up to the deepest that is sound."""
     if depth > _DEEPEST:
         raise GlowError(f"{shown(path)} is nested more than {_DEEPEST} deep: it is damaged.")
-    if isinstance(value, list):
-        for one in value:
-            _check_places(one, path, depth + 1)
-    if not isinstance(value, dict):
-        return
-    for key, one in value.items():
-        if key.lower().replace("_", "") == "filepathtemplate" and ("/" in str(one)):
-            raise GlowError(f"{shown(path)} names files outside its folder: {shown(str(one))}.")
-        _check_places(one, path, depth + 1)
+    if isinstance(value, dict):
+        yield from value.items()
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for one in inner:
+        yield from _entries(one, path, depth + 1)
