@@ -30,18 +30,27 @@ def write_whole(path: Path, content: str | bytes) -> None:
     """Write a temporary file and rename it, so that no reader ever sees half a file."""
     if not path.name:  # `.` or nothing
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    data = content.encode() if isinstance(content, str) else content
+    aside = aside_of(path)
     with writing(path):
         try:
-            aside.unlink(missing_ok=True)
-            with aside.open("xb") as file:  # a new file, so never through a link
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            write_new(aside, content.encode() if isinstance(content, str) else content)
             aside.replace(path)
         finally:
             aside.unlink(missing_ok=True)
+
+
+def aside_of(path: Path) -> Path:
+    """Where a file or a folder is made that is renamed to `path` once it is whole."""
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Write a file of this process anew, flushed to the disk; never through a link."""
+    path.unlink(missing_ok=True)
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_json(path: Path, values: object) -> None:

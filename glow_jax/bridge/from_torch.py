@@ -4,7 +4,6 @@ Reads files of y0ast/Glow-PyTorch, chaiyujin/glow-pytorch and rosinality/glow-py
 """
 
 import dataclasses
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from glow_jax.bridge.moments import LARGEST_NUMBER, Moments, read_moments, to_op
 from glow_jax.bridge.reading.budget import DEFAULT_LIMIT, guarded
 from glow_jax.config import Config, ModelConfig, from_json
 from glow_jax.errors import GlowError, shown
+from glow_jax.files import aside_of
 from glow_jax.model import Glow
 from glow_jax.runs import save_weights
 
@@ -62,7 +62,7 @@ class Conversion:
         Raises:
             GlowError: the folder cannot be written.
         """
-        aside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+        aside = aside_of(folder)
         aside.parent.mkdir(parents=True, exist_ok=True)
         try:
             save_weights(

@@ -3,7 +3,6 @@
 import dataclasses
 import io
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -17,7 +16,7 @@ from glow_jax.bridge.checkpoint_file import HPARAMS
 from glow_jax.bridge.mapping import from_glow
 from glow_jax.config import Config, ModelConfig
 from glow_jax.errors import GlowError
-from glow_jax.files import writing
+from glow_jax.files import aside_of, write_new, writing
 from glow_jax.model import Glow
 from glow_jax.runs import LoadedRun, load_optimizer_state, load_run
 from glow_jax.training.optimizer import make_optimizer
@@ -88,14 +87,12 @@ class Export:
                 raise GlowError(f"{path} exists; move it away or give another --output.")
         for path in new:
             path.parent.mkdir(parents=True, exist_ok=True)
-        aside = {path: path.with_name(f".{path.name}.{os.getpid()}.part") for path in new}
+        aside = {path: aside_of(path) for path in new}
         there: list[Path] = []
         try:
             for path, content in new.items():
-                with writing(path), aside[path].open("wb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
+                with writing(path):
+                    write_new(aside[path], content)
             for path in new:
                 with writing(path):
                     aside[path].rename(path)

@@ -36,7 +36,7 @@ class Arguments:
     """bits kept of each pixel; by default 8, and 5 for rosinality's files"""
     weights: str | None = None
     """which weights to take, if the file holds several: model or ema, say"""
-    memory_limit: float = 2.12
+    memory_limit: float | None = None
     """gigabytes that the file may take; by default 4 times the published model and optimizer"""
     check: bool = True
     """prove that the result computes the same numbers as PyTorch"""
@@ -48,7 +48,7 @@ def main() -> None:
     arguments = parse(Arguments)
     from glow_jax.bridge.from_torch import convert_file
     from glow_jax.bridge.layouts import Given
-    from glow_jax.bridge.reading.budget import GIGABYTE
+    from glow_jax.bridge.reading.budget import DEFAULT_LIMIT, GIGABYTE
 
     output = arguments.output or Path("runs") / arguments.file.stem
     if output.name in ("", ".."):
@@ -56,15 +56,14 @@ def main() -> None:
             f"--output is {str(arguments.output)!r}; it must name the run folder to write, for "
             "example runs/published."
         )
-    if not 0 < arguments.memory_limit < 1e6:
-        raise GlowError(
-            f"--memory_limit is {arguments.memory_limit}; it must be a number of gigabytes above 0."
-        )
+    limit = arguments.memory_limit
+    if limit is not None and not 0 < limit < 1e6:
+        raise GlowError(f"--memory_limit is {limit}; it must be a number of gigabytes above 0.")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise GlowError(f"{output} exists and is not an empty folder; give another --output.")
     if any(parent.is_file() for parent in output.parents):
         raise GlowError(f"{output} would lie below a file; give another --output.")
-    memory = int(arguments.memory_limit * GIGABYTE)
+    memory = DEFAULT_LIMIT if limit is None else int(limit * GIGABYTE)
     given = Given(arguments.image_size, arguments.flow_permutation, arguments.n_bits, memory=memory)
     conversion = convert_file(arguments.file, arguments.optimizer, given, arguments.weights)
     print(f"{arguments.file}\n{_describe(conversion)}", flush=True)
