@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glow_jax.bridge.torch_glow import Glow
-from glow_jax.bridge.torch_layers import ActNormConv, ScaledConv, Step
+from glow_jax.bridge.torch_layers import ActNormConv, ScaledConv, Step, surround
 
 
 def compute_layer_by_layer(model: Glow) -> Glow:
@@ -28,19 +28,20 @@ def compute_layer_by_layer(model: Glow) -> Glow:
 
 
 def _conv_actnorm(self: ActNormConv, x: Tensor) -> Tensor:
-    return (self.conv(x) + self.actnorm.bias) * torch.exp(self.actnorm.logs)
+    h = self.convolve(x) + self.actnorm.bias
+    return h * torch.exp(self.actnorm.factor * self.actnorm.logs)
 
 
 def _conv_scale(self: ScaledConv, x: Tensor) -> Tensor:
-    padded = F.pad(x, (1, 1, 1, 1), value=float(self.pad_ones))
-    return self.conv(padded) * torch.exp(3 * self.logs)
+    return self.conv(surround(x, self.padding)) * torch.exp(3 * self.logs)
 
 
 def _mix(self: Step, x: Tensor) -> tuple[Tensor, Tensor]:
     matrix, log_det = self.invconv()
-    x = (x + self.actnorm.bias) * torch.exp(self.actnorm.logs)
+    logs = self.actnorm.factor * self.actnorm.logs
+    x = (x + self.actnorm.bias) * torch.exp(logs)
     x = F.conv2d(x, matrix[:, :, None, None])
-    return x, (log_det + self.actnorm.logs.sum()) * (x.shape[2] * x.shape[3])
+    return x, (log_det + logs.sum()) * (x.shape[2] * x.shape[3])
 
 
 def _inverse(self: Step, y: Tensor) -> Tensor:
@@ -51,4 +52,4 @@ def _inverse(self: Step, y: Tensor) -> Tensor:
     else:
         moved = moved - self.block(kept)
     y = F.conv2d(torch.cat((kept, moved), dim=1), self.invconv.inverse()[:, :, None, None])
-    return y * torch.exp(-self.actnorm.logs) - self.actnorm.bias
+    return y * torch.exp(-self.actnorm.factor * self.actnorm.logs) - self.actnorm.bias

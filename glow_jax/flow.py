@@ -19,6 +19,7 @@ from glow_jax.layers import (
     Squeeze,
 )
 from glow_jax.layers.bijection import join_gradients
+from glow_jax.layers.convolution import Padding
 
 GradientMemory = Literal["fast", "remat", "reversible"]
 
@@ -40,11 +41,12 @@ class Step(Bijection):
         flow_coupling: str,
         LU_decomposed: bool,
         actnorm_scale: float,
-        pad_ones: bool,
+        padding: Padding,
+        actnorm_logs_factor: float,
         rngs: nnx.Rngs,
     ):
         """Build one step on `channels` channels; the other arguments are as in `ModelConfig`."""
-        self.actnorm = ActNorm(channels, scale=actnorm_scale)
+        self.actnorm = ActNorm(channels, scale=actnorm_scale, factor=actnorm_logs_factor)
         self.permutation: Bijection
         if flow_permutation == "invconv":
             self.permutation = (Conv1x1LU if LU_decomposed else Conv1x1)(
@@ -55,7 +57,11 @@ class Step(Bijection):
         else:
             self.permutation = Reverse()
         self.coupling = (AffineCoupling if flow_coupling == "affine" else AdditiveCoupling)(
-            channels, hidden_channels=hidden_channels, pad_ones=pad_ones, rngs=rngs
+            channels,
+            hidden_channels=hidden_channels,
+            padding=padding,
+            logs_factor=actnorm_logs_factor,
+            rngs=rngs,
         )
 
     def forward(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:

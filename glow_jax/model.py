@@ -54,7 +54,8 @@ class Glow(nnx.Module):
         levels: L levels, finest first.
         splits: one after each level but the last.
         top_prior: the prior of the top latent.
-        classifier: logits from the pooled top latent; None without `y_condition`.
+        classifier: logits from the pooled top latent; None without `y_condition`, or where the
+            architecture has none.
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
@@ -70,15 +71,15 @@ class Glow(nnx.Module):
         self.config = config
         self.levels = nnx.List(_build_level(config, level, rngs) for level in range(config.L))
         self.splits = nnx.List(
-            Split(2 * channels, pad_ones=config.pad_ones)
+            Split(2 * channels, padding=config.padding)
             for _, _, channels in config.latent_shapes[:-1]
         )
         top = config.latent_shapes[-1]
         classes = config.y_classes if config.y_condition else None
         self.top_prior = TopPrior(
-            top, learn_top=config.learn_top, classes=classes, pad_ones=config.pad_ones
+            top, learn_top=config.learn_top, classes=classes, padding=config.padding
         )
-        self.classifier = None if classes is None else ZeroLinear(top[-1], classes)
+        self.classifier = ZeroLinear(top[-1], classes) if classes and config.classifier else None
 
     def encode(self, x: Array, y: Array | None = None) -> Code:
         """Map images to latents, and compute their log-likelihood.
@@ -176,10 +177,11 @@ class Glow(nnx.Module):
         """Class logits, (B, classes), from the pooled top latent of a conditional model.
 
         Raises:
-            GlowError: the model is not conditional, or the top latent does not fit.
+            GlowError: the model has no classifier, or the top latent does not fit.
         """
         if self.classifier is None:
-            raise GlowError("This model has no classifier: it was built without y_condition.")
+            missing = "classifier" if self.config.y_condition else "y_condition"
+            raise GlowError(f"This model has no classifier: it was built without {missing}.")
         check_latents(self.config, latents)
         top = latents[-1]
         if top is None:
@@ -250,7 +252,8 @@ def _build_level(config: ModelConfig, level: int, rngs: nnx.Rngs) -> Level:
             flow_coupling=config.flow_coupling,
             LU_decomposed=config.LU_decomposed and level not in config.plain_levels,
             actnorm_scale=config.actnorm_scale,
-            pad_ones=config.pad_ones,
+            padding=config.padding,
+            actnorm_logs_factor=config.actnorm_logs_factor,
             rngs=rngs,
         )
 

@@ -54,7 +54,15 @@ COVERING = {
     "reverse-additive-conditional-3": make_config("reverse", "additive", False, True, 3),
     "shuffle-affine-3": make_config("shuffle", "affine", False, False, 3),
     "shuffle-additive-top-conditional-1": make_config("shuffle", "additive", True, True, 1),
-    "pad-ones-mixed": make_config("lu", "affine", True, False, 3, pad_ones=True, plain_levels=(0,)),
+    "pad-ones-mixed": make_config(
+        "lu", "affine", True, False, 3, padding="ones", plain_levels=(0,)
+    ),
+    "edge-bias-conditional": make_config(
+        *("plain", "affine", True, True, 3),
+        padding="edge_bias",
+        actnorm_logs_factor=3.0,
+        classifier=False,
+    ),
 }
 # The kinds whose parts the other kinds have too: the everyday suite compares these in float32, and
 # the others in float64.
@@ -104,7 +112,7 @@ def run_jax(model: Glow, x: jax.Array, y: Any, noise: list) -> dict[str, Any]:
         "level_log_prob": code.level_log_prob,
         "log_det": log_det(model, x),
         "bits_per_dim": bits_per_dim(code.log_prob, model.config.image_shape),
-        "logits": None if y is None else model.classify(code.latents),
+        "logits": None if model.classifier is None else model.classify(code.latents),
         **decode_both(model, noise, code.noise, y),
     }
 
@@ -129,7 +137,7 @@ def run_torch(model: torch_glow.Glow, x: np.ndarray, y: Any, noise: list) -> dic
         "level_log_prob": code.level_log_prob,
         "log_det": code.log_det,
         "bits_per_dim": torch_glow.bits_per_dim(code.log_prob, shape),
-        "logits": None if labels is None else model.classify(code.latents[-1]),
+        "logits": None if model.project_class is None else model.classify(code.latents[-1]),
         "decoded": nhwc(model.decode(code.latents, labels)),
         "sample": nhwc(model.decode_noise([nchw(part) for part in noise], labels)),
     }

@@ -29,12 +29,19 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "image_shape": (8, 4, 4),
         "multi_class": True,
         "plain_levels": (1,),
-        "pad_ones": True,
+        "padding": "ones",
     },
     "pad_ones_4_channels": {
         "image_shape": (8, 4, 4),
         "flow_permutation": "shuffle",
-        "pad_ones": True,
+        "padding": "ones",
+    },
+    "edge_bias_no_classifier": {
+        **CONDITIONAL,
+        "LU_decomposed": False,
+        "padding": "edge_bias",
+        "actnorm_logs_factor": 3.0,
+        "classifier": False,
     },
     "three_levels_of_one_step": {
         "image_shape": (8, 8, 1),
@@ -83,8 +90,12 @@ def step_of(level: Any, k: int) -> Any:
     return jax.tree.map(lambda stacked: stacked[k], level.steps)
 
 
-def convolve(x: np.ndarray, kernel: np.ndarray, pad: float = 0.0) -> np.ndarray:
-    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=pad)
+def convolve(x: np.ndarray, kernel: np.ndarray, padding: str = "zeros") -> np.ndarray:
+    around = ((0, 0), (1, 1), (1, 1), (0, 0))
+    padded = np.pad(x, around, constant_values=float(padding == "ones"))
+    if padding == "edge_bias":
+        ring = np.pad(np.zeros_like(x[..., :1]), around, constant_values=1)
+        padded = np.concatenate([padded, ring], axis=3)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
     return np.einsum("bhwiyx,yxio->bhwo", windows, kernel)
 
@@ -92,7 +103,7 @@ def convolve(x: np.ndarray, kernel: np.ndarray, pad: float = 0.0) -> np.ndarray:
 def zero_conv(x: np.ndarray, layer: Any) -> np.ndarray:
     """(conv + bias) * exp(3 logs), by numpy."""
     kernel, bias, logs = (np.asarray(p[...]) for p in (layer.kernel, layer.bias, layer.logs))
-    return (convolve(x, kernel, pad=float(layer.pad_ones)) + bias) * np.exp(3 * logs)
+    return (convolve(x, kernel, padding=layer.padding) + bias) * np.exp(3 * logs)
 
 
 class Pair(NamedTuple):

@@ -23,7 +23,7 @@ from glow_jax.model import Glow, abstract_glow, computing
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "affine, LU": {},
-    "plain, ones padded": {"LU_decomposed": False, "pad_ones": True, "L": 1},
+    "plain, ones padded": {"LU_decomposed": False, "padding": "ones", "L": 1},
     "additive, shuffle": {"flow_coupling": "additive", "flow_permutation": "shuffle", "L": 1},
     "reverse": {"flow_permutation": "reverse", "L": 1},
 }

@@ -259,13 +259,19 @@ def test_every_field_has_a_flag_and_help_but_those_that_are_no_choice(
             has_flag = not entry.metadata.items() >= NO_FLAG.items()
             assert shown == has_flag, entry.name
             without |= set() if has_flag else {entry.name}
-    assert without == {"image_shape", "y_classes", "pad_ones", "plain_levels"}
+    assert without == {
+        "image_shape",
+        "y_classes",
+        "classifier",
+        "actnorm_logs_factor",
+        "plain_levels",
+    }
     with pytest.raises(SystemExit):
         parse(Config, ["--y_classes", "3"])
 
 
 def test_fields_without_a_flag_keep_the_values_of_the_default() -> None:
-    model = ModelConfig(image_shape=(8, 8, 1), L=2, plain_levels=(1,), pad_ones=True, y_classes=4)
+    model = ModelConfig(image_shape=(8, 8, 1), L=2, plain_levels=(1,), classifier=False)
     config = parse(Config, ["--K", "5"], default=Config(model=model))
     assert config == Config(model=dataclasses.replace(model, K=5))
     assert type(config.model) is ModelConfig

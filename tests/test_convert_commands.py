@@ -91,7 +91,10 @@ def test_a_run_without_optimizer_and_hparams_of_another(
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        ({"pad_ones": True}, "pad with ones"),
+        ({"padding": "ones"}, "pad with ones"),
+        ({"padding": "edge_bias"}, "edge bias"),
+        ({"actnorm_logs_factor": 3.0}, "count 3 times"),
+        ({"y_condition": True, "classifier": False}, "without a classifier"),
         ({"plain_levels": (0,)}, "some levels only"),
         ({"n_bits": 5}, "5-bit images"),
         ({"flow_permutation": "shuffle"}, "shuffle permutations"),

@@ -109,7 +109,7 @@ def test_rosinality_is_inferred_level_by_level(affine: bool, tmp_path: Path) -> 
         n_bits=5,
         flow_coupling="affine" if affine else "additive",
         plain_levels=(0,),
-        pad_ones=True,
+        padding="ones",
     )
     assert convert(file, image_size=8, n_bits=8)[1].model.n_bits == 8
 

@@ -10,7 +10,7 @@ import scipy.signal
 from flax import nnx
 from jax.typing import DTypeLike
 
-from glow_jax.layers.convolution import Formulation, HiddenConv, ZeroConv, conv3x3_as
+from glow_jax.layers.convolution import Formulation, HiddenConv, Padding, ZeroConv, conv3x3_as
 from glow_jax.layers.network import CouplingNetwork
 
 
@@ -73,11 +73,18 @@ def test_all_formulations_agree_with_each_other_and_with_scipy(
     )
 
 
-def network(channels: tuple[int, int, int], dtype: DTypeLike) -> CouplingNetwork:
+def network(
+    channels: tuple[int, int, int], dtype: DTypeLike, padding: Padding = "zeros"
+) -> CouplingNetwork:
     """A network whose every parameter is random."""
     inputs, hidden, outputs = channels
     made = CouplingNetwork(
-        inputs, outputs, hidden_channels=hidden, pad_ones=False, rngs=nnx.Rngs(0)
+        inputs,
+        outputs,
+        hidden_channels=hidden,
+        padding=padding,
+        logs_factor=3.0 if padding == "edge_bias" else 1.0,
+        rngs=nnx.Rngs(0),
     )
     leaves, tree = jax.tree.flatten(made)
     return tree.unflatten(images(dtype, leaf.shape, seed) / 2 for seed, leaf in enumerate(leaves))
@@ -90,30 +97,43 @@ def network_by_scipy(layer: CouplingNetwork, x: jax.Array) -> np.ndarray:
         return np.asarray(param[...], np.float64)
 
     def normalise(h: np.ndarray, actnorm: Any) -> np.ndarray:
-        return (h + wide(actnorm.bias)) * np.exp(wide(actnorm.logs))
+        return (h + wide(actnorm.bias)) * np.exp(actnorm.factor * wide(actnorm.logs))
 
-    h = correlate(np.asarray(x, np.float64), wide(layer.conv_in.kernel))
+    def convolve(h: np.ndarray, conv: Any) -> np.ndarray:
+        kernel = wide(conv.kernel)
+        if conv.padding != "edge_bias":
+            return correlate(h, kernel, fill=int(conv.padding == "ones"))
+        indicator = correlate(np.zeros((*h.shape[:3], 1)), kernel[:, :, -1:], fill=1)
+        return correlate(h, kernel[:, :, :-1]) + indicator
+
+    h = convolve(np.asarray(x, np.float64), layer.conv_in)
     h = np.maximum(normalise(h, layer.actnorm_in), 0) @ wide(layer.conv_hidden.kernel)
     h = np.maximum(normalise(h, layer.actnorm_hidden), 0)
     out = layer.conv_out
-    return (correlate(h, wide(out.kernel)) + wide(out.bias)) * np.exp(3 * wide(out.logs))
+    return (convolve(h, out) + wide(out.bias)) * np.exp(3 * wide(out.logs))
 
 
 @pytest.mark.parametrize(
-    ("channels", "shape"),
+    ("channels", "shape", "padding"),
     [
-        pytest.param((2, 7, 4), (2, 5, 4), id="wide-oblong"),
-        pytest.param((5, 3, 6), (3, 1, 6), id="narrow-one_row"),
-        pytest.param((2, 7, 4), (3, 1, 6), id="wide-one_row", marks=pytest.mark.slow),
-        pytest.param((5, 3, 6), (2, 5, 4), id="narrow-oblong", marks=pytest.mark.slow),
+        pytest.param((2, 7, 4), (2, 5, 4), "edge_bias", id="wide-oblong-edge_bias"),
+        pytest.param((5, 3, 6), (3, 1, 6), "zeros", id="narrow-one_row"),
+        pytest.param((2, 7, 4), (3, 1, 6), "edge_bias", id="wide-one_row", marks=pytest.mark.slow),
+        pytest.param((2, 7, 4), (2, 5, 4), "zeros", id="wide-oblong", marks=pytest.mark.slow),
+        pytest.param((5, 3, 6), (2, 5, 4), "ones", id="narrow-oblong", marks=pytest.mark.slow),
     ],
 )
 @DTYPES
 def test_all_formulations_of_a_network_agree_with_scipy(
-    channels: tuple[int, int, int], shape: tuple[int, int, int], dtype: str, apart: float, x64: None
+    channels: tuple[int, int, int],
+    shape: tuple[int, int, int],
+    padding: Padding,
+    dtype: str,
+    apart: float,
+    x64: None,
 ) -> None:
     x, v = (images(dtype, (*shape, n), seed=n) for n in (channels[0], channels[2]))
-    layer = network(channels, dtype)
+    layer = network(channels, dtype, padding)
 
     def run(layer: CouplingNetwork, x: jax.Array) -> Any:
         y = layer(x)
@@ -149,13 +169,24 @@ def test_how_convolutions_are_computed_is_chosen_where_they_run(layer: str) -> N
 
 @pytest.mark.parametrize("name", FORMULATIONS)
 @pytest.mark.parametrize("channels", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
-def test_padding_with_ones(channels: Any, name: Formulation, randomise: Any, x64: None) -> None:
-    layer = randomise(ZeroConv(*channels, pad_ones=True))
+@pytest.mark.parametrize("padding", ["ones", "edge_bias"])
+def test_paddings_other_than_zeros(
+    padding: Padding, channels: Any, name: Formulation, randomise: Any, x64: None
+) -> None:
+    layer = randomise(ZeroConv(*channels, padding=padding))
     x = images(jnp.float64, (2, 5, 4, channels[0]))
     layer.formulation = name
     y = jax.jit(lambda layer, x: layer(x))(layer, x)
     kernel, bias, logs = (np.asarray(p[...]) for p in (layer.kernel, layer.bias, layer.logs))
-    expected = (correlate(np.asarray(x), kernel, fill=1) + bias) * np.exp(3 * logs)
+    if padding == "ones":
+        convolved = correlate(np.asarray(x), kernel, fill=1)
+    else:  # written out: zeros around the image, and a last channel of ones around zeros
+        around = ((0, 0), (1, 1), (1, 1), (0, 0))
+        ring = np.pad(np.zeros((*x.shape[:3], 1)), around, constant_values=1)
+        padded = np.concatenate([np.pad(np.asarray(x), around), ring], axis=3)
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
+        convolved = np.einsum("bhwiyx,yxio->bhwo", windows, kernel)
+    expected = (convolved + bias) * np.exp(3 * logs)
     np.testing.assert_allclose(y, expected, rtol=0, atol=1e-12)
 
 

@@ -35,7 +35,8 @@ def step(**options: Any) -> Step:
         "flow_coupling": "affine",
         "LU_decomposed": True,
         "actnorm_scale": 0.7,
-        "pad_ones": False,
+        "padding": "zeros",
+        "actnorm_logs_factor": 1.0,
     }
     return Step(C, **{**defaults, **options}, rngs=nnx.Rngs(0))
 
@@ -50,29 +51,35 @@ def level() -> Level:
             flow_coupling="affine",
             LU_decomposed=True,
             actnorm_scale=0.7,
-            pad_ones=False,
+            padding="zeros",
+            actnorm_logs_factor=1.0,
             rngs=rngs,
         )
 
     return Level(build_step, K=2, rngs=nnx.Rngs(0))
 
 
-def coupling(kind: type, *, pad_ones: bool = False) -> Bijection:
-    return kind(C, hidden_channels=5, pad_ones=pad_ones, rngs=nnx.Rngs(0))
+def coupling(kind: type, **options: Any) -> Bijection:
+    return kind(C, hidden_channels=5, **options, rngs=nnx.Rngs(0))
 
 
 LAYERS: dict[str, Callable[[], Bijection]] = {
     "actnorm": lambda: ActNorm(C, scale=0.7),
+    "actnorm_factor": lambda: ActNorm(C, scale=0.7, factor=3.0),
     "conv1x1": lambda: Conv1x1(C, key=jax.random.key(0)),
     "conv1x1_lu": lambda: Conv1x1LU(C, key=jax.random.key(0)),
     "reverse": Reverse,
     "shuffle": lambda: Shuffle(C, key=jax.random.key(0)),
     "additive_coupling": lambda: coupling(AdditiveCoupling),
     "affine_coupling": lambda: coupling(AffineCoupling),
-    "affine_coupling_pad_ones": lambda: coupling(AffineCoupling, pad_ones=True),
+    "affine_coupling_pad_ones": lambda: coupling(AffineCoupling, padding="ones"),
+    "affine_coupling_edge_bias": lambda: coupling(
+        AffineCoupling, padding="edge_bias", logs_factor=3.0
+    ),
     "squeeze": Squeeze,
     "split": lambda: Split(C),
-    "split_pad_ones": lambda: Split(C, pad_ones=True),
+    "split_pad_ones": lambda: Split(C, padding="ones"),
+    "split_edge_bias": lambda: Split(C, padding="edge_bias"),
     "step": step,
     "step_plain_additive": lambda: step(LU_decomposed=False, flow_coupling="additive"),
     "step_shuffle": lambda: step(flow_permutation="shuffle"),

@@ -30,7 +30,7 @@ def images(shape: tuple[int, ...] = (B, H, W, C)) -> jax.Array:
 
 
 def coupling(kind: type[AdditiveCoupling] | type[AffineCoupling]) -> Any:
-    return kind(C, hidden_channels=5, pad_ones=False, rngs=nnx.Rngs(0))
+    return kind(C, hidden_channels=5, padding="zeros", rngs=nnx.Rngs(0))
 
 
 def test_actnorm() -> None:

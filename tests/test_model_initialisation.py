@@ -20,7 +20,7 @@ def normalise_by_hand(x: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarr
 
 @pytest.mark.parametrize("name", ["affine_lu", "additive_plain_grey"])
 def test_initialisation_by_hand(name: str, randomise: Any, x64: None) -> None:
-    model = randomise(build(name, actnorm_scale=0.6, pad_ones=True), scale=0.1)
+    model = randomise(build(name, actnorm_scale=0.6, padding="ones"), scale=0.1)
     before = jax.tree.map(np.array, nnx.state(model))
     x = images(model, 6)
     initialised = initialise_actnorm(model, x)

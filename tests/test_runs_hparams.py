@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from damaged_runs import SCORES, refusal, step_of, three_steps
 
+from glow_jax.errors import GlowError
 from glow_jax.runs import load, load_run
 from glow_jax.runs.digests import digests_of
+from glow_jax.runs.hparams import read_config
 
 
 @pytest.fixture
@@ -89,3 +91,21 @@ def test_a_flip_in_what_a_run_keeps_is_named(
     values[section][name] = value
     (run / "hparams.json").write_text(json.dumps(values))
     load(run)
+
+
+@pytest.mark.parametrize(
+    ("version", "pad_ones", "padding"), [(1, True, "ones"), (2, False, "zeros")]
+)
+def test_the_padding_of_older_folders_has_another_name(
+    version: int, pad_ones: bool, padding: str, tmp_path: Path
+) -> None:
+    values = {"version": version, "model": {"K": 3, "pad_ones": pad_ones}}
+    (tmp_path / "hparams.json").write_text(json.dumps(values))
+    config = read_config(tmp_path)
+    assert (config.model.K, config.model.padding) == (3, padding)
+
+
+def test_the_older_name_of_the_padding_is_unknown_in_this_version(tmp_path: Path) -> None:
+    (tmp_path / "hparams.json").write_text('{"version": 3, "model": {"pad_ones": true}}')
+    with pytest.raises(GlowError, match="pad_ones"):
+        read_config(tmp_path)

@@ -10,7 +10,8 @@ pytest.importorskip("torch")
 import torch
 
 from glow_jax.bridge.torch_glow import Glow, bits_per_dim, loss
-from glow_jax.bridge.torch_layers import ActNorm, Permutation
+from glow_jax.bridge.torch_layers import ActNorm
+from glow_jax.bridge.torch_mixing import Permutation
 
 # Tensors as small as these are faster on one thread.
 torch.set_num_threads(1)
@@ -19,13 +20,21 @@ SMALL: dict[str, Any] = {"image_shape": (4, 4, 2), "K": 2, "L": 2, "hidden_chann
 CONFIGS: dict[str, dict[str, Any]] = {
     "affine_lu": {},
     "additive_plain": {"flow_coupling": "additive", "LU_decomposed": False},
-    "mixed_lu_pad_ones": {"LU_decomposed": (False, True), "pad_ones": True},
+    "mixed_lu_pad_ones": {"LU_decomposed": (False, True), "padding": "ones"},
     "reverse_no_learn_top": {"flow_permutation": "reverse", "learn_top": False},
     "shuffle_additive": {"flow_permutation": "shuffle", "flow_coupling": "additive"},
     "conditional": {"y_condition": True, "y_classes": 3},
     "conditional_no_learn_top": {"y_condition": True, "y_classes": 3, "learn_top": False},
     "one_level_oblong": {"L": 1, "image_shape": (2, 6, 1)},
-    "three_levels": {"L": 3, "K": 1, "image_shape": (8, 8, 1), "pad_ones": True},
+    "three_levels": {"L": 3, "K": 1, "image_shape": (8, 8, 1), "padding": "ones"},
+    "edge_bias_no_classifier": {
+        "hidden_channels": 8,  # of 5, no unit of a layer would be on
+        "y_condition": True,
+        "y_classes": 3,
+        "classifier": False,
+        "padding": "edge_bias",
+        "actnorm_logs_factor": 3.0,
+    },
 }
 
 
@@ -96,8 +105,8 @@ def test_log_probabilities_add_up(name: str) -> None:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_gradients_reach_every_parameter(name: str) -> None:
     model, x, y = example(name, 3)
-    # A zero input's kernel has no gradient unless it is padded with ones.
-    idle = {"learn_top_fn.conv.weight"} if name not in ("mixed_lu_pad_ones", "three_levels") else {}
+    # A zero input's kernel has no gradient unless it is padded with something else.
+    idle = {"learn_top_fn.conv.weight"} if "padding" not in CONFIGS[name] else {}
     x.requires_grad_()
     loss(model, x, y).backward()
     for key, parameter in model.named_parameters():
@@ -130,7 +139,7 @@ def test_initialise_normalises_every_actnorm(name: str) -> None:
         for step in model.steps(level):
 
             def keep(module: Any, args: Any, step: Any = step) -> None:
-                z = (args[0] + step.actnorm.bias) * step.actnorm.logs.exp()
+                z = (args[0] + step.actnorm.bias) * (step.actnorm.factor * step.actnorm.logs).exp()
                 outputs.append((z, 0.5))
 
             step.register_forward_pre_hook(keep)
@@ -275,7 +284,7 @@ def test_labels_must_match_the_model() -> None:
     unconditional = example("affine_lu", 3)[0]
     with pytest.raises(ValueError, match="labels"):
         unconditional(x, y)
-    with pytest.raises(ValueError, match="y_condition"):
+    with pytest.raises(ValueError, match="no classifier"):
         unconditional.classify(torch.zeros(1, 16, 1, 1, dtype=torch.float64))
     with pytest.raises(ValueError, match="1 latents for 2 levels"):
         unconditional.decode([None])

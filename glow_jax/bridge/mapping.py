@@ -179,8 +179,10 @@ def build_reference(
         learn_top=config.learn_top,
         y_condition=config.y_condition,
         y_classes=config.y_classes,
+        classifier=config.classifier,
         actnorm_scale=config.actnorm_scale,
-        pad_ones=config.pad_ones,
+        actnorm_logs_factor=config.actnorm_logs_factor,
+        padding=config.padding,
     )
     if values is not None:
         tensors = {key: torch.from_numpy(np.array(value)) for key, value in values.items()}

@@ -145,7 +145,9 @@ def _run_jax(model: Glow, x: np.ndarray, y: np.ndarray | None) -> tuple[_Numbers
         latents=[np.asarray(latent, np.float64) for latent in code.latents],
         log_det=np.asarray(log_det(model, images), np.float64),
         log_prob=np.asarray(code.log_prob, np.float64),
-        logits=None if y is None else np.asarray(model.classify(code.latents), np.float64),
+        logits=None
+        if model.classifier is None
+        else np.asarray(model.classify(code.latents), np.float64),
     )
     return numbers, _largest(np.asarray(model.decode(code.latents, labels)) - x)
 
@@ -166,7 +168,9 @@ def _run_torch(
         latents=[nhwc(latent) for latent in code.latents],
         log_det=code.log_det.double().numpy(),
         log_prob=code.log_prob.double().numpy(),
-        logits=None if labels is None else model.classify(code.latents[-1]).double().numpy(),
+        logits=None
+        if model.project_class is None
+        else model.classify(code.latents[-1]).double().numpy(),
     )
     return numbers, _largest(nhwc(model.decode(code.latents, labels)) - x)
 

@@ -175,7 +175,18 @@ def check_fits(config: ModelConfig) -> None:
         GlowError: names the reason.
     """
     reasons = {
-        "its last convolutions pad with ones (pad_ones), and theirs with zeros": config.pad_ones,
+        "its last convolutions pad with ones (padding), and theirs with zeros": (
+            config.padding == "ones"
+        ),
+        "its 3x3 convolutions have an edge bias (padding), and theirs none": (
+            config.padding == "edge_bias"
+        ),
+        f"its actnorms' logs count {config.actnorm_logs_factor:g} times, and theirs once": (
+            config.actnorm_logs_factor != 1
+        ),
+        "it is conditional without a classifier, and theirs always have one": (
+            config.y_condition and not config.classifier
+        ),
         "it is LU-decomposed in some levels only (plain_levels), and theirs in all or none": bool(
             config.plain_levels
         ),

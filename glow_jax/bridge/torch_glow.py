@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glow_jax.bridge.torch_layers import ScaledConv, ScaledLinear, Split, Step, make_mixing
+from glow_jax.bridge.torch_layers import ScaledConv, ScaledLinear, Split, Step
+from glow_jax.bridge.torch_mixing import make_mixing
 
 
 class Code(NamedTuple):
@@ -61,8 +62,10 @@ class Glow(nn.Module):
         learn_top: bool = True,
         y_condition: bool = False,
         y_classes: int = 10,
+        classifier: bool = True,
         actnorm_scale: float = 1.0,
-        pad_ones: bool = False,
+        actnorm_logs_factor: float = 1.0,
+        padding: Literal["zeros", "ones", "edge_bias"] = "zeros",
     ) -> None:
         """Draws initial values from torch's global generator.
 
@@ -77,11 +80,14 @@ class Glow(nn.Module):
             LU_decomposed: Whether the 1x1 convolutions are LU-factorised; one value for each level,
                 or one for all.
             learn_top: Whether the top prior is learned rather than a standard normal.
-            y_condition: Whether labels shift the top prior, and are predicted from the top latent.
+            y_condition: Whether labels shift the top prior.
             y_classes: Number of classes.
+            classifier: Whether a conditional model predicts labels from the top latent.
             actnorm_scale: Standard deviation that `initialise` gives after the steps' own actnorms.
-            pad_ones: Whether the last convolution of coupling nets and priors pads with ones
-                (as in rosinality/glow-pytorch) rather than zeros.
+            actnorm_logs_factor: What all actnorms multiply their logarithms by; 3 in openai/glow.
+            padding: What surrounds the input of 3x3 convolutions: zeros; ones, for the last
+                convolution of coupling nets and for priors (as in rosinality/glow-pytorch); or an
+                edge bias (as in openai/glow), see `torch_layers.surround`.
         """
         super().__init__()
         lu = _lu_by_level(LU_decomposed, L)
@@ -95,18 +101,20 @@ class Glow(nn.Module):
             layers.append(nn.PixelUnshuffle(2))
             for _ in range(K):
                 mixing = make_mixing(channels, flow_permutation, lu[level])
-                step = (channels, hidden_channels, mixing, affine, actnorm_scale, pad_ones)
-                layers.append(Step(*step))
+                options = (actnorm_scale, actnorm_logs_factor, padding)
+                layers.append(Step(channels, hidden_channels, mixing, affine, *options))
             if level < L - 1:
-                layers.append(Split(channels, pad_ones))
+                layers.append(Split(channels, padding))
                 channels //= 2
         self.flow = Flow(layers)
         self.register_buffer("prior_h", torch.zeros(1, 2 * channels, height // 2**L, width // 2**L))
         if learn_top:
-            self.learn_top_fn = ScaledConv(2 * channels, 2 * channels, pad_ones)
+            self.learn_top_fn = ScaledConv(2 * channels, 2 * channels, padding)
         if y_condition:
             self.project_ycond = ScaledLinear(y_classes, 2 * channels)
-            self.project_class = ScaledLinear(channels, y_classes)
+        self.project_class = (
+            ScaledLinear(channels, y_classes) if y_condition and classifier else None
+        )
 
     def steps(self, level: int) -> list[Step]:
         """Returns the K steps of a level (0 the finest), in the order of encoding."""
@@ -201,8 +209,8 @@ class Glow(nn.Module):
 
     def classify(self, top_latent: Tensor) -> Tensor:
         """Returns class logits (B, classes) from the top latent (B, C, h, w)."""
-        if not self.y_condition:
-            raise ValueError("only a model with y_condition classifies")
+        if self.project_class is None:
+            raise ValueError("the model has no classifier")
         return self.project_class(top_latent.mean((2, 3)))
 
     @torch.no_grad()
@@ -278,7 +286,7 @@ def loss(
     code = model(x, y)
     channels, height, width = x.shape[1:]
     value = bits_per_dim(code.log_prob, (height, width, channels), n_bits).mean()
-    if y is None:
+    if y is None or model.project_class is None:
         return value
     logits = model.classify(code.latents[-1])
     if multi_class:

@@ -1,4 +1,4 @@
-"""The layers of the PyTorch Glow: actnorms, convolutions, channel mixing, steps and splits.
+"""The layers of the PyTorch Glow: actnorms, convolutions, steps and splits.
 
 Tensors are NCHW; B is the batch, and a level works on C channels of h x w pixels. A step's actnorm
 and channel mixing are both affine in the channels, as are a convolution and the per-channel scaling
@@ -12,17 +12,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from glow_jax.bridge.torch_mixing import Mixing
+
 
 class ActNorm(nn.Module):
-    """Per-channel affine map ``(x + bias) * exp(logs)``; paper section 3.1.
+    """Per-channel affine map ``(x + bias) * exp(factor * logs)``; paper section 3.1.
 
     It starts as the identity; only `initialise` looks at data.
     """
 
-    def __init__(self, channels: int, scale: float = 1.0) -> None:
+    def __init__(self, channels: int, scale: float = 1.0, factor: float = 1.0) -> None:
         """Makes the identity; `initialise` gives outputs a standard deviation of `scale`."""
         super().__init__()
         self.scale = scale
+        self.factor = factor
         self.bias = nn.Parameter(torch.zeros(1, channels, 1, 1))
         self.logs = nn.Parameter(torch.zeros(1, channels, 1, 1))
 
@@ -32,35 +35,80 @@ class ActNorm(nn.Module):
         mean = x.mean((0, 2, 3), keepdim=True)
         deviation = (x - mean).square().mean((0, 2, 3), keepdim=True).sqrt()
         self.bias.copy_(-mean)
-        self.logs.copy_(torch.log(self.scale / (deviation + 1e-6)))
+        self.logs.copy_(torch.log(self.scale / (deviation + 1e-6)) / self.factor)
+
+    def log_scale(self) -> Tensor:
+        """Returns the logarithm of each channel's scale, (C,)."""
+        return self.factor * self.logs.flatten()
+
+
+def surround(x: Tensor, padding: str) -> Tensor:
+    """Pads x (B, C, h, w) by a pixel on each side, for a 3x3 convolution without padding.
+
+    Args:
+        x: The input.
+        padding: "zeros"; "ones"; or "edge_bias": zeros, and a channel more that is one on the
+            padding and zero inside, as openai/glow pads.
+
+    Returns:
+        (B, C, h + 2, w + 2), or with "edge_bias" (B, C + 1, h + 2, w + 2).
+    """
+    if padding == "ones":
+        return F.pad(x, (1, 1, 1, 1), value=1.0)
+    padded = F.pad(x, (1, 1, 1, 1))
+    if padding == "zeros":
+        return padded
+    ring = F.pad(torch.zeros_like(x[:, :1]), (1, 1, 1, 1), value=1.0)
+    return torch.cat((padded, ring), dim=1)
 
 
 class ActNormConv(nn.Module):
-    """A "same" convolution without bias, then an actnorm: the hidden layers of a coupling net."""
+    """A convolution without bias, then an actnorm: the hidden layers of a coupling net."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
-        """Draws the kernel from N(0, 0.05^2)."""
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        padding: str = "zeros",
+        logs_factor: float = 1.0,
+    ) -> None:
+        """Draws the kernel from N(0, 0.05^2); a 3x3 one is padded as `surround` does.
+
+        Ones are for the last convolution of a net: here they mean zeros.
+        """
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding="same", bias=False)
-        self.actnorm = ActNorm(out_channels)
+        has_edge = kernel_size == 3 and padding == "edge_bias"
+        self.padding = "edge_bias" if has_edge else "zeros"
+        self.conv = nn.Conv2d(in_channels + has_edge, out_channels, kernel_size, bias=False)
+        self.actnorm = ActNorm(out_channels, factor=logs_factor)
         nn.init.normal_(self.conv.weight, std=0.05)
+
+    def convolve(self, x: Tensor) -> Tensor:
+        """Maps (B, in, h, w) to (B, out, h, w), without the actnorm."""
+        return self._run(x, self.conv.weight, None)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, in, h, w) to (B, out, h, w)."""
-        scale = self.actnorm.logs.exp().flatten()
+        scale = self.actnorm.log_scale().exp()
         kernel = self.conv.weight * scale[:, None, None, None]
-        return F.conv2d(x, kernel, self.actnorm.bias.flatten() * scale, padding="same")
+        return self._run(x, kernel, self.actnorm.bias.flatten() * scale)
+
+    def _run(self, x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
+        if self.padding == "edge_bias":
+            return F.conv2d(surround(x, self.padding), kernel, bias)
+        return F.conv2d(x, kernel, bias, padding="same")
 
 
 class ScaledConv(nn.Module):
     """A 3x3 convolution scaled by ``exp(3 * logs)``, zero at first; paper section 3.3."""
 
-    def __init__(self, in_channels: int, out_channels: int, pad_ones: bool) -> None:
-        """Makes the zero map; its input is padded with ones if `pad_ones`, else with zeros."""
+    def __init__(self, in_channels: int, out_channels: int, padding: str) -> None:
+        """Makes the zero map; its input is padded as `surround` does."""
         super().__init__()
-        self.pad_ones = pad_ones
+        self.padding = padding
         self.logs = nn.Parameter(torch.zeros(out_channels, 1, 1))
-        self.conv = nn.Conv2d(in_channels, out_channels, 3)
+        self.conv = nn.Conv2d(in_channels + (padding == "edge_bias"), out_channels, 3)
         for parameter in self.conv.parameters():
             nn.init.zeros_(parameter)
 
@@ -69,9 +117,9 @@ class ScaledConv(nn.Module):
         scale = torch.exp(3 * self.logs)
         kernel = self.conv.weight * scale[:, None]
         bias = cast(Tensor, self.conv.bias) * scale.flatten()
-        if self.pad_ones:
-            return F.conv2d(F.pad(x, (1, 1, 1, 1), value=1.0), kernel, bias)
-        return F.conv2d(x, kernel, bias, padding=1)
+        if self.padding == "zeros":
+            return F.conv2d(x, kernel, bias, padding=1)
+        return F.conv2d(surround(x, self.padding), kernel, bias)
 
 
 class ScaledLinear(nn.Module):
@@ -90,95 +138,6 @@ class ScaledLinear(nn.Module):
         return self.linear(x) * torch.exp(3 * self.logs)
 
 
-class Permutation(nn.Module):
-    """A fixed order of the channels: output channel i is input channel ``indices[i]``.
-
-    `indices` (C,) is in no state dict, as in the published layout: to restore a shuffled model, set
-    them by ``module.indices.copy_(...)``.
-    """
-
-    indices: Tensor
-
-    def __init__(self, indices: Tensor) -> None:
-        """Keeps the order."""
-        super().__init__()
-        self.register_buffer("indices", indices, persistent=False)
-
-    def forward(self) -> tuple[Tensor, Tensor]:
-        """Returns the one-hot matrix (C, C) and its log absolute determinant ()."""
-        return F.one_hot(self.indices), self.indices.new_zeros(())
-
-    def inverse(self) -> Tensor:
-        """Returns the inverse matrix (C, C)."""
-        return F.one_hot(self.indices).T
-
-
-class InvConv(nn.Module):
-    """Invertible 1x1 convolution with a free matrix; paper section 3.2."""
-
-    def __init__(self, channels: int) -> None:
-        """Draws an orthogonal matrix."""
-        super().__init__()
-        self.weight = nn.Parameter(random_orthogonal(channels))
-
-    def forward(self) -> tuple[Tensor, Tensor]:
-        """Returns the matrix (C, C), [out, in], and its log absolute determinant ()."""
-        return self.weight, torch.linalg.slogdet(self.weight).logabsdet
-
-    def inverse(self) -> Tensor:
-        """Returns the inverse matrix (C, C)."""
-        return torch.linalg.inv(self.weight)
-
-
-class InvConvLU(nn.Module):
-    """Invertible 1x1 convolution with ``W = P L (U + diag(s))``; paper section 3.2, equation 10.
-
-    `lower` and `upper` are whole matrices of which only the strict triangles are used: weight decay
-    moves the rest too, and the files keep it.
-    """
-
-    p: Tensor
-    sign_s: Tensor
-
-    def __init__(self, channels: int) -> None:
-        """Draws an orthogonal matrix, and factorises it."""
-        super().__init__()
-        p, lower, upper = torch.linalg.lu(random_orthogonal(channels))
-        s = upper.diagonal()
-        self.lower = nn.Parameter(lower)
-        self.log_s = nn.Parameter(s.abs().log())
-        self.upper = nn.Parameter(upper.triu(1))
-        self.register_buffer("p", p)
-        self.register_buffer("sign_s", s.sign())
-
-    def _upper(self) -> Tensor:
-        return self.upper.triu(1) + torch.diag(self.sign_s * self.log_s.exp())
-
-    def forward(self) -> tuple[Tensor, Tensor]:
-        """Returns the matrix (C, C), [out, in], and its log absolute determinant ()."""
-        upper = self._upper()
-        return self.p @ (self.lower.tril(-1) @ upper + upper), self.log_s.sum()
-
-    def inverse(self) -> Tensor:
-        """Returns the inverse matrix (C, C)."""
-        half = torch.linalg.solve_triangular(
-            self.lower.tril(-1), self.p.T, upper=False, unitriangular=True
-        )
-        return torch.linalg.solve_triangular(self._upper(), half, upper=True)
-
-
-Mixing = InvConv | InvConvLU | Permutation
-
-
-def make_mixing(channels: int, flow_permutation: str, lu: bool) -> Mixing:
-    """Makes the channel mixing of a step; the arguments are those of `torch_glow.Glow`."""
-    if flow_permutation == "invconv":
-        return InvConvLU(channels) if lu else InvConv(channels)
-    if flow_permutation == "reverse":
-        return Permutation(torch.arange(channels - 1, -1, -1))
-    return Permutation(torch.randperm(channels))
-
-
 class Step(nn.Module):
     """One step of flow: actnorm, channel mixing, coupling; paper figure 2a and table 1."""
 
@@ -189,27 +148,29 @@ class Step(nn.Module):
         permutation: Mixing,
         affine: bool,
         actnorm_scale: float,
-        pad_ones: bool,
+        actnorm_logs_factor: float,
+        padding: str,
     ) -> None:
         """Makes a step whose coupling starts as the identity, or close to it if affine."""
         super().__init__()
         self.affine = affine
-        self.actnorm = ActNorm(channels, actnorm_scale)
+        self.actnorm = ActNorm(channels, actnorm_scale, actnorm_logs_factor)
         self.invconv = permutation
         # In place is safe: the backward pass of a convolution does not need its output.
         self.block = nn.Sequential(
-            ActNormConv(channels // 2, hidden_channels, 3),
+            ActNormConv(channels // 2, hidden_channels, 3, padding, actnorm_logs_factor),
             nn.ReLU(inplace=True),
-            ActNormConv(hidden_channels, hidden_channels, 1),
+            ActNormConv(hidden_channels, hidden_channels, 1, logs_factor=actnorm_logs_factor),
             nn.ReLU(inplace=True),
-            ScaledConv(hidden_channels, channels if affine else channels // 2, pad_ones),
+            ScaledConv(hidden_channels, channels if affine else channels // 2, padding),
         )
 
     def _mix(self, x: Tensor) -> tuple[Tensor, Tensor]:
         matrix, log_det = self.invconv()
-        kernel = matrix * self.actnorm.logs.exp().flatten()
+        log_scale = self.actnorm.log_scale()
+        kernel = matrix * log_scale.exp()
         x = F.conv2d(x, kernel[:, :, None, None], kernel @ self.actnorm.bias.flatten())
-        return x, (log_det + self.actnorm.logs.sum()) * (x.shape[2] * x.shape[3])
+        return x, (log_det + log_scale.sum()) * (x.shape[2] * x.shape[3])
 
     def _shift_and_log_scale(self, kept: Tensor) -> tuple[Tensor, Tensor]:
         h = self.block(kept)
@@ -233,7 +194,7 @@ class Step(nn.Module):
             moved = moved * (1 + torch.exp(-h[:, 1::2] - 2)) - h[:, 0::2]
         else:
             moved = moved - self.block(kept)
-        kernel = self.invconv.inverse() * torch.exp(-self.actnorm.logs).view(-1, 1)
+        kernel = self.invconv.inverse() * torch.exp(-self.actnorm.log_scale())[:, None]
         y = torch.cat((kept, moved), dim=1)
         return F.conv2d(y, kernel[:, :, None, None], -self.actnorm.bias.flatten())
 
@@ -244,7 +205,7 @@ class Step(nn.Module):
         h = self._mix(x)[0].chunk(2, dim=1)[0]
         for layer in self.block:
             if isinstance(layer, ActNormConv):
-                layer.actnorm.initialise(layer.conv(h))
+                layer.actnorm.initialise(layer.convolve(h))
             h = layer(h)
         return self(x)[0]
 
@@ -252,17 +213,12 @@ class Step(nn.Module):
 class Split(nn.Module):
     """The prior of the half of the channels that a level factors out, given the other half."""
 
-    def __init__(self, channels: int, pad_ones: bool) -> None:
+    def __init__(self, channels: int, padding: str) -> None:
         """Makes a standard normal, for a level of `channels` channels."""
         super().__init__()
-        self.conv = ScaledConv(channels // 2, channels, pad_ones)
+        self.conv = ScaledConv(channels // 2, channels, padding)
 
     def forward(self, kept: Tensor) -> tuple[Tensor, Tensor]:
         """Returns mean and log standard deviation, (B, C/2, h, w) each, given the kept half."""
         h = self.conv(kept)
         return h[:, 0::2], h[:, 1::2]
-
-
-def random_orthogonal(size: int) -> Tensor:
-    """Draws an orthogonal matrix (size, size): the Q of a Gaussian matrix."""
-    return torch.linalg.qr(torch.randn(size, size)).Q

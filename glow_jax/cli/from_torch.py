@@ -108,7 +108,7 @@ def _describe(conversion: "Conversion") -> str:
         f"{model.flow_coupling} couplings, {mixing}",
         f"{'learned' if model.learn_top else 'unit normal'} top prior",
         f"{model.y_classes} classes" if model.y_condition else "unconditional",
-        *(["last convolutions padded with ones"] if model.pad_ones else []),
+        *(["last convolutions padded with ones"] if model.padding == "ones" else []),
     ]
     lines = [
         f"layout        {conversion.layout}",

@@ -29,6 +29,9 @@ class ModelConfig:
     """store the 1x1 convolutions' matrices as LU products"""
     learn_top: bool = True
     """learn the prior of the top latent"""
+    padding: Literal["zeros", "ones", "edge_bias"] = "zeros"
+    """around the input of 3x3 convolutions: zeros (Glow-PyTorch); ones, for the last convolutions
+    (rosinality); or edge_bias, zeros and a learned kernel on the border (openai/glow)"""
     y_condition: bool = False
     """condition the top prior on the label, and classify from the top latent"""
     multi_class: bool = False
@@ -41,8 +44,10 @@ class ModelConfig:
     """(H, W, C); zeros until the data set decides"""
     y_classes: int = field(default=10, metadata=NO_FLAG)
     """the number of classes; used only if y_condition is on"""
-    pad_ones: bool = field(default=False, metadata=NO_FLAG)
-    """the last convolutions pad with ones (rosinality/glow-pytorch)"""
+    classifier: bool = field(default=True, metadata=NO_FLAG)
+    """a conditional model classifies; openai/glow's with weight_y 0 do not"""
+    actnorm_logs_factor: float = field(default=1.0, metadata=NO_FLAG)
+    """what actnorms multiply their logarithms by; 3 in openai/glow"""
     plain_levels: tuple[int, ...] = field(default=(), metadata=NO_FLAG)
     """levels, from 0, whose 1x1 matrices are plain in spite of LU_decomposed"""
 
@@ -55,6 +60,8 @@ class ModelConfig:
             require(value >= 1, name, value, "at least 1")
             require(value <= most, name, value, f"at most {most}")
         require(self.actnorm_scale > 0, "actnorm_scale", self.actnorm_scale, "above 0")
+        factor = self.actnorm_logs_factor
+        require(0 < factor <= 100, "actnorm_logs_factor", factor, "above 0 and at most 100")
         require(1 <= self.n_bits <= 8, "n_bits", self.n_bits, "from 1 to 8")
         require(
             self.y_condition or not self.multi_class,

@@ -21,7 +21,7 @@ class NetworkWeights(NamedTuple):
 
     Attributes:
         kernel_in: (3, 3, I, hidden).
-        bias_in: (hidden,).
+        bias_in: (hidden,), or (H, W, hidden) if it differs from place to place.
         kernel_hidden: (hidden, hidden).
         bias_hidden: (hidden,).
         kernel_out: (3, 3, hidden, O).
@@ -78,8 +78,10 @@ def network_gradient_by_products(
     # Positions come last in the first hidden layer: the next product contracts its left factor so.
     x_patches = _patches(x).reshape(-1, 9 * inputs)  # (N, 9 * I)
     flat_in = weights.kernel_in.reshape(9 * inputs, hidden)
-    first = _as_written(_product(_as_written(flat_in.T), x_patches.T))
-    first = jax.nn.relu(first + weights.bias_in[:, None])  # (hidden, N)
+    first = _as_written(_product(_as_written(flat_in.T), x_patches.T))  # (hidden, N)
+    bias_in = weights.bias_in.reshape(-1, hidden).T  # (hidden, P), P = 1 or H * W
+    by_place = (hidden, -1, bias_in.shape[1])
+    first = jax.nn.relu(first.reshape(by_place) + bias_in[:, None]).reshape(hidden, -1)
     hidden_gradient = _as_written(_product(first, second_gradient))  # (hidden, hidden)
     first_gradient = _as_written(_product(weights.kernel_hidden, second_gradient.T))
     first_gradient = jnp.where(first > 0, first_gradient, 0)  # (hidden, N)
@@ -91,7 +93,7 @@ def network_gradient_by_products(
     x_gradient = _add_up(scattered.reshape(*x.shape[:3], 9 * inputs))
     gradient = NetworkWeights(
         kernel_in=in_gradient.reshape(weights.kernel_in.shape),
-        bias_in=jnp.sum(first_gradient, axis=1),
+        bias_in=jnp.sum(first_gradient.reshape(by_place), axis=1).T.reshape(weights.bias_in.shape),
         kernel_hidden=hidden_gradient,
         bias_hidden=jnp.sum(second_gradient, axis=0),
         kernel_out=_turned(out_gradient).transpose(0, 1, 3, 2),

@@ -13,34 +13,36 @@ _EPSILON = 1e-6
 class ActNorm(Bijection):
     """An affine map per channel; `initialise` makes it normalise one batch.
 
-    Forward:   y = (x + bias) * exp(logs)
-    log|det|:  H * W * sum(logs)
-    Inverse:   x = y * exp(-logs) - bias
+    Forward:   y = (x + bias) * exp(factor * logs)
+    log|det|:  H * W * factor * sum(logs)
+    Inverse:   x = y * exp(-factor * logs) - bias
     """
 
-    def __init__(self, channels: int, *, scale: float = 1.0):
+    def __init__(self, channels: int, *, scale: float = 1.0, factor: float = 1.0):
         """Start as the identity.
 
         Args:
             channels: the number of channels, C.
             scale: the standard deviation of each channel after `initialise`.
+            factor: multiplies `logs`; with a larger one, training changes the scale faster.
         """
         self.bias = nnx.Param(jnp.zeros(channels))
         self.logs = nnx.Param(jnp.zeros(channels))
         self.scale = scale
+        self.factor = factor
 
     def forward(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """(B, H, W, C) -> (B, H, W, C), (B,)."""
-        logs = jnp.sum(self.logs[...], dtype=sum_dtype(x.dtype))
+        logs = jnp.sum(self.factor * self.logs[...], dtype=sum_dtype(x.dtype))
         return self.apply(x), constant_logdet(logs, x)
 
     def inverse(self, y: jax.Array) -> jax.Array:
         """(B, H, W, C) -> (B, H, W, C)."""
-        return y * jnp.exp(-self.logs[...]) - self.bias[...]
+        return y * jnp.exp(-self.factor * self.logs[...]) - self.bias[...]
 
     def apply(self, x: jax.Array) -> jax.Array:
         """`forward` without the log-determinant."""
-        return (x + self.bias[...]) * jnp.exp(self.logs[...])
+        return (x + self.bias[...]) * jnp.exp(self.factor * self.logs[...])
 
     def fold(self, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Kernel and bias of one convolution that equals convolving by `kernel`, then this layer.
@@ -48,8 +50,8 @@ class ActNorm(Bijection):
         (..., C) -> (..., C), (C,). Folding saves passes over the wide activations, and the scaling
         of those activations in the gradient.
         """
-        factor = jnp.exp(self.logs[...])
-        return kernel * factor, self.bias[...] * factor
+        scale = jnp.exp(self.factor * self.logs[...])
+        return kernel * scale, self.bias[...] * scale
 
     def initialise(self, x: jax.Array) -> jax.Array:
         """Set the parameters so that the output of `x` has zero mean and deviation `scale`.
@@ -59,5 +61,5 @@ class ActNorm(Bijection):
         mean = jnp.mean(x, axis=(0, 1, 2))
         deviation = jnp.sqrt(jnp.mean(jnp.square(x - mean), axis=(0, 1, 2)))
         self.bias[...] = -mean
-        self.logs[...] = jnp.log(self.scale / (deviation + _EPSILON))
+        self.logs[...] = jnp.log(self.scale / (deviation + _EPSILON)) / self.factor
         return self.apply(x)

@@ -18,6 +18,9 @@ from glow_jax.kernels.products import PRECISION, conv3x3_by_products, pad, shift
 Formulation = Literal["platform", "products", "convolution"]
 """How convolutions are computed; "platform" picks the fast way for the platform."""
 
+Padding = Literal["zeros", "ones", "edge_bias"]
+"""What surrounds the input of a 3x3 convolution; see `zero_padded`."""
+
 _T = TypeVar("_T")
 
 
@@ -95,29 +98,74 @@ _by_platform = jax.custom_vjp(_choose_conv3x3)
 _by_platform.defvjp(_forward, _backward)
 
 
-def _edge(kernel: jax.Array, height: int, width: int) -> jax.Array:
-    """The difference that padding with ones makes: (3, 3, I, O) -> (1, H, W, O)."""
-    inside = jnp.zeros((1, height, width, 1), kernel.dtype)
+def zero_padded(
+    kernel: jax.Array, bias: jax.Array, padding: Padding, x: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The zero-padded convolution that equals one with another padding.
+
+    Both other paddings add a kernel convolved with the indicator of the padding, which is one on
+    the ring around the image and zero inside. It changes the border only, so no (O,) bias does it.
+
+    Args:
+        kernel: (3, 3, I, O); with "edge_bias" (3, 3, I + 1, O), whose last input is the indicator.
+        bias: (O,).
+        padding: "zeros"; "ones", which adds the sum of the kernel over its inputs; or "edge_bias".
+        x: the input, (B, H, W, I).
+
+    Returns:
+        The kernel, (3, 3, I, O), and the bias, (O,) or (H, W, O).
+    """
+    if padding == "zeros":
+        return kernel, bias
+    if padding == "ones":
+        edge = jnp.sum(kernel, axis=2)
+    else:
+        kernel, edge = kernel[:, :, :-1], kernel[:, :, -1]
+    return kernel, bias + _edge_bias(edge, *x.shape[1:3])
+
+
+def _edge_bias(edge: jax.Array, height: int, width: int) -> jax.Array:
+    """The indicator of the padding, convolved: (3, 3, O) -> (H, W, O)."""
+    inside = jnp.zeros((1, height, width, 1), edge.dtype)
     windows = shifted(pad(inside, 1.0))  # 9 x (1, H, W, 1)
-    edge_kernel = jnp.sum(kernel, axis=2).reshape(9, -1)  # (9, O)
     return sum(
-        (window * weights for window, weights in zip(windows, edge_kernel, strict=True)),
-        start=jnp.zeros((), kernel.dtype),
+        (window[0] * weights for window, weights in zip(windows, edge.reshape(9, -1), strict=True)),
+        start=jnp.zeros((), edge.dtype),
     )
 
 
 class HiddenConv(nnx.Module):
-    """A 3x3 or 1x1 convolution without bias, because an actnorm follows it."""
+    """A 3x3 or 1x1 convolution without bias, because an actnorm follows it.
 
-    def __init__(self, inputs: int, outputs: int, *, size: Literal[1, 3], key: jax.Array):
-        """Draw the kernel, (3, 3, inputs, outputs) or (inputs, outputs), from N(0, 0.05)."""
+    A 3x3 one is padded with zeros, or has an edge bias.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        size: Literal[1, 3],
+        padding: Padding = "zeros",
+        key: jax.Array,
+    ):
+        """Draw the kernel, (3, 3, inputs, outputs) or (inputs, outputs), from N(0, 0.05).
+
+        An edge bias is one input more; padding with ones is for the last convolution only.
+        """
+        self.padding: Padding = "edge_bias" if size == 3 and padding == "edge_bias" else "zeros"
+        inputs += self.padding == "edge_bias"
         shape = (3, 3, inputs, outputs) if size == 3 else (inputs, outputs)
         self.kernel = nnx.Param(0.05 * jax.random.normal(key, shape))
 
     def __call__(self, x: jax.Array, formulation: Formulation) -> jax.Array:
         """(B, H, W, I) -> (B, H, W, O)."""
         kernel = self.kernel[...]
-        return conv1x1(x, kernel) if kernel.ndim == 2 else conv3x3_as(formulation, x, kernel)
+        if kernel.ndim == 2:
+            return conv1x1(x, kernel)
+        no_bias = jnp.zeros(kernel.shape[-1], kernel.dtype)
+        kernel, bias = zero_padded(kernel, no_bias, self.padding, x)
+        return conv3x3_as(formulation, x, kernel) + bias
 
 
 class ZeroConv(nnx.Module):
@@ -125,34 +173,32 @@ class ZeroConv(nnx.Module):
 
     y = (conv(x) + bias) * exp(3 * logs)    (Kingma & Dhariwal 2018, section 3.3, and their code)
 
-    With `pad_ones` the convolution pads with ones instead of zeros, as rosinality/glow-pytorch
-    does. This equals zero padding, plus an edge kernel convolved with the indicator of the padding.
-    The edge kernel is the sum of the kernel over its inputs.
+    Its padding is zeros, as in Glow-PyTorch, ones, as in rosinality/glow-pytorch, or an edge bias,
+    as in openai/glow.
 
     Attributes:
+        padding: see `zero_padded`.
         formulation: how the convolution is computed.
     """
 
-    def __init__(self, inputs: int, outputs: int, *, pad_ones: bool = False):
+    def __init__(self, inputs: int, outputs: int, *, padding: Padding = "zeros"):
         """Start as the map that returns zero."""
+        inputs += padding == "edge_bias"
         self.kernel = nnx.Param(jnp.zeros((3, 3, inputs, outputs)))
         self.bias = nnx.Param(jnp.zeros(outputs))
         self.logs = nnx.Param(jnp.zeros(outputs))
-        self.pad_ones = pad_ones
+        self.padding: Padding = padding
         self.formulation: Formulation = "platform"
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """(B, H, W, I) -> (B, H, W, O)."""
-        kernel = self.scaled_kernel().astype(x.dtype)
-        return conv3x3_as(self.formulation, x, kernel) + self.scaled_bias(x)
+        kernel, bias = self.scaled(x)
+        return conv3x3_as(self.formulation, x, kernel.astype(x.dtype)) + bias.astype(x.dtype)
 
-    def scaled_kernel(self) -> jax.Array:
-        """The kernel times the scale, (3, 3, I, O)."""
-        return self.kernel[...] * jnp.exp(3 * self.logs[...])
+    def scaled(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The kernel and the bias of the same convolution of `x`, zero-padded and without scale.
 
-    def scaled_bias(self, x: jax.Array) -> jax.Array:
-        """What to add to a zero-padded convolution by `scaled_kernel`: (O,) or (1, H, W, O)."""
-        bias = self.bias[...] * jnp.exp(3 * self.logs[...])
-        if self.pad_ones:
-            bias += _edge(self.scaled_kernel(), *x.shape[1:3])
-        return bias.astype(x.dtype)
+        (B, H, W, I) -> (3, 3, I, O), (O,) or (H, W, O).
+        """
+        scale = jnp.exp(3 * self.logs[...])
+        return zero_padded(self.kernel[...] * scale, self.bias[...] * scale, self.padding, x)

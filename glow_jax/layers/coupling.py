@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from glow_jax.layers.bijection import Bijection, sum_dtype, sum_per_image
+from glow_jax.layers.convolution import Padding
 from glow_jax.layers.network import CouplingNetwork
 
 
@@ -18,7 +19,36 @@ class Coupling(Bijection):
     All parameters belong to the network: `move` and `move_back` have none.
     """
 
-    network: CouplingNetwork
+    def __init__(
+        self,
+        channels: int,
+        *,
+        hidden_channels: int,
+        padding: Padding = "zeros",
+        logs_factor: float = 1.0,
+        rngs: nnx.Rngs,
+    ):
+        """Start as a fixed scaling of the second half, or as the identity if it only shifts.
+
+        Args:
+            channels: C.
+            hidden_channels: as for `CouplingNetwork`, like the arguments below.
+            padding: what surrounds the input of its 3x3 convolutions.
+            logs_factor: the factor of its actnorms.
+            rngs: random keys of its kernels.
+        """
+        self.network = CouplingNetwork(
+            channels // 2,
+            self.outputs(channels),
+            hidden_channels=hidden_channels,
+            padding=padding,
+            logs_factor=logs_factor,
+            rngs=rngs,
+        )
+
+    def outputs(self, channels: int) -> int:
+        """O, the number of outputs that the network has for C channels."""
+        raise NotImplementedError
 
     def move(self, out: jax.Array, x2: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Transform x2, given `out`: (B, H, W, O), (B, H, W, C/2) -> (B, H, W, C/2), (B,)."""
@@ -71,12 +101,9 @@ class AdditiveCoupling(Coupling):
     Inverse:   x1 = y1;  x2 = y2 - network(y1)
     """
 
-    def __init__(self, channels: int, *, hidden_channels: int, pad_ones: bool, rngs: nnx.Rngs):
-        """Start as the identity on `channels` channels."""
-        half = channels // 2
-        self.network = CouplingNetwork(
-            half, half, hidden_channels=hidden_channels, pad_ones=pad_ones, rngs=rngs
-        )
+    def outputs(self, channels: int) -> int:
+        """A shift for each channel of the second half."""
+        return channels // 2
 
     def move(self, out: jax.Array, x2: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Shift: (B, H, W, C/2), (B, H, W, C/2) -> (B, H, W, C/2), (B,)."""
@@ -97,11 +124,9 @@ class AffineCoupling(Coupling):
     where shift and s are the even and the odd output channels of network(x1).
     """
 
-    def __init__(self, channels: int, *, hidden_channels: int, pad_ones: bool, rngs: nnx.Rngs):
-        """Start as a fixed scaling of the second half of `channels` channels."""
-        self.network = CouplingNetwork(
-            channels // 2, channels, hidden_channels=hidden_channels, pad_ones=pad_ones, rngs=rngs
-        )
+    def outputs(self, channels: int) -> int:
+        """A shift and a scale for each channel of the second half."""
+        return channels
 
     def move(self, out: jax.Array, x2: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Shift and scale: (B, H, W, C), (B, H, W, C/2) -> (B, H, W, C/2), (B,)."""

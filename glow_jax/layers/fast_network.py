@@ -21,8 +21,8 @@ from glow_jax.layers.convolution import Formulation, choose, conv1x1, conv3x3
 class Foldable(Protocol):
     """Parameters, a tree of arrays, that fold into a network's weights."""
 
-    def folded(self, dtype: jnp.dtype) -> NetworkWeights:
-        """The weights in `dtype`."""
+    def folded(self, x: jax.Array) -> NetworkWeights:
+        """The weights for an input like `x`, in its dtype."""
         ...
 
 
@@ -60,7 +60,7 @@ def _run(
 def _forward(
     convolutions: _Convolutions, formulation: Formulation, network: Foldable, x: jax.Array
 ) -> tuple[jax.Array, _Kept]:
-    weights = network.folded(x.dtype)
+    weights = network.folded(x)
     y, second = choose(formulation, network_by_products, convolutions, weights, x)
     return y, _Kept(network, x, second)
 
@@ -68,7 +68,7 @@ def _forward(
 def _backward(
     _: _Convolutions, formulation: Formulation, kept: _Kept, y_gradient: jax.Array
 ) -> tuple[Foldable, jax.Array]:
-    weights, unfold = jax.vjp(lambda network: network.folded(kept.x.dtype), kept.network)
+    weights, unfold = jax.vjp(lambda network: network.folded(kept.x), kept.network)
     gradient, x_gradient = choose(
         formulation,
         network_gradient_by_products,

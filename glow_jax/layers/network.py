@@ -6,7 +6,15 @@ from flax import nnx
 
 from glow_jax.kernels.products import NetworkWeights
 from glow_jax.layers.actnorm import ActNorm
-from glow_jax.layers.convolution import Formulation, HiddenConv, ZeroConv, conv1x1, conv3x3
+from glow_jax.layers.convolution import (
+    Formulation,
+    HiddenConv,
+    Padding,
+    ZeroConv,
+    conv1x1,
+    conv3x3,
+    zero_padded,
+)
 from glow_jax.layers.fast_network import run_fast
 
 
@@ -34,14 +42,32 @@ class CouplingNetwork(nnx.Module):
     """
 
     def __init__(
-        self, inputs: int, outputs: int, *, hidden_channels: int, pad_ones: bool, rngs: nnx.Rngs
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        hidden_channels: int,
+        padding: Padding = "zeros",
+        logs_factor: float = 1.0,
+        rngs: nnx.Rngs,
     ):
-        """Map `inputs` channels to `outputs` through two layers of `hidden_channels`."""
-        self.conv_in = HiddenConv(inputs, hidden_channels, size=3, key=rngs.params())
-        self.actnorm_in = ActNorm(hidden_channels)
+        """Map `inputs` channels to `outputs` through two layers of `hidden_channels`.
+
+        Args:
+            inputs: I.
+            outputs: O.
+            hidden_channels: the channels of both hidden layers.
+            padding: see `zero_padded`; ones are for the last convolution only.
+            logs_factor: the factor of both actnorms.
+            rngs: random keys of the kernels.
+        """
+        self.conv_in = HiddenConv(
+            inputs, hidden_channels, size=3, padding=padding, key=rngs.params()
+        )
+        self.actnorm_in = ActNorm(hidden_channels, factor=logs_factor)
         self.conv_hidden = HiddenConv(hidden_channels, hidden_channels, size=1, key=rngs.params())
-        self.actnorm_hidden = ActNorm(hidden_channels)
-        self.conv_out = ZeroConv(hidden_channels, outputs, pad_ones=pad_ones)
+        self.actnorm_hidden = ActNorm(hidden_channels, factor=logs_factor)
+        self.conv_out = ZeroConv(hidden_channels, outputs, padding=padding)
         self.dtype: str | None = None
         self.formulation: Formulation = "platform"
 
@@ -49,19 +75,25 @@ class CouplingNetwork(nnx.Module):
         """(B, H, W, I) -> (B, H, W, O)."""
         h = x.astype(x.dtype if self.dtype is None else jnp.dtype(self.dtype))
         if self.formulation == "convolution":
-            y, _ = convolutions(self.folded(h.dtype), h)
+            y, _ = convolutions(self.folded(h), h)
         else:
             y = run_fast(convolutions, self.formulation, self, h)
-        return y.astype(x.dtype) + self.conv_out.scaled_bias(x)
+        _, bias = self.conv_out.scaled(x)
+        return y.astype(x.dtype) + bias.astype(x.dtype)
 
-    def folded(self, dtype: jnp.dtype) -> NetworkWeights:
-        """The weights in `dtype`, with actnorms and scales multiplied into the kernels."""
+    def folded(self, x: jax.Array) -> NetworkWeights:
+        """The weights for an input like `x`, with actnorms and scales multiplied into the kernels.
+
+        They have its dtype; an edge bias has its height and width.
+        """
+        kernel_in, bias_in = self.actnorm_in.fold(self.conv_in.kernel[...])
+        kernel_out, _ = self.conv_out.scaled(x)
         weights = NetworkWeights(
-            *self.actnorm_in.fold(self.conv_in.kernel[...]),
+            *zero_padded(kernel_in, bias_in, self.conv_in.padding, x),
             *self.actnorm_hidden.fold(self.conv_hidden.kernel[...]),
-            self.conv_out.scaled_kernel(),
+            kernel_out,
         )
-        return jax.tree.map(lambda part: part.astype(dtype), weights)
+        return jax.tree.map(lambda part: part.astype(x.dtype), weights)
 
     def initialise(self, x: jax.Array) -> None:
         """Initialise both actnorms from `x`, (B, H, W, I)."""

@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 
 from glow_jax.kernels.products import PRECISION
 from glow_jax.layers.bijection import sum_per_image
-from glow_jax.layers.convolution import ZeroConv
+from glow_jax.layers.convolution import Padding, ZeroConv
 
 
 class DiagonalGaussian(NamedTuple):
@@ -57,7 +57,7 @@ class TopPrior(nnx.Module):
     """The prior of the top latent: unit normal, learned, conditional on a class label, or both.
 
     The learned part is a convolution of an all-zero input, as in the paper's code: it learns its
-    bias, and its kernel matters only where it pads with ones.
+    bias. Its kernel matters only at the border, and only with a padding other than zeros.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class TopPrior(nnx.Module):
         *,
         learn_top: bool,
         classes: int | None,
-        pad_ones: bool,
+        padding: Padding = "zeros",
     ):
         """Start as the unit normal.
 
@@ -74,11 +74,11 @@ class TopPrior(nnx.Module):
             shape: (h, w, C) of the top latent.
             learn_top: whether the mean and deviation of each channel are learned.
             classes: the number of classes of a class-conditional prior; None if unconditional.
-            pad_ones: see `ZeroConv`.
+            padding: see `ZeroConv`.
         """
         channels = 2 * shape[2]
         self.shape = shape
-        self.learned = ZeroConv(channels, channels, pad_ones=pad_ones) if learn_top else None
+        self.learned = ZeroConv(channels, channels, padding=padding) if learn_top else None
         self.from_label = None if classes is None else ZeroLinear(classes, channels)
 
     def __call__(self, batch: int, y: jax.Array | None, dtype: DTypeLike) -> DiagonalGaussian:

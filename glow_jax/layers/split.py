@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from glow_jax.layers.bijection import Bijection, sum_per_image
-from glow_jax.layers.convolution import ZeroConv
+from glow_jax.layers.convolution import Padding, ZeroConv
 from glow_jax.layers.prior import DiagonalGaussian
 
 
@@ -18,9 +18,9 @@ class Split(Bijection):
     Mean and log(sd) are the even and the odd output channels of a convolution of x1.
     """
 
-    def __init__(self, channels: int, *, pad_ones: bool = False):
+    def __init__(self, channels: int, *, padding: Padding = "zeros"):
         """Split `channels` channels; the prior starts as the unit normal."""
-        self.conv = ZeroConv(channels // 2, channels, pad_ones=pad_ones)
+        self.conv = ZeroConv(channels // 2, channels, padding=padding)
 
     def prior(self, kept: jax.Array) -> DiagonalGaussian:
         """The prior of the factored-out half, given the kept one, (B, H, W, C/2)."""

@@ -1,7 +1,7 @@
 """`hparams.json`: the configuration of a run, and the version of the folder's format.
 
 Version 1, whose files have no version number, kept a model's parameters and untrained state apart;
-see `glow_jax.runs.version_1`.
+see `glow_jax.runs.version_1`. Up to version 2, `model.padding` was `model.pad_ones`.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from glow_jax.files import write_json
 from glow_jax.runs.inside import check_inside, read_json
 
 HPARAMS = "hparams.json"
-_VERSION = 2
+_VERSION = 3
 
 
 def read_config(folder: str | Path) -> Config:
@@ -35,12 +35,21 @@ def read_config(folder: str | Path) -> Config:
             f"{path} has version {brief(version)}; this glow_jax reads versions up to {_VERSION}: "
             "install a later one."
         )
+    if version < 3:
+        _rename_padding(values)
     try:
         return from_json(values)
     except GlowError as error:
         raise GlowError(
             f"{path} is not a configuration of glow_jax: {error}{_hint(Path(folder))}"
         ) from error
+
+
+def _rename_padding(values: object) -> None:
+    """Give the padding of a model of before version 3 its present name; other values stay."""
+    model = values.get("model") if isinstance(values, dict) else None
+    if isinstance(model, dict) and type(model.get("pad_ones")) is bool:
+        model["padding"] = "ones" if model.pop("pad_ones") else "zeros"
 
 
 def _hint(folder: Path) -> str:

@@ -95,7 +95,7 @@ def averaged_model(state: TrainState) -> Glow | None:
 
 
 def loss_function(model: Glow, x: Array, y: Array, config: Config) -> tuple[jax.Array, jax.Array]:
-    """Mean bits/dim, plus y_weight times the classification loss of conditional models.
+    """Mean bits/dim, plus y_weight times the classification loss of models with a classifier.
 
     The classification loss, in nats, is the cross entropy. For multi-hot labels it is the sigmoid
     cross entropy, mean over batch and classes.
@@ -112,7 +112,7 @@ def loss_function(model: Glow, x: Array, y: Array, config: Config) -> tuple[jax.
     architecture = config.model
     code = model.encode(x, y if architecture.y_condition else None)
     bits = bits_per_dim(code.log_prob, architecture.image_shape, n_bits=architecture.n_bits).mean()
-    if not architecture.y_condition:
+    if model.classifier is None:
         return bits, bits
     logits = model.classify(code.latents)
     cross_entropy = (

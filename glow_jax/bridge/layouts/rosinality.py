@@ -86,7 +86,7 @@ def _infer(shapes: Mapping[str, Shape], given: Given) -> ModelConfig:
         LU_decomposed=LU_decomposed,
         n_bits=_N_BITS if given.n_bits is None else given.n_bits,
         image_shape=(*sides, channels),
-        pad_ones=True,
+        padding="ones",
         plain_levels=plain_levels,
     )
 
