@@ -40,6 +40,8 @@ from glow_jax.config.checks import NO_FLAG
         (OptimizerConfig, "lr", 0.0),
         (OptimizerConfig, "lr", float("nan")),
         (OptimizerConfig, "warmup", -1.0),
+        (OptimizerConfig, "polyak_epochs", 0.0),
+        (OptimizerConfig, "polyak_epochs", float("inf")),
         (OptimizerConfig, "max_grad_clip", -1.0),
         (OptimizerConfig, "max_grad_norm", -1.0),
         (OptimizerConfig, "ema_decay", 1.0),
