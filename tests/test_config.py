@@ -162,6 +162,7 @@ def test_whole_numbers_become_floats() -> None:
 def test_absent_fields_take_their_defaults() -> None:
     assert from_json({}) == Config()
     assert from_json({"model": {"K": 4}}) == Config(model=ModelConfig(K=4))
+    assert from_json({"optimizer": {"lr": 0.1}}).optimizer.polyak_epochs == 1
 
 
 @pytest.mark.parametrize(
