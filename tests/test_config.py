@@ -40,6 +40,8 @@ from glow_jax.config.checks import NO_FLAG
         (OptimizerConfig, "lr", 0.0),
         (OptimizerConfig, "lr", float("nan")),
         (OptimizerConfig, "warmup", -1.0),
+        (OptimizerConfig, "polyak_epochs", 0.0),
+        (OptimizerConfig, "polyak_epochs", float("inf")),
         (OptimizerConfig, "max_grad_clip", -1.0),
         (OptimizerConfig, "max_grad_norm", -1.0),
         (OptimizerConfig, "ema_decay", 1.0),
@@ -160,6 +162,7 @@ def test_whole_numbers_become_floats() -> None:
 def test_absent_fields_take_their_defaults() -> None:
     assert from_json({}) == Config()
     assert from_json({"model": {"K": 4}}) == Config(model=ModelConfig(K=4))
+    assert from_json({"optimizer": {"lr": 0.1}}).optimizer.polyak_epochs == 1
 
 
 @pytest.mark.parametrize(

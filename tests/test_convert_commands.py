@@ -1,5 +1,6 @@
 """The commands of convert/: from PyTorch to a run folder and back, and their errors."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -21,7 +22,7 @@ from glow_jax.bridge.to_torch import Export, check_fits, to_hparams
 from glow_jax.cli.from_torch import main as from_torch
 from glow_jax.cli.to_torch import main as to_torch
 from glow_jax.config import Config, OptimizerConfig
-from glow_jax.runs import load_run
+from glow_jax.runs import load_run, save_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -86,6 +87,21 @@ def test_a_run_without_optimizer_and_hparams_of_another(
     assert not (folder / "optimizer.pt").exists()
     assert exit_status(to_torch, monkeypatch, *arguments, "--average") == 2
     assert "no averaged parameters" in capsys.readouterr().err
+
+
+def test_the_state_of_an_optimizer_that_pytorch_lacks_stays_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    model, config, state = convert(DATA / "midway.pt")
+    settings = dataclasses.replace(config.optimizer, optimizer="openai_adamax")
+    config = dataclasses.replace(config, optimizer=settings)
+    save_weights(tmp_path / "run", config, model, optimizer_state=state, step=6)
+    arguments = (tmp_path / "run", "--output", tmp_path / "export" / "glow.pt")
+    assert exit_status(to_torch, monkeypatch, *arguments) == 0
+    said = capsys.readouterr().out
+    assert "The optimizer's state is left out: PyTorch has no openai_adamax." in said
+    names = sorted(path.name for path in (tmp_path / "export").iterdir())
+    assert names == ["glow.pt", "hparams.json"]
 
 
 @pytest.mark.parametrize(

@@ -36,10 +36,11 @@ def test_optimizer_state_there_and_back(kind: str, tmp_path: Path) -> None:
     state = make_optimizer_state(tiny, TINY, kind)
     file = save({"model": as_tensors(tiny), "optimizer": state}, tmp_path / "glow.pt")
     _, config, ours = convert(file)
-    assert config.optimizer.optimizer == kind.lower()
+    expected: moments.Algorithm = "adamax" if kind == "Adamax" else "adam"
+    assert config.optimizer.optimizer == expected
     assert [int(count) for _, count in optax.tree.get_all_with_path(ours, "count")] == [3, 3]
     assert ours is not None
-    kept = moments.from_optax(ours, config.model, config.optimizer)
+    kept = moments.from_optax(ours, config.model, expected, config.optimizer.lr)
     back = moments.to_state_dict(kept, config)
     assert list(back["state"]) == list(state["state"])
     for number, wanted in state["state"].items():

@@ -52,6 +52,26 @@ def test_new_run_from_saved_model_and_optimizer(
     assert not identical(start.model, source.average)
 
 
+def test_openai_adamax_goes_on_by_its_own_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, resumed, renewed = (tmp_path / name for name in ("one", "resumed", "renewed"))
+    flags = [*TINY, "--optimizer", "openai_adamax", "--warmup", 1.5, "--polyak_epochs", 2]
+    train(monkeypatch, *flags, "--output_dir", one, "--epochs", 2)
+    train(monkeypatch, *flags, "--output_dir", resumed, "--epochs", 1)
+    saved = ("--saved_model", resumed, "--saved_optimizer", resumed, "--seed", 3)
+    train(monkeypatch, "--preset", "digits", *saved, "--output_dir", renewed, "--epochs", 2)
+    train(monkeypatch, "--output_dir", resumed, "--resume", "--epochs", 2)
+    assert_same_run(one, resumed)
+    # The average of a new run starts anew; nothing else shows that there were two.
+    (model, _, optimizer_state), (other, _, other_state) = state_of(one), state_of(renewed)
+    assert identical(model, other)
+    assert identical(optimizer_state, other_state)
+    # The rate of an epoch's last update, of 20.
+    rates = [row["learning_rate"] for row in metrics_of(one)]
+    assert rates == pytest.approx([2e-3 * 19 / 30, 2e-3])
+
+
 def test_resume_refuses_another_model(
     trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

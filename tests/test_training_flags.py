@@ -66,6 +66,10 @@ def test_a_saved_optimizer_brings_its_settings(trained: Path) -> None:
         (["--preset", "digits", "--n_init_batches", "40"], ["40 * 64", "1293"]),
         (["--preset", "digits", "--n_bits", "9"], ["n_bits is 9", "1 to 8"]),
         (["--preset", "digits", "--lr", "-1"], ["lr is -1.0"]),
+        (
+            ["--preset", "digits", "--optimizer", "openai_adamax", "--polyak_epochs", "0.04"],
+            ["polyak_epochs is 0.04", "20 updates", "more --polyak_epochs"],
+        ),
         (["--preset", "digits", "--saved_model", "nowhere"], ["nowhere", "no run folder"]),
         (["--preset", "digits", "--multi_class", "--y_condition"], ["--multi_class"]),
         (["--preset", "digits", "--fresh", "--resume"], ["--fresh", "--resume"]),

@@ -242,12 +242,14 @@ def to_optax(moments: Moments, model: Glow, config: OptimizerConfig) -> optax.Op
     )
 
 
-def from_optax(state: optax.OptState, model: ModelConfig, config: OptimizerConfig) -> Moments:
+def from_optax(
+    state: optax.OptState, model: ModelConfig, algorithm: Algorithm, lr: float
+) -> Moments:
     """The inverse of `to_optax`."""
     # optax.adamax keeps its moments under this name, too.
     adam = optax.tree_utils.tree_get(state, "ScaleByAdamState")
     mu, nu = extract(adam.mu, model), extract(adam.nu, model)
-    return Moments(config.optimizer, int(adam.count), config.lr, mu, nu, [])
+    return Moments(algorithm, int(adam.count), lr, mu, nu, [])
 
 
 def to_state_dict(moments: Moments, config: Config) -> StateDict:

@@ -127,13 +127,16 @@ def export_run(
     model = run.average if average and run.average is not None else run.model
     hparams = json.dumps(to_hparams(run.config), indent=4, sort_keys=True) + "\n"
     contents = {output: _serialise(to_state_dict(model))}
-    notes = []
+    notes, algorithm = [], run.config.optimizer.optimizer
     if average:
         notes.append("The optimizer's state is left out: it belongs to the trained parameters.")
-    elif run.has_optimizer:
-        contents[output.with_name(_OPTIMIZER)] = _serialise(_optimizer_state_dict(run, folder))
-    else:
+    elif not run.has_optimizer:
         notes.append(f"The optimizer's state is left out: step {run.step} was saved without one.")
+    elif algorithm == "openai_adamax":
+        notes.append(f"The optimizer's state is left out: PyTorch has no {algorithm}.")
+    else:
+        state = _optimizer_state_dict(run, folder, algorithm)
+        contents[output.with_name(_OPTIMIZER)] = _serialise(state)
     contents[output.with_name(HPARAMS)] = hparams.encode()
     return Export(run.step, contents, notes)
 
@@ -211,12 +214,14 @@ def to_hparams(config: Config) -> dict[str, object]:
     return {name: ours[name] for name in _THEIR_SETTINGS}
 
 
-def _optimizer_state_dict(run: LoadedRun, folder: Path) -> moments.StateDict:
+def _optimizer_state_dict(
+    run: LoadedRun, folder: Path, algorithm: moments.Algorithm
+) -> moments.StateDict:
     """The state of the run's optimizer, as PyTorch's."""
     params = nnx.state(run.model, nnx.Param)
     target = jax.eval_shape(make_optimizer(run.config.optimizer, 1).init, params)
     state = load_optimizer_state(folder, target, run.step)
-    ours = moments.from_optax(state, run.config.model, run.config.optimizer)
+    ours = moments.from_optax(state, run.config.model, algorithm, run.config.optimizer.lr)
     return moments.to_state_dict(ours, run.config)
 
 

@@ -1,5 +1,6 @@
 """The optimizer."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,12 +11,17 @@ from glow_jax.config.checks import check_choices, require
 class OptimizerConfig:
     """How parameters are updated."""
 
-    optimizer: Literal["adamax", "adam"] = "adamax"
-    """algorithm; both use the published L2 weight decay of 5e-5"""
+    optimizer: Literal["adamax", "adam", "openai_adamax"] = "adamax"
+    """algorithm; openai_adamax is that of openai/glow, without weight decay; the others have
+    Glow-PyTorch's L2 weight decay of 5e-5"""
     lr: float = 5e-4
     """learning rate after the warm-up"""
     warmup: float = 5
-    """epochs of linear warm-up, in one step per epoch; may be a fraction"""
+    """epochs of linear warm-up, in one step per epoch, or of openai_adamax in one per update, from
+    a rate of 0; may be a fraction"""
+    polyak_epochs: float = 1
+    """epochs over which openai_adamax remembers the largest gradient: beta2 = 1 - 1 / (updates per
+    epoch * polyak_epochs)"""
     max_grad_clip: float = 0
     """clip every gradient entry to this size; 0 = off"""
     max_grad_norm: float = 0
@@ -27,6 +33,8 @@ class OptimizerConfig:
         """Check every value."""
         check_choices(self)
         require(self.lr > 0, "lr", self.lr, "above 0")
+        polyak_epochs = self.polyak_epochs
+        require(0 < polyak_epochs < math.inf, "polyak_epochs", polyak_epochs, "above 0 and finite")
         for name in ("warmup", "max_grad_clip", "max_grad_norm"):
             value = getattr(self, name)
             require(value >= 0, name, value, "0 (off) or above")

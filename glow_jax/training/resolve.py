@@ -43,7 +43,10 @@ def resolve(config: Config, dataset: Dataset, devices: int) -> Config:
 def check_sizes(
     config: Config, training_images: Readable, validation_images: Readable, devices: Devices
 ) -> None:
-    """Raise `GlowError` if there are too few images, or the devices cannot share a batch."""
+    """Raise `GlowError` if there are too few images, or the devices cannot share a batch.
+
+    Nor may an epoch have too few updates for openai_adamax's memory of gradients.
+    """
     training, images = config.training, len(training_images)
     if config.data.validation and not len(validation_images):
         raise GlowError(
@@ -55,6 +58,13 @@ def check_sizes(
             f"than the {images} training images."
         )
     devices.check_batch_size(training.batch_size)
+    optimizer, updates = config.optimizer, images // training.images_per_update
+    if optimizer.optimizer == "openai_adamax" and updates * optimizer.polyak_epochs < 1:
+        raise GlowError(
+            f"polyak_epochs is {optimizer.polyak_epochs}, of epochs of {updates} updates; "
+            "openai_adamax remembers gradients over at least one update: give more "
+            "--polyak_epochs."
+        )
     starts_new = not (config.output.resume or training.saved_model)
     height, width, _ = config.model.latent_shapes[-1]
     if starts_new and training.n_init_batches * training.batch_size * height * width == 1:
