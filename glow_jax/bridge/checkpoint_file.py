@@ -1,6 +1,5 @@
 """Checkpoint files of other programs: read in memory, never unpacked to disk, never executed."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +8,10 @@ from typing import IO
 import numpy as np
 
 from glow_jax.bridge.reading import archive, pytorch, safetensors, unwrap
-from glow_jax.bridge.reading.archive import HPARAMS, LARGEST_HPARAMS, Contents
-from glow_jax.bridge.reading.budget import DEFAULT_LIMIT, Budget, first_sentence
+from glow_jax.bridge.reading.archive import HPARAMS, Contents
+from glow_jax.bridge.reading.budget import DEFAULT_LIMIT, Budget
+from glow_jax.bridge.reading.places import open_file
+from glow_jax.bridge.reading.settings import LARGEST, parse_settings
 from glow_jax.bridge.reading.tensors import HALF_PRECISION, StoredTensor, TensorReader
 from glow_jax.bridge.reading.zips import Zip
 from glow_jax.errors import GlowError, shown
@@ -19,7 +20,6 @@ __all__ = ["HPARAMS", "Checkpoint", "read_checkpoint"]
 
 # What the optimizers keep for each parameter; all else that a file keeps there is left unread.
 _MOMENTS = ("step", "exp_avg", "exp_inf", "exp_avg_sq")
-_DEEPEST_JSON = 20
 
 
 @dataclass(frozen=True)
@@ -70,14 +70,14 @@ def read_checkpoint(
     """
     notes: list[str] = []
     budget = Budget(memory)
-    with _open(path) as file:
+    with open_file(path) as file:
         contents = _contents(file, path, budget)
         main = _read_part(*contents.found.get("weights", (file, shown(str(path), 200))), budget)
         reading = unwrap.find_weights(main.content, main.name, weights, notes)
         arrays = _to_arrays(reading.weights, main, notes)
         optimizer = None
         if optimizer_path is not None:
-            with _open(optimizer_path) as other:
+            with open_file(optimizer_path) as other:
                 optimizer = _read_optimizer(other, shown(str(optimizer_path), 200), budget)
         elif reading.is_average:
             if unwrap.find_optimizer(main.content, main.name) or "optimizer" in contents.found:
@@ -88,16 +88,6 @@ def read_checkpoint(
             optimizer = _read_optimizer(*contents.found["optimizer"], budget)
     hparams = _read_hparams(path, contents)
     return Checkpoint(arrays, optimizer, hparams, notes)
-
-
-def _open(path: Path) -> IO[bytes]:
-    if not path.exists():
-        raise GlowError(f"There is no file {path}.")
-    if not path.is_file():
-        raise GlowError(f"{path} is no file; give the checkpoint itself.")
-    if path.stat().st_size == 0:
-        raise GlowError(f"{path} is empty: fetch it again.")
-    return path.open("rb")
 
 
 def _contents(file: IO[bytes], path: Path, budget: Budget) -> Contents:
@@ -177,46 +167,12 @@ def _read_hparams(path: Path, contents: Contents) -> dict[str, object] | None:
     """The settings in an archive, or beside a file that is none."""
     if "hparams" in contents.found:
         file, name = contents.found["hparams"]
-        return _parse_hparams(file.read(LARGEST_HPARAMS + 1), name)
+        return parse_settings(file.read(LARGEST + 1), name)
     beside = path.parent / HPARAMS
     if not beside.is_file() or contents.found["weights"][1] != shown(str(path), 200):
         return None
     with beside.open("rb") as file:
-        return _parse_hparams(file.read(LARGEST_HPARAMS + 1), shown(str(beside), 200))
-
-
-def _parse_hparams(content: bytes, name: str) -> dict[str, object]:
-    if len(content) > LARGEST_HPARAMS:
-        raise GlowError(f"{name} has more than {LARGEST_HPARAMS} bytes: it is no list of settings.")
-    try:
-        values = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise GlowError(f"{name} is not valid JSON: {first_sentence(error)}.") from error
-    if not isinstance(values, dict):
-        raise GlowError(f"{name} holds no settings: it must be an object with named values.")
-    if _depth(values) > _DEEPEST_JSON:
-        raise GlowError(f"{name} is nested more than {_DEEPEST_JSON} deep: these are no settings.")
-    return _without_nulls(values)
-
-
-def _depth(value: object) -> int:
-    """How deep a value of JSON is nested; what is deeper than wanted is not followed."""
-    layer, depth = [value], 0
-    while layer and depth <= _DEEPEST_JSON:
-        inner: list[object] = []
-        for one in layer:
-            inner += one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
-        layer, depth = inner, depth + 1
-    return depth
-
-
-def _without_nulls(values: Mapping[str, object]) -> dict[str, object]:
-    """Settings without those that are null, which is as good as not to be there."""
-    return {
-        name: _without_nulls(value) if isinstance(value, dict) else value
-        for name, value in values.items()
-        if value is not None
-    }
+        return parse_settings(file.read(LARGEST + 1), shown(str(beside), 200))
 
 
 def _to_arrays(

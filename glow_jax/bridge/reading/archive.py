@@ -10,11 +10,11 @@ from pathlib import PurePosixPath
 from typing import IO, TypeVar, cast
 
 from glow_jax.bridge.reading.budget import Budget, first_sentence
+from glow_jax.bridge.reading.settings import LARGEST
 from glow_jax.bridge.reading.zips import Zip
 from glow_jax.errors import GlowError, shown
 
 HPARAMS = "hparams.json"
-LARGEST_HPARAMS = 2**20
 
 _WEIGHTS = (".pt", ".pth", ".pkl", ".pkg", ".ckpt", ".safetensors", ".bin", ".pt.tar", ".pth.tar")
 _COMPRESSED: dict[bytes, Callable[[IO[bytes]], IO[bytes]]] = {
@@ -137,22 +137,32 @@ def decompress(file: IO[bytes], name: str, size: int, budget: Budget) -> IO[byte
     Raises:
         GlowError: it is damaged, or too large.
     """
+    stream = unpacking(file)
+    if stream is None:
+        return file
+    try:
+        return io.BytesIO(budget.join(_chunks(stream), name, size))
+    except GlowError:
+        raise
+    except Exception as error:  # a damaged stream can raise anything
+        raise GlowError(f"{name} is damaged: {first_sentence(error)}.") from error
+
+
+def unpacking(file: IO[bytes]) -> IO[bytes] | None:
+    """A stream of what gzip, bzip2 or xz compressed, unpacked as it is read; None for other files.
+
+    Args:
+        file: the file, which is left at its beginning.
+    """
     begin = file.read(6)
     file.seek(0)
-    for magic, opened in _COMPRESSED.items():
-        if begin.startswith(magic):
-            try:
-                return io.BytesIO(budget.join(_chunks(opened(file)), name, size))
-            except GlowError:
-                raise
-            except Exception as error:  # a damaged stream can raise anything
-                raise GlowError(f"{name} is damaged: {first_sentence(error)}.") from error
-    return file
+    opened = (opened for magic, opened in _COMPRESSED.items() if begin.startswith(magic))
+    return next((unpacked(file) for unpacked in opened), None)
 
 
 def _check_hparams_size(size: int, name: str) -> None:
     """Refuse settings that are none, before they are read."""
-    if size > LARGEST_HPARAMS:
+    if size > LARGEST:
         raise GlowError(f"{name} has {size} bytes: it is no list of settings.")
 
 

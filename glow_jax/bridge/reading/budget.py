@@ -58,12 +58,26 @@ class Budget:
         for chunk in chunks:
             self.take(len(chunk), name)
             joined += chunk
-            if packed_size is not None and len(joined) > _LARGEST_EXPANSION * max(packed_size, 1):
-                raise GlowError(
-                    f"{name} unpacks to more than {_LARGEST_EXPANSION} times its size: no weights "
-                    "do that."
-                )
+            if packed_size is not None:
+                check_expansion(len(joined), packed_size, name)
         return joined
+
+
+def check_expansion(size: int, packed_size: int, name: str) -> None:
+    """Refuse what unpacks to too many bytes, before more of it is unpacked.
+
+    Args:
+        size: the number of bytes that are unpacked by now.
+        packed_size: the number of bytes that all of it is unpacked from.
+        name: its name, as it may stand in a message.
+
+    Raises:
+        GlowError: they are more than a hundred times as many.
+    """
+    if size > _LARGEST_EXPANSION * max(packed_size, 1):
+        raise GlowError(
+            f"{name} unpacks to more than {_LARGEST_EXPANSION} times its size: no weights do that."
+        )
 
 
 def first_sentence(error: BaseException) -> str:

@@ -82,9 +82,4 @@ def _tensor(key: str, entry: Mapping[str, object]) -> StoredTensor:
             pass
         case other:
             raise ValueError(f"a tensor has shape {shown(other)}")
-    strides = [1]
-    for size in reversed(sizes[1:]):
-        strides.append(strides[-1] * size)
-    shape, numel = tuple(sizes), strides[-1] * (sizes[0] if sizes else 1)
-    storage = Storage(key, dtype, numel)
-    return StoredTensor(storage, dtype, 0, shape, tuple(reversed(strides[: len(sizes)])))
+    return StoredTensor.contiguous(key, dtype, tuple(sizes))

@@ -24,7 +24,7 @@ _DTYPES = {
     "bool": np.dtype("?"),
 }
 HALF_PRECISION = ("float16", "bfloat16")
-_MOST_AXES = 8
+MOST_AXES = 8
 
 
 def width_of(dtype: str) -> int:
@@ -66,6 +66,15 @@ class StoredTensor:
     offset: int
     shape: Shape
     strides: Shape
+
+    @classmethod
+    def contiguous(cls, key: str, dtype: str, shape: Shape) -> "StoredTensor":
+        """A tensor that is alone in its storage, value by value, the last axis fastest."""
+        strides = [1]
+        for size in reversed(shape[1:]):
+            strides.append(strides[-1] * size)
+        storage = Storage(key, dtype, math.prod(shape))
+        return cls(storage, dtype, 0, shape, tuple(reversed(strides[: len(shape)])))
 
     @property
     def numel(self) -> int:
@@ -149,10 +158,10 @@ class TensorReader:
                 f"{shown(tensor.storage.dtype)})."
             )
         numbers = (tensor.offset, tensor.storage.numel, *tensor.shape, *tensor.strides)
-        if len(tensor.shape) > _MOST_AXES or len(tensor.shape) != len(tensor.strides):
+        if len(tensor.shape) > MOST_AXES or len(tensor.shape) != len(tensor.strides):
             raise GlowError(
                 f"{name} has {len(tensor.shape)} axes and {len(tensor.strides)} strides; weights "
-                f"have at most {_MOST_AXES} of each."
+                f"have at most {MOST_AXES} of each."
             )
         if not all(isinstance(number, int) and number >= 0 for number in numbers):
             raise GlowError(f"{name} is damaged: its sizes or strides are no whole numbers.")

@@ -1,0 +1,180 @@
+"""Files as openai/glow leaves them, for tests: checkpoints of TensorFlow 1 and frozen graphs.
+
+They are written from the descriptions of LevelDB's table format and of protocol buffers. The pieces
+(`varint`, `field`, `table`, `entry`) are there for files that are wrong on purpose.
+"""
+
+import struct
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import google_crc32c
+import numpy as np
+
+DTYPES = {"float32": 1, "float64": 2, "int32": 3, "uint8": 4, "int64": 9, "bool": 10}
+
+
+def varint(number: int) -> bytes:
+    """A number of up to 64 bits, negative ones in two's complement."""
+    number %= 2**64
+    digits = [number >> shift & 0x7F for shift in range(0, max(number.bit_length(), 1), 7)]
+    return bytes([digit | 0x80 for digit in digits[:-1]] + digits[-1:])
+
+
+def field(number: int, value: int | bytes) -> bytes:
+    """A field of a protocol buffer: a varint, or bytes with their length."""
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    return varint(number << 3 | 2) + varint(len(value)) + value
+
+
+def fixed32(number: int, value: bytes) -> bytes:
+    """A field of four bytes."""
+    return varint(number << 3 | 5) + value
+
+
+def shape_message(shape: Iterable[int]) -> bytes:
+    """A TensorShapeProto."""
+    return b"".join(field(2, field(1, size)) for size in shape)
+
+
+def masked(content: bytes) -> bytes:
+    """The CRC-32C of some bytes, as LevelDB and TensorFlow store it."""
+    crc = google_crc32c.value(content)
+    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
+def block(entries: Iterable[tuple[bytes, bytes]], restart_interval: int = 16) -> bytes:
+    """The content of a block: each key without what it shares with the one before it."""
+    content, restarts, last = bytearray(), [], b""
+    for place, (key, value) in enumerate(entries):
+        shared = 0
+        if place % restart_interval == 0:
+            restarts.append(len(content))
+        else:
+            while shared < min(len(key), len(last)) and key[shared] == last[shared]:
+                shared += 1
+        content += varint(shared) + varint(len(key) - shared) + varint(len(value))
+        content += key[shared:] + value
+        last = key
+    restarts = restarts or [0]
+    return bytes(content) + struct.pack(f"<{len(restarts) + 1}I", *restarts, len(restarts))
+
+
+def closed(content: bytes, kind: int = 0) -> bytes:
+    """A block with the kind of its compression and its CRC."""
+    return content + bytes([kind]) + masked(content + bytes([kind]))
+
+
+def table(entries: Iterable[tuple[bytes, bytes]], block_size: int = 4096) -> bytes:
+    """A table of entries in the order given; a block is closed once it has so many bytes."""
+    groups: list[list[tuple[bytes, bytes]]] = [[]]
+    size = 0
+    for key, value in entries:
+        if size >= block_size:
+            groups.append([])
+            size = 0
+        groups[-1].append((key, value))
+        size += len(key) + len(value)
+    content, handles = bytearray(), []
+    for group in groups:
+        if group:
+            closed_block = closed(block(group))
+            handle = varint(len(content)) + varint(len(closed_block) - 5)
+            handles.append((group[-1][0], handle))
+            content += closed_block
+    return bytes(content) + ending(len(content), handles)
+
+
+def ending(place: int, handles: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """What stands behind a table's blocks of entries: two more blocks and the footer."""
+    metadata, index = closed(block([])), closed(block(handles, 1))
+    footer = varint(place) + varint(len(metadata) - 5)
+    footer += varint(place + len(metadata)) + varint(len(index) - 5)
+    footer = footer.ljust(40, b"\0") + struct.pack("<Q", 0xDB4775248B80FB57)
+    return metadata + index + footer
+
+
+def header(shards: int = 1, endianness: int = 0) -> bytes:
+    """The entry "" of a checkpoint's index."""
+    big = field(2, endianness) if endianness else b""
+    return field(1, shards) + big + field(3, field(1, 1))
+
+
+def entry(
+    dtype: int, shape: Iterable[int], offset: int, size: int, crc: bytes, shard: int = 0
+) -> bytes:
+    """A variable's entry of a checkpoint's index; what is 0 is left out, as TensorFlow does."""
+    numbers = [(3, shard), (4, offset), (5, size)]
+    rest = b"".join(field(number, value) for number, value in numbers if value)
+    return field(1, dtype) + field(2, shape_message(shape)) + rest + fixed32(6, crc)
+
+
+def write_bundle(
+    path_prefix: Path | str,
+    arrays: Mapping[str, np.ndarray],
+    *,
+    block_size: int = 4096,
+    shards: int = 1,
+) -> Path:
+    """Write a checkpoint as TensorFlow does; return the path of its index.
+
+    Args:
+        path_prefix: what its files' names begin with.
+        arrays: the variables by name.
+        block_size: the bytes of a block of the index.
+        shards: the number of files that the values are shared by.
+    """
+    prefix = Path(path_prefix)
+    names = sorted(arrays, key=str.encode)
+    entries = [(b"", header(shards))]
+    paths = [f"{prefix}.data-{shard:05d}-of-{shards:05d}" for shard in range(shards)]
+    for path in paths:
+        Path(path).write_bytes(b"")
+    offsets = [0] * shards
+    for place, name in enumerate(names):
+        shard = place * shards // len(names)
+        array = np.asarray(arrays[name])
+        content = array.astype(array.dtype.newbyteorder("<"), order="C").tobytes()
+        with Path(paths[shard]).open("ab") as file:
+            file.write(content)
+        dtype, offset = DTYPES[array.dtype.name], offsets[shard]
+        crc = masked(content)
+        value = entry(dtype, array.shape, offset, len(content), crc, shard)
+        entries.append((name.encode(), value))
+        offsets[shard] += len(content)
+    index = Path(f"{prefix}.index")
+    index.write_bytes(table(entries, block_size))
+    return index
+
+
+def tensor(array: np.ndarray, values: bytes | None = None) -> bytes:
+    """A TensorProto, with its values as they are or in other fields."""
+    content = field(4, array.astype(array.dtype.newbyteorder("<"), order="C").tobytes())
+    head = field(1, DTYPES[array.dtype.name]) + field(2, shape_message(array.shape))
+    return head + (content if values is None else values)
+
+
+def constant(name: str, value: bytes, dtype: int = 1) -> bytes:
+    """A node of a graph that holds a TensorProto, as a field of the graph."""
+    attributes = (("dtype", field(6, dtype)), ("value", field(8, value)))
+    pairs = b"".join(field(5, field(1, key.encode()) + field(2, v)) for key, v in attributes)
+    return node(name, "Const", pairs)
+
+
+def node(name: str, operation: str, rest: bytes = b"") -> bytes:
+    """A node of a graph, as a field of the graph."""
+    return field(1, field(1, name.encode()) + field(2, operation.encode()) + rest)
+
+
+def write_graph(path: Path | str, arrays: Mapping[str, np.ndarray]) -> Path:
+    """Write a frozen graph: a constant and its reading for each array, and a node of the model."""
+    path = Path(path)
+    with path.open("wb") as file:
+        file.write(node("input/image", "Placeholder"))
+        for name, array in arrays.items():
+            array = np.asarray(array)
+            file.write(constant(name, tensor(array), DTYPES[array.dtype.name]))
+            file.write(node(f"{name}/read", "Identity", field(3, name.encode())))
+        file.write(field(4, field(1, 27)))
+    return path
