@@ -4,9 +4,7 @@ Reads files of y0ast/Glow-PyTorch, chaiyujin/glow-pytorch and rosinality/glow-py
 """
 
 import dataclasses
-import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -15,15 +13,14 @@ import optax
 
 from glow_jax.bridge import layouts
 from glow_jax.bridge.checkpoint_file import read_checkpoint
+from glow_jax.bridge.conversion import Conversion
 from glow_jax.bridge.layouts import FlowPermutation
 from glow_jax.bridge.mapping import layout_shapes, to_glow
 from glow_jax.bridge.moments import LARGEST_NUMBER, Moments, read_moments, to_optax
 from glow_jax.bridge.reading.budget import DEFAULT_LIMIT, guarded
 from glow_jax.config import Config, ModelConfig, from_json
 from glow_jax.errors import GlowError, shown
-from glow_jax.files import aside_of
 from glow_jax.model import Glow
-from glow_jax.runs import save_weights
 
 # The settings of Glow-PyTorch's hparams.json, beside the architecture, that a run folder keeps.
 _KEPT = {
@@ -32,49 +29,6 @@ _KEPT = {
     "training": ("batch_size", "eval_batch_size", "epochs", "n_init_batches", "y_weight", "seed"),
 }
 _LONGEST_TEXT = 200
-
-
-@dataclass(frozen=True)
-class Conversion:
-    """A converted file.
-
-    Attributes:
-        layout: name of the program whose layout the file has.
-        values: its weights in Glow-PyTorch's layout.
-        model: the JAX model of these weights.
-        config: the configuration of a run that would produce the model.
-        optimizer_state: the state of `make_optimizer(config.optimizer, ...)`, or None.
-        step: the number of updates done, 0 if no optimizer's state tells.
-        notes: what the conversion changed, one sentence each.
-    """
-
-    layout: str
-    values: dict[str, np.ndarray]
-    model: Glow
-    config: Config
-    optimizer_state: optax.OptState | None
-    step: int
-    notes: list[str]
-
-    def save(self, folder: Path) -> None:
-        """Write a run folder that appears whole or not at all.
-
-        Raises:
-            GlowError: the folder cannot be written.
-        """
-        aside = aside_of(folder)
-        aside.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            save_weights(
-                aside,
-                self.config,
-                self.model,
-                optimizer_state=self.optimizer_state,
-                step=self.step,
-            )
-            aside.replace(folder)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
 
 
 def convert(
@@ -144,7 +98,7 @@ def convert_file(
     if moments.lr is not None and "lr" not in hparams:
         settings = dataclasses.replace(settings, lr=moments.lr)
     config = dataclasses.replace(config, optimizer=settings)
-    state = to_optax(moments, model, settings)
+    state = to_optax(moments.mu, moments.nu, moments.step, model, settings)
     notes += moments.notes
     return Conversion(layout, found.values, model, config, state, moments.step, notes)
 

@@ -30,7 +30,7 @@ _BETAS, _EPSILON = (0.9, 0.999), 1e-8
 
 # A run keeps its numbers as float32 and counts its updates with an int32.
 LARGEST_NUMBER = 1e38
-_MOST_STEPS = 2**31 - 1
+MOST_STEPS = 2**31 - 1
 
 
 class StateDict(TypedDict):
@@ -188,10 +188,10 @@ def _step(state: object, key: str) -> int:
     step = state.get("step") if isinstance(state, dict) else None
     if isinstance(step, float) and step.is_integer():
         step = int(step)
-    if not isinstance(step, int) or not 0 <= step <= _MOST_STEPS:
+    if not isinstance(step, int) or not 0 <= step <= MOST_STEPS:
         raise GlowError(
             f"The optimizer's 'step' of {key!r} is {shown(step)}; it must be a whole number from 0 "
-            f"to {_MOST_STEPS}."
+            f"to {MOST_STEPS}."
         )
     return step
 
@@ -229,16 +229,30 @@ def _differences(group: Mapping[str, object], untouched: Sequence[str]) -> list[
     return notes
 
 
-def to_optax(moments: Moments, model: Glow, config: OptimizerConfig) -> optax.OptState:
-    """The state with which `make_optimizer(config, ...)` goes on where PyTorch stopped."""
+def to_optax(
+    mu: Mapping[str, np.ndarray],
+    nu: Mapping[str, np.ndarray],
+    step: int,
+    model: Glow,
+    config: OptimizerConfig,
+) -> optax.OptState:
+    """The state with which `make_optimizer(config, ...)` goes on where another program stopped.
+
+    Args:
+        mu: mean gradients, under keys of Glow-PyTorch's layout.
+        nu: largest gradients, or mean squares, under the same keys.
+        step: the number of updates done.
+        model: the model that is trained.
+        config: the optimizer.
+    """
     params = nnx.state(model, nnx.Param)
     # The state does not depend on the length of an epoch.
     fresh = make_optimizer(config, updates_per_epoch=1).init(params)
     return optax.tree_utils.tree_set(
         fresh,
-        mu=fill(params, moments.mu, model.config),
-        nu=fill(params, moments.nu, model.config),
-        count=jnp.asarray(moments.step, jnp.int32),
+        mu=fill(params, mu, model.config),
+        nu=fill(params, nu, model.config),
+        count=jnp.asarray(step, jnp.int32),
     )
 
 

@@ -40,6 +40,8 @@ class Arguments:
     """a data set other than the run's own, with images of the same size"""
     dataroot: str | None = None
     """folder of the data sets; by default as in training"""
+    average: bool = True
+    """take the averaged parameters if the run keeps them; --no_average takes those in training"""
     dtype: Literal["float32", "bfloat16"] | None = None
     """dtype of the coupling networks; by default as in training"""
     download: bool = True
@@ -84,6 +86,7 @@ def main() -> None:
     arguments = parse(Arguments)
     keep_compiled_programs()
     run = load_run(arguments.run, arguments.step)
+    run = run if arguments.average else run.without_average()
     dataset = dataset_of(
         run, arguments.dataset, dataroot=arguments.dataroot, download=arguments.download
     )
@@ -126,8 +129,9 @@ def _text(found: Evaluation) -> str:
     levels = enumerate(found.level_bits_per_dim, start=1)
     shares = "  ".join(f"level {i}: {share:.4f}" for i, share in levels)
     bits, errors = found.likelihood, found.reconstruction
+    kind = "" if found.run.average is None else ", averaged parameters"
     return (
-        f"{found.run.folder}, step {found.run.step}: {len(bits.bits_per_dim)} test images of "
+        f"{found.run.folder}, step {found.run.step}{kind}: {len(bits.bits_per_dim)} test images of "
         f"{found.dataset}\n"
         f"bits/dim            {bits.mean:.4f} +- {bits.standard_error:.4f} (standard error)\n"
         f"of which            {shares}\n"

@@ -38,6 +38,8 @@ class Arguments:
     """seed of the draws"""
     step: int | Literal["best"] | None = None
     """checkpoint: a step's number, or best on the validation split; by default the newest"""
+    average: bool = True
+    """take the averaged parameters if the run keeps them; --no_average takes those in training"""
     output: Path | None = None
     """PNG file; by default samples.png in the run folder"""
 
@@ -54,7 +56,7 @@ def main() -> None:
     if num < 1:
         raise GlowError(f"num is {num}; it must be at least 1.")
     run = load_run(arguments.run, arguments.step)
-    model = run.average_or_model
+    model = run.average_or_model if arguments.average else run.model
     y = _labels(model, arguments.label, num, arguments.run)
     key = jax.random.key(arguments.seed)
     rows = [sample_pixels(model, key, num, temperature=t, y=y) for t in temperatures]

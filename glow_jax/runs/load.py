@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -56,23 +56,28 @@ class LoadedRun:
         """The model to evaluate and sample with: the average if there is one."""
         return self.average or self.model
 
+    def without_average(self) -> "LoadedRun":
+        """The same run as if it kept no average; it is evaluated as trained, then."""
+        return replace(self, average=None)
 
-def load(folder: str | Path, step: WhichStep = None) -> Glow:
+
+def load(folder: str | Path, step: WhichStep = None, *, average: bool = True) -> Glow:
     """Load the model of a run folder.
 
     Args:
         folder: a run folder that `train.py` or `convert/from_torch.py` wrote.
         step: a step's number; "best" for the best on the validation split; None for the newest.
+        average: take the averaged parameters if the run keeps them; else those in training.
 
     Returns:
-        The model, with averaged parameters if the run keeps them. Its coupling networks compute in
-        the dtype of the run.
+        The model. Its coupling networks compute in the dtype of the run.
 
     Raises:
         GlowError: there is no such folder or step, a file is damaged, or the checkpoint does not
             match `hparams.json`.
     """
-    return load_run(folder, step).average_or_model
+    run = load_run(folder, step)
+    return run.average_or_model if average else run.model
 
 
 def load_run(folder: str | Path, step: WhichStep = None) -> LoadedRun:

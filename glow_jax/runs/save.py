@@ -50,6 +50,7 @@ def save_weights(
     config: Config,
     model: Glow,
     *,
+    average: Glow | None = None,
     optimizer_state: optax.OptState | None = None,
     step: int = 0,
 ) -> None:
@@ -63,7 +64,7 @@ def save_weights(
         raise GlowError(f"{folder} is not empty; give another output folder.")
     write_config(folder, config)
     with CheckpointWriter(folder, keep_best=False) as writer:
-        writer.save(step, model, optimizer_state=optimizer_state)
+        writer.save(step, model, average=average, optimizer_state=optimizer_state)
 
 
 class CheckpointWriter:

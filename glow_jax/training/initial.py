@@ -110,7 +110,12 @@ def _from_saved(config: Config, optimizer: optax.GradientTransformation) -> Trai
     state = new_state(_as_trained(saved_run.model, config), optimizer, config)
     optimizer_state = load_optimizer_state(folder, state.optimizer_state)
     updates = optax.tree.get_all_with_path(optimizer_state, "count")[0][1]
-    return state._replace(optimizer_state=optimizer_state, step=jnp.asarray(updates))
+    average = state.average
+    if average is not None and saved_run.average is not None:
+        average = nnx.state(saved_run.average, nnx.Param)
+    return state._replace(
+        optimizer_state=optimizer_state, step=jnp.asarray(updates), average=average
+    )
 
 
 def _new_model(config: Config, images: Readable, prepare: Prepare) -> Glow:

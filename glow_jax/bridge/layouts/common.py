@@ -1,7 +1,7 @@
 """What the layouts share: an architecture from shapes, and checks that name the key at fault."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from typing import Literal, NamedTuple, TypeVar
@@ -74,6 +74,31 @@ def vote(sizes: Iterable[T]) -> T | None:
     return counted[0][0] if counted else None
 
 
+def check_keys(
+    found: Collection[str], expected: Collection[str], spell: Callable[[str], str] = str
+) -> None:
+    """Check that every key is there, and no other.
+
+    Args:
+        found: the keys of a file.
+        expected: the keys of the architecture.
+        spell: turns a key into its spelling in the file.
+
+    Raises:
+        GlowError: a key is missing or unknown.
+    """
+    missing = [spell(key) for key in expected if key not in found]
+    if missing:
+        more = f", and {len(missing) - 1} more are" if len(missing) > 1 else ""
+        raise GlowError(f"Key '{shown(missing[0])}' is missing{more}: the file is incomplete.")
+    extra = [spell(key) for key in found if key not in expected]
+    if extra:
+        more = f" (and {len(extra) - 1} more)" if len(extra) > 1 else ""
+        raise GlowError(
+            f"Key '{shown(extra[0])}'{more} does not fit the model that the other keys describe."
+        )
+
+
 def check_arrays(
     arrays: Mapping[str, np.ndarray],
     expected: Mapping[str, Shape],
@@ -91,16 +116,7 @@ def check_arrays(
     Raises:
         GlowError: a key is missing or unknown, or does not hold finite floats of its shape.
     """
-    missing = [spell(key) for key in expected if key not in arrays]
-    if missing:
-        more = f", and {len(missing) - 1} more are" if len(missing) > 1 else ""
-        raise GlowError(f"Key '{shown(missing[0])}' is missing{more}: the file is incomplete.")
-    extra = [spell(key) for key in arrays if key not in expected]
-    if extra:
-        more = f" (and {len(extra) - 1} more)" if len(extra) > 1 else ""
-        raise GlowError(
-            f"Key '{shown(extra[0])}'{more} does not fit the model that the other keys describe."
-        )
+    check_keys(arrays, expected, spell)
     for key, array in arrays.items():
         if array.shape != expected[key]:
             raise GlowError(
@@ -161,6 +177,26 @@ def lu_levels(tensors: Iterable[StepTensor], L: int) -> tuple[bool, tuple[int, .
             by_level[level].append(name != "invconv.weight")
     plain = tuple(level for level, kinds in by_level.items() if vote(kinds) is False)
     return (True, plain) if len(plain) < L else (False, ())
+
+
+def count_steps(steps: Collection[tuple[int, int]], spelling: str) -> tuple[int, int]:
+    """K and L, from the (level, step) pairs.
+
+    Args:
+        steps: the pairs, at least one.
+        spelling: how a key of a level begins, with {} for its number; for messages.
+
+    Raises:
+        GlowError: they leave gaps, or the levels differ.
+    """
+    L = max(level for level, _ in steps) + 1
+    names, counts = [spelling.format(level) for level in range(L)], []
+    for level, name in enumerate(names):
+        found = sorted(step for step_level, step in steps if step_level == level)
+        if found != list(range(len(found))):
+            raise GlowError(f"The steps of '{name}' are numbered {shown(found)}: some are missing.")
+        counts.append(len(found))
+    return check_steps(counts, names), L
 
 
 def check_steps(counts: list[int], first_keys: list[str]) -> int:

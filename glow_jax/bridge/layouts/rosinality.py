@@ -9,7 +9,7 @@ from glow_jax.bridge.layouts import common, limits
 from glow_jax.bridge.layouts.common import Found, Given, Shape, StepTensor
 from glow_jax.bridge.mapping import layout_shapes, step_layer
 from glow_jax.config import ModelConfig
-from glow_jax.errors import GlowError, shown
+from glow_jax.errors import GlowError
 
 NAME = "rosinality/glow-pytorch"
 
@@ -60,7 +60,7 @@ def _infer(shapes: Mapping[str, Shape], given: Given) -> ModelConfig:
         tensors.append(StepTensor(level, match[3], shapes[match[0]]))
         steps.add((level, step))
     limits.check_counts(1 + max(level for level, _ in steps), len(steps))
-    K, L = _count(steps)
+    K, L = common.count_steps(steps, "blocks.{}.flows")
     channels = common.image_channels(
         (level, shape[1])
         for level, name, shape in tensors
@@ -89,20 +89,6 @@ def _infer(shapes: Mapping[str, Shape], given: Given) -> ModelConfig:
         padding="ones",
         plain_levels=plain_levels,
     )
-
-
-def _count(steps: set[tuple[int, int]]) -> tuple[int, int]:
-    """K and L, from the (level, step) pairs, which leave no gaps."""
-    L = max(level for level, _ in steps) + 1
-    counts = []
-    for level in range(L):
-        found = sorted(step for step_level, step in steps if step_level == level)
-        if found != list(range(len(found))):
-            raise GlowError(
-                f"The steps 'blocks.{level}.flows.*' are numbered {shown(found)}: some are missing."
-            )
-        counts.append(len(found))
-    return common.check_steps(counts, [f"blocks.{level}.flows" for level in range(L)]), L
 
 
 def _level_channels(config: ModelConfig, level: int) -> int:

@@ -1,0 +1,9 @@
+"""Turn a checkpoint of openai/glow into a run folder, and prove that it computes the same numbers.
+
+python convert/from_openai.py logs/abl-1x1-aff --output runs/abl-1x1-aff
+"""
+
+from glow_jax.cli.from_openai import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""A checkpoint of another program, converted, and the run folder that is made of it."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import optax
+
+from glow_jax.config import Config
+from glow_jax.files import aside_of
+from glow_jax.model import Glow
+from glow_jax.runs import save_weights
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A converted file.
+
+    Attributes:
+        layout: name of the program whose layout the file has.
+        values: its weights in Glow-PyTorch's layout.
+        model: the JAX model of these weights.
+        config: the configuration of a run that would produce the model.
+        optimizer_state: the state of `make_optimizer(config.optimizer, ...)`, or None.
+        step: the number of updates done, 0 if no optimizer's state tells.
+        notes: what the conversion changed, one sentence each.
+        average: the model of its averaged weights, if it holds them.
+    """
+
+    layout: str
+    values: dict[str, np.ndarray]
+    model: Glow
+    config: Config
+    optimizer_state: optax.OptState | None
+    step: int
+    notes: list[str]
+    average: Glow | None = None
+
+    def save(self, folder: Path) -> None:
+        """Write a run folder that appears whole or not at all.
+
+        Raises:
+            GlowError: the folder cannot be written.
+        """
+        aside = aside_of(folder)
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            save_weights(
+                aside,
+                self.config,
+                self.model,
+                average=self.average,
+                optimizer_state=self.optimizer_state,
+                step=self.step,
+            )
+            aside.replace(folder)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)

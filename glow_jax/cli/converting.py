@@ -1,0 +1,115 @@
+"""What the commands that convert checkpoints share: where to write, what they print, the proof."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from glow_jax.errors import GlowError
+from glow_jax.model import parameter_count
+
+if TYPE_CHECKING:
+    from glow_jax.bridge.conversion import Conversion
+
+
+def check_output(output: Path) -> None:
+    """Raise `GlowError` unless a run folder can be made at `output`."""
+    if output.name in ("", ".."):
+        raise GlowError(
+            f"--output is {str(output)!r}; it must name the run folder to write, for example "
+            "runs/published."
+        )
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise GlowError(f"{output} exists and is not an empty folder; give another --output.")
+    if any(parent.is_file() for parent in output.parents):
+        raise GlowError(f"{output} would lie below a file; give another --output.")
+
+
+def memory_in_bytes(gigabytes: float | None) -> int:
+    """The bytes that a file may take, from --memory_limit.
+
+    Raises:
+        GlowError: it is no number of gigabytes above 0.
+    """
+    from glow_jax.bridge.reading.budget import DEFAULT_LIMIT, GIGABYTE
+
+    if gigabytes is None:
+        return DEFAULT_LIMIT
+    if not 0 < gigabytes < 1e6:
+        raise GlowError(f"--memory_limit is {gigabytes}; it must be a number of gigabytes above 0.")
+    return int(gigabytes * GIGABYTE)
+
+
+def finish(file: Path, conversion: "Conversion", output: Path, *, memory: int, check: bool) -> None:
+    """Describe a conversion, prove it, and write its run folder.
+
+    Args:
+        file: what was converted.
+        conversion: the result.
+        output: the run folder to write.
+        memory: the bytes that the proof may take.
+        check: whether to prove it.
+
+    Raises:
+        GlowError: the proof fails, or the folder cannot be written.
+    """
+    print(f"{file}\n{_describe(conversion)}", flush=True)
+    if check:
+        _prove(file, conversion, memory)
+    conversion.save(output)
+    dataset = conversion.config.data.dataset
+    print(f"written to {output}: python eval.py {output} --dataset {dataset}")
+
+
+def _prove(file: Path, conversion: "Conversion", memory: int) -> None:
+    """Print the proof of a conversion.
+
+    Raises:
+        GlowError: the proof fails.
+    """
+    from glow_jax.bridge.proof import prove
+
+    print("largest differences from PyTorch on 4 random images:")
+    figures = prove(conversion.model, conversion.values, memory)
+    for figure in figures:
+        print(f"  {figure}", flush=True)
+    if not all(figure.holds for figure in figures):
+        raise GlowError(
+            f"{file} is not converted: JAX and PyTorch differ by more than float32 explains, or by "
+            "more than would go unseen; --no_check converts it anyway."
+        )
+
+
+def _describe(conversion: "Conversion") -> str:
+    model = conversion.config.model
+    height, width, channels = model.image_shape
+    mixing = model.flow_permutation
+    if mixing == "invconv":
+        mixing = "LU-decomposed 1x1 convolutions" if model.LU_decomposed else "1x1 convolutions"
+        if model.plain_levels:
+            plain = ", ".join(str(level + 1) for level in model.plain_levels)
+            mixing += f" (plain in level {plain})"
+    paddings = {
+        "zeros": [],
+        "ones": ["last convolutions padded with ones"],
+        "edge_bias": ["3x3 convolutions with an edge bias"],
+    }
+    conditional = f"{model.y_classes} classes"
+    conditional += "" if model.classifier else " without a classifier"
+    parts = [
+        f"K = {model.K}, L = {model.L}, {model.hidden_channels} hidden channels",
+        f"{model.flow_coupling} couplings, {mixing}",
+        f"{'learned' if model.learn_top else 'unit normal'} top prior",
+        conditional if model.y_condition else "unconditional",
+        *paddings[model.padding],
+    ]
+    lines = [
+        f"layout        {conversion.layout}",
+        f"architecture  {'; '.join(parts)}",
+        f"images        {height} x {width} x {channels}, {model.n_bits} bits",
+        f"parameters    {parameter_count(conversion.model):,}",
+    ]
+    if conversion.average is not None:
+        lines.append("average       of the parameters, beside them")
+    if conversion.optimizer_state is not None:
+        kind = conversion.config.optimizer.optimizer
+        lines.append(f"optimizer     {kind}, after {conversion.step} updates")
+    return "\n".join([*lines, *(f"note          {note}" for note in conversion.notes)])
