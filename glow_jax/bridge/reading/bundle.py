@@ -24,7 +24,7 @@ from glow_jax.errors import GlowError, shown
 
 _LARGEST_INDEX = 2**24  # the published models' have at most 300,000 bytes
 _MOST_SHARDS = 256
-_MOST_FIELDS = 5_000_000
+_MOST_FIELDS = 1_000_000  # a variable has about 14
 _BYTES_OF_A_DESCRIPTION = 1000  # what Python takes for one
 
 

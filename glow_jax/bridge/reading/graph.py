@@ -29,7 +29,7 @@ from glow_jax.bridge.reading.variables import (
 )
 from glow_jax.errors import GlowError, shown
 
-_MOST_FIELDS = 5_000_000  # the whole graph's; nodes that are no constants count two or three
+_MOST_FIELDS = 2_000_000  # the whole graph's; nodes that are no constants count two or three
 _BYTES_OF_A_DESCRIPTION = 1000  # what Python takes for one
 _CONTENT, _FLOATS, _INTS = 4, 5, 7
 _FILLED_AT_ONCE = 2**16

@@ -106,9 +106,9 @@ def _open(path: Path, budget: Budget, opened: ExitStack) -> OpenaiFile:
         settings = _settings(Folder(path.parent, opened), "")
         return OpenaiFile(name, _declared(tensors), True, *settings, tensors, reader)
     prefix = _DATA.sub("", path.name.removesuffix(_INDEX))
+    if not path.exists() and not path.with_name(prefix + _INDEX).exists():
+        raise GlowError(f"There is no file {name}, and no checkpoint whose files' names begin so.")
     if prefix != path.name or not path.exists():
-        if not path.parent.is_dir():
-            raise GlowError(f"There is no folder {shown(path.parent)}.")
         return _checkpoint(Folder(path.parent, opened), prefix, budget)
     file = opened.enter_context(open_file(path))
     if not is_tar(file) and unpacking(file) is None:
@@ -170,8 +170,7 @@ def _is_wanted(name: str) -> bool:
 
 def _settings(files: _Files, prefix: str) -> tuple[dict[str, object] | None, str | None]:
     """The settings beside a checkpoint, or why there are none."""
-    problem = f"{files.name} holds no {', '.join(_SETTINGS[:-1])} or {_SETTINGS[-1]}."
-    is_first = True
+    problems = []
     for base in _SETTINGS:
         name = str(PurePosixPath(prefix).with_name(base)) if prefix else base
         if name not in files.names:
@@ -182,11 +181,10 @@ def _settings(files: _Files, prefix: str) -> tuple[dict[str, object] | None, str
             if not base.endswith(".json"):
                 content = content.split(b"\n", 1)[0]
             return parse_settings(content, region.name), None
-        except (GlowError, OSError) as error:
-            if is_first:
-                problem = str(error)
-            is_first = False
-    return None, problem
+        except GlowError as error:
+            problems.append(str(error))
+    none = f"{files.name} holds no {', '.join(_SETTINGS[:-1])} or {_SETTINGS[-1]}."
+    return None, next(iter(problems), none)
 
 
 def _declared(tensors: Mapping[str, StoredTensor]) -> dict[str, Variable]:

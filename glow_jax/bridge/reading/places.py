@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from glow_jax.errors import GlowError, shown
+from glow_jax.errors import GlowError, first_line, shown
 
 
 def open_file(path: Path) -> IO[bytes]:
@@ -82,23 +82,27 @@ class Folder:
         """Open a file of the folder.
 
         Raises:
-            GlowError: it is a link out of the folder, a pipe or a device.
-            OSError: it cannot be opened.
+            GlowError: it cannot be opened, is a link out of the folder, a pipe or a device.
         """
         path = self._path / name
         title = shown(str(path), 200)
-        real = path.resolve()
-        if not real.is_relative_to(self._path.resolve()):
-            raise GlowError(
-                f"{title} is a link that leads out of its folder, which is not followed: put the "
-                "file itself in its place."
-            )
         careful = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
         binary = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-        file = self._opened.enter_context(os.fdopen(os.open(real, careful | binary), "rb"))
-        status = os.fstat(file.fileno())
+        try:
+            real = path.resolve(strict=True)
+            if not real.is_relative_to(self._path.resolve()):
+                raise GlowError(
+                    f"{title} is a link that leads out of its folder, which is not followed: put "
+                    "the file itself in its place."
+                )
+            descriptor = os.open(real, careful | binary)
+        except (OSError, RuntimeError) as error:  # the second is for links in a circle
+            raise GlowError(f"{title} cannot be opened: {first_line(error)}.") from error
+        status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
+            os.close(descriptor)
             raise GlowError(f"{title} is no regular file: put the file itself in its place.")
+        file = self._opened.enter_context(os.fdopen(descriptor, "rb"))
         return Region(file, 0, status.st_size, title)
 
 

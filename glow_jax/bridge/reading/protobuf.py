@@ -20,6 +20,8 @@ def read_varint(data: bytes | memoryview, place: int) -> tuple[int, int]:
     Raises:
         ValueError: it is cut short, or has more than 64 bits.
     """
+    if place < len(data) and data[place] < 0x80:  # as most are
+        return data[place], place + 1
     number = shift = 0
     for byte in data[place : place + _LONGEST_VARINT]:
         place += 1

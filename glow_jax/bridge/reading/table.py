@@ -18,7 +18,7 @@ LONGEST_NAME = 1000
 _FOOTER = 48
 _MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
 _TRAILER = 5
-_MOST_ENTRIES = 100_000  # the published models have at most 4,000
+_MOST_ENTRIES = 50_000  # the published models have at most 4,000
 _MASK = 0xA282EAD8
 _CHUNK = 2**20
 
