@@ -132,7 +132,8 @@ def _read(file: OpenaiFile, flags: Mapping[str, float | None], memory: int) -> _
     config = build_config(model, file.settings, settings.y_weight)
 
     values = _read_values(file, {name: names.weights[name] for name in trained}, model)
-    limits.check_mixings(values, model)
+    name_of = {place.key: name for name, place in trained.items()}
+    limits.check_mixings(values, model, name_of.__getitem__)
     read = {name: _read_one(file, names.weights[name], orders[name], "int32") for name in orders}
     for name, order in openai.check_orders(read).items():
         values[openai.order_key(name, model)] = order

@@ -1,0 +1,301 @@
+"""`convert/from_openai.py`: forms of files, settings, refusals, and training that goes on."""
+
+import json
+import shutil
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from openai_files import write_bundle, write_graph
+from torch_files import exit_status
+
+from glow_jax import GlowError
+from glow_jax.bridge.from_openai import convert
+from glow_jax.bridge.openai import flat_noise, levels_of
+from glow_jax.bridge.reading.openai_files import open_openai
+from glow_jax.cli.from_openai import main as from_openai
+from glow_jax.cli.sample import main as sample
+from glow_jax.runs import load, load_run
+
+OPENAI = Path(__file__).parent / "data" / "openai"
+FULL = OPENAI / "b_1x1_additive_5bit"  # weights, averages and slots
+CONDITIONAL = OPENAI / "e_conditional_5bit"
+SHUFFLED = OPENAI / "c_shuffle_affine_8bit"
+SETTINGS: dict[str, Any] = json.loads((FULL / "train.txt").read_text().split("\n")[0])
+
+
+def arrays_of(folder: Path) -> dict[str, np.ndarray]:
+    with open_openai(folder) as file:
+        return {name: np.array(file.read(name)) for name in file.variables}
+
+
+def write(
+    folder: Path, arrays: dict[str, np.ndarray], settings: dict[str, Any] | None = None
+) -> Path:
+    """A checkpoint folder; with settings, its train.txt too."""
+    folder.mkdir(exist_ok=True)
+    write_bundle(folder / "model_best_loss.ckpt", arrays)
+    if settings is not None:
+        (folder / "train.txt").write_text(json.dumps(settings) + '\n{"epoch": 1}\n')
+    return folder
+
+
+def same_models(one: Any, other: Any) -> bool:
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return all(np.array_equal(a, b) for a, b in pairs)
+
+
+def test_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    assert exit_status(from_openai, monkeypatch, FULL, "--output", tmp_path / "run") == 0
+    said = capsys.readouterr().out
+    for part in ("openai/glow", "K = 2, L = 2, 16 hidden", "edge bias", "16 x 16 x 3, 5 bits"):
+        assert part in said
+    for part in ("36,248", "openai_adamax, after 150 updates", "raw weights", "bits/dim", "<="):
+        assert part in said
+    run = load_run(tmp_path / "run")
+    expected = convert(FULL)
+    assert same_models(run.model, expected.model)
+    assert same_models(run.average, expected.average)
+    assert (run.step, run.has_optimizer) == (150, True)
+    assert not same_models(run.model, run.average)
+    assert same_models(load(tmp_path / "run"), run.average)
+    assert same_models(load(tmp_path / "run", average=False), run.model)
+    optimizer, data = run.config.optimizer, run.config.data
+    assert (optimizer.optimizer, optimizer.lr, optimizer.warmup) == ("openai_adamax", 1e-3, 10)
+    assert (optimizer.ema_decay, optimizer.polyak_epochs) == (1 - 1 / 20, 1)
+    assert (run.config.training.batch_size, data.dataset, data.image_size) == (16, "cifar10", 16)
+
+    # The pictures of the average are others.
+    grids = []
+    for flags in ([], ["--no_average"]):
+        picture = tmp_path / f"{len(grids)}.png"
+        arguments = (tmp_path / "run", "--num", 2, "--output", picture, *flags)
+        assert exit_status(sample, monkeypatch, *arguments) == 0
+        grids.append(picture.read_bytes())
+    assert grids[0] != grids[1]
+
+
+def test_the_name_of_the_run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(SHUFFLED, "abl-shuffle-aff")
+    for given in ("abl-shuffle-aff", "abl-shuffle-aff/model_best_loss.ckpt"):
+        assert exit_status(from_openai, monkeypatch, given, "--no_check") == 0
+        assert Path("runs/abl-shuffle-aff/hparams.json").is_file()
+        shutil.rmtree("runs")
+
+
+def tar(folder: Path, path: Path, mode: str) -> Path:
+    with tarfile.open(path, mode) as archive:  # pyright: ignore[reportCallIssue, reportArgumentType]
+        archive.add(folder, "logs/abl")
+    return path
+
+
+@pytest.mark.parametrize("form", ["prefix", "index", "tar", "tar.gz", "tar.xz", "moved train.txt"])
+def test_every_form_is_the_same_model(form: str, tmp_path: Path) -> None:
+    folder = shutil.copytree(FULL, tmp_path / "abl")
+    forms = {
+        "prefix": lambda: folder / "model_best_loss.ckpt",
+        "index": lambda: folder / "model_best_loss.ckpt.index",
+        "tar": lambda: tar(folder, tmp_path / "abl.tar", "w"),
+        "tar.gz": lambda: tar(folder, tmp_path / "abl.tar.gz", "w:gz"),
+        "tar.xz": lambda: tar(folder, tmp_path / "abl.tar.xz", "w:xz"),
+        "moved train.txt": lambda: (folder / "train.txt").rename(folder / "test.txt").parent,
+    }
+    found, wanted = convert(forms[form]()), convert(FULL)
+    assert same_models(found.model, wanted.model)
+    assert same_models(found.average, wanted.average)
+    assert same_models(found.optimizer_state, wanted.optimizer_state)
+    assert found.config == wanted.config
+
+
+def test_slots_are_the_state_of_the_optimizer_by_the_order_of_creation() -> None:
+    names = json.loads((FULL / "variables.json").read_text())["trainable_in_creation_order"]
+    arrays, state = arrays_of(FULL), convert(FULL).optimizer_state
+    assert state is not None
+    adam = [part for part in jax.tree.leaves(state, is_leaf=is_adam) if is_adam(part)][0]
+    assert int(adam.count) == int(arrays["Variable"]) - 1 == 150
+    j = names.index("model/1/0/f1/l_1/W")
+    kernels = adam.mu["levels"][1]["steps"]["coupling"]["network"]["conv_in"]["kernel"]
+    np.testing.assert_array_equal(kernels[...][0], arrays[f"Variable_{2 * j + 2}"])
+    j = names.index("model/0/1/actnorm_scale/logs")
+    logs = adam.nu["levels"][0]["steps"]["actnorm"]["logs"]
+    np.testing.assert_array_equal(logs[...][1], arrays[f"Variable_{2 * j + 1}"].reshape(-1))
+    j = names.index("model/0/0/invconv/W")
+    matrix = adam.nu["levels"][0]["steps"]["permutation"]["weight"]
+    np.testing.assert_array_equal(matrix[...][0], arrays[f"Variable_{2 * j + 1}"].T)
+
+
+def is_adam(part: Any) -> bool:
+    return type(part).__name__ == "ScaleByAdamState"
+
+
+def test_settings_by_flags_where_there_is_no_train_txt(tmp_path: Path) -> None:
+    bare = write(tmp_path / "bare", arrays_of(CONDITIONAL))
+    with pytest.raises(GlowError, match="image_size and n_bits: .*--image_size 32 --n_bits 8"):
+        convert(bare)
+    with pytest.raises(GlowError, match="--n_bits 8"):
+        convert(bare, image_size=16)
+    with pytest.raises(GlowError, match="--y_weight"):
+        convert(bare, image_size=16, n_bits=5)
+    found = convert(bare, image_size=16, n_bits=5, y_weight=0.01)
+    wanted = convert(CONDITIONAL)
+    assert found.config.model == wanted.config.model
+    assert found.config.training.y_weight == wanted.config.training.y_weight == 0.01
+
+
+def test_conditional_without_a_classifier(tmp_path: Path) -> None:
+    arrays = arrays_of(CONDITIONAL)
+    settings = {**SETTINGS, "ycond": True, "width": 24, "weight_y": 0.0}
+    with pytest.raises(GlowError, match="weight_y = 0.0.* have a classifier"):
+        convert(write(tmp_path / "with", arrays, settings))
+    arrays = {name: array for name, array in arrays.items() if "classifier" not in name}
+    model = convert(write(tmp_path / "without", arrays, settings)).model
+    assert model.classifier is None
+    assert model.config.y_condition
+    settings["weight_y"] = 0.01
+    with pytest.raises(GlowError, match="weight_y = 0.01.* have no classifier"):
+        convert(write(tmp_path / "lost", arrays, settings))
+
+
+def test_a_graph_has_lost_its_classifier(tmp_path: Path) -> None:
+    arrays = {k: v for k, v in arrays_of(CONDITIONAL).items() if "classifier" not in k}
+    write_graph(
+        tmp_path / "graph.pb", {**arrays, "model/0/0/f1/l_1/Const": np.ones((1, 18, 18, 1))}
+    )
+    shutil.copy(CONDITIONAL / "train.txt", tmp_path)
+    conversion = convert(tmp_path / "graph.pb")
+    assert conversion.model.classifier is None
+    assert conversion.config.model.y_classes == 10
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"depth": 3}, "depth = 3, but its variables have depth = 2"),
+        ({"n_levels": 3}, "n_levels = 3"),
+        ({"width": 512}, "width = 512"),
+        ({"flow_permutation": 1}, "flow_permutation = 1"),
+        ({"flow_coupling": 1}, "flow_coupling = 1"),
+        ({"learntop": False}, "learntop = False"),
+        ({"ycond": True}, "ycond = True"),
+        ({"extra_invertible": 1}, "extra_invertible = 1"),
+        ({"n_bits_x": 9}, "n_bits is 9"),
+        ({"n_bits_x": "8"}, "n_bits_x = '8'"),
+        ({"n_bits_x": True}, "n_bits_x = True"),
+        ({"image_size": 10**30}, "image_size is 1"),
+        ({"image_size": 15}, "cannot be squeezed"),
+        ({"lr": "fast"}, "lr = 'fast'"),
+        ({"lr": 1e300}, "lr = 1e"),
+        ({"lr": 0}, "lr is 0"),
+        ({"polyak_epochs": -1}, "polyak_epochs = -1"),
+    ],
+)
+def test_settings_that_cannot_be(change: dict, sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    for path in FULL.glob("model_best_loss.ckpt.*"):
+        shutil.copy(path, tmp_path / "logs")
+    (tmp_path / "logs" / "train.txt").write_text(json.dumps(SETTINGS | change))
+    with pytest.raises(GlowError) as raised:
+        convert(tmp_path / "logs")
+    assert sentence in str(raised.value)
+    assert str(tmp_path / "logs") in str(raised.value)
+
+
+def test_unknown_settings_are_ignored_and_others_change_the_run(tmp_path: Path) -> None:
+    settings = SETTINGS | {"beta3": 1, "shift": [], "problem": "lsun_realnvp", "category": "tower"}
+    settings |= {"polyak_epochs": 2, "lr": 5e-4, "n_batch_train": 64, "optimizer": "adam"}
+    found = convert(write(tmp_path / "logs", arrays_of(FULL), settings))
+    config = found.config
+    assert (config.data.dataset, config.training.batch_size) == ("lsun/tower", 64)
+    assert (config.optimizer.lr, config.optimizer.ema_decay) == (5e-4, 1 - 1 / 40)
+    assert found.optimizer_state is None
+    assert any("of adam, not of adamax" in note for note in found.notes)
+    settings |= {"problem": "../../etc", "category": "../x"}
+    again = convert(write(tmp_path / "logs", arrays_of(FULL), settings))
+    assert again.config.data.dataset == "cifar10"
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "sentence"),
+    [
+        ("model/0/invconv/W", np.eye(12, dtype=np.float32), "does not fit the model"),
+        ("model/0/0/invconv/P", np.eye(12, dtype=np.float32), "does not fit the model"),
+        ("model/cond/w", np.zeros(3, np.float32), "does not fit the model"),
+        ("global_step", np.zeros((), np.int32), "does not fit the model"),
+        ("Variable_1000", np.zeros(3, np.float32), "does not fit the model"),
+        ("model/0/0/actnorm_center/b", None, "is missing"),
+        ("model/0/0/actnorm_center/b/ExponentialMovingAverage", None, "is missing"),
+        ("Variable_7", None, "is missing"),
+        ("Variable", np.float32(1.5), "must be a whole number"),
+        ("Variable", np.float32(0), "must be a whole number"),
+        ("Variable", np.float32(np.nan), "must be a whole number"),
+        ("Variable_1", np.full((1, 1, 1, 12), -1, np.float32), "negative"),
+        ("model/1/0/invconv/W", np.zeros((24, 24), np.float32), "is a singular matrix"),
+        ("model/1/0/f1/l_2/W", np.full((1, 1, 16, 16), np.nan, np.float32), "NaN"),
+        ("model/1/0/f1/l_1/W", np.zeros((3, 3, 12, 16), np.float32), "make it float32 of shape"),
+        ("model/1/0/f1/l_2/W", np.zeros((1, 1, 16, 16), np.int32), "is int32 of shape"),
+    ],
+)
+def test_variables_that_cannot_be(
+    name: str, change: np.ndarray | None, sentence: str, tmp_path: Path
+) -> None:
+    arrays = arrays_of(FULL)
+    if change is None:
+        del arrays[name]
+    else:
+        arrays[name] = np.asarray(change)
+    with pytest.raises(GlowError) as raised:
+        convert(write(tmp_path / "logs", arrays, SETTINGS))
+    assert sentence in str(raised.value)
+    assert name in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda order: np.zeros_like(order), "is no permutation"),
+        (lambda order: order - 1, "is no permutation"),
+        (lambda order: order[::-1].copy(), "contradict each other"),
+    ],
+)
+def test_orders_that_cannot_be(change: Any, sentence: str, tmp_path: Path) -> None:
+    arrays = arrays_of(SHUFFLED)
+    name = "model/0/1/shuffle/indices"
+    arrays[name] = change(arrays[name])
+    settings = json.loads((SHUFFLED / "train.txt").read_text().split("\n")[0])
+    with pytest.raises(GlowError, match=sentence):
+        convert(write(tmp_path / "logs", arrays, settings))
+
+
+def test_weights_under_the_names_of_averages(tmp_path: Path) -> None:
+    suffix = "/ExponentialMovingAverage"
+    raw = {k: v for k, v in arrays_of(FULL).items() if k.startswith("model/") and suffix not in k}
+    renamed = {name + suffix: array for name, array in raw.items()}
+    found = convert(write(tmp_path / "logs", renamed, SETTINGS))
+    assert same_models(found.model, convert(FULL).model)
+    assert found.average is None
+    assert any("names of averages only" in note for note in found.notes)
+
+
+def test_a_file_of_something_else(tmp_path: Path) -> None:
+    with pytest.raises(GlowError, match="not the weights of a Glow of openai/glow"):
+        convert(write(tmp_path / "logs", {"dense/kernel": np.ones((2, 2), np.float32)}, SETTINGS))
+
+
+def test_flat_noise_there_and_back() -> None:
+    config = convert(SHUFFLED).config.model
+    flat = np.arange(2 * 192, dtype=np.float32).reshape(2, 192)
+    levels = levels_of(flat, config)
+    assert [level.shape for level in levels] == [(2, 4, 4, 6), (2, 2, 2, 24)]
+    assert float(levels[0][0, 0, 1, 0]) == 6  # channels run fastest, then columns
+    np.testing.assert_array_equal(flat_noise(levels), flat)
+    with pytest.raises(GlowError, match=r"\(B, 192\)"):
+        levels_of(flat[:, :-1], config)
