@@ -10,6 +10,10 @@ from pathlib import Path
 
 import google_crc32c
 import numpy as np
+import pytest
+
+from glow_jax import GlowError
+from glow_jax.bridge.reading.openai_files import open_openai
 
 DTYPES = {"float32": 1, "float64": 2, "int32": 3, "uint8": 4, "int64": 9, "bool": 10}
 
@@ -178,3 +182,25 @@ def write_graph(path: Path | str, arrays: Mapping[str, np.ndarray]) -> Path:
             file.write(node(f"{name}/read", "Identity", field(3, name.encode())))
         file.write(field(4, field(1, 27)))
     return path
+
+
+def read_all(path: Path) -> dict[str, np.ndarray]:
+    """Every variable that a file holds."""
+    with open_openai(path) as file:
+        return {name: file.read(name) for name in file.variables}
+
+
+def refusal(path: Path) -> str:
+    """The one sentence that a file is refused by, wherever its fault shows."""
+    with pytest.raises(GlowError) as caught:
+        read_all(path)
+    assert str(caught.value).isprintable()
+    return str(caught.value)
+
+
+def check_same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    """Two files hold the same variables."""
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        assert found[name].dtype == array.dtype
+        np.testing.assert_array_equal(found[name], array)
