@@ -120,7 +120,7 @@ def test_slots_are_the_state_of_the_optimizer_by_the_order_of_creation() -> None
     names = json.loads((FULL / "variables.json").read_text())["trainable_in_creation_order"]
     arrays, state = arrays_of(FULL), convert(FULL).optimizer_state
     assert state is not None
-    adam = [part for part in jax.tree.leaves(state, is_leaf=is_adam) if is_adam(part)][0]
+    adam = next(part for part in jax.tree.leaves(state, is_leaf=is_adam) if is_adam(part))
     assert int(adam.count) == int(arrays["Variable"]) - 1 == 150
     j = names.index("model/1/0/f1/l_1/W")
     kernels = adam.mu["levels"][1]["steps"]["coupling"]["network"]["conv_in"]["kernel"]
@@ -139,7 +139,7 @@ def is_adam(part: Any) -> bool:
 
 def test_settings_by_flags_where_there_is_no_train_txt(tmp_path: Path) -> None:
     bare = write(tmp_path / "bare", arrays_of(CONDITIONAL))
-    with pytest.raises(GlowError, match="image_size and n_bits: .*--image_size 32 --n_bits 8"):
+    with pytest.raises(GlowError, match=r"image_size and n_bits: .*--image_size 32 --n_bits 8"):
         convert(bare)
     with pytest.raises(GlowError, match="--n_bits 8"):
         convert(bare, image_size=16)
@@ -154,14 +154,14 @@ def test_settings_by_flags_where_there_is_no_train_txt(tmp_path: Path) -> None:
 def test_conditional_without_a_classifier(tmp_path: Path) -> None:
     arrays = arrays_of(CONDITIONAL)
     settings = {**SETTINGS, "ycond": True, "width": 24, "weight_y": 0.0}
-    with pytest.raises(GlowError, match="weight_y = 0.0.* have a classifier"):
+    with pytest.raises(GlowError, match=r"weight_y = 0.0.* have a classifier"):
         convert(write(tmp_path / "with", arrays, settings))
     arrays = {name: array for name, array in arrays.items() if "classifier" not in name}
     model = convert(write(tmp_path / "without", arrays, settings)).model
     assert model.classifier is None
     assert model.config.y_condition
     settings["weight_y"] = 0.01
-    with pytest.raises(GlowError, match="weight_y = 0.01.* have no classifier"):
+    with pytest.raises(GlowError, match=r"weight_y = 0.01.* have no classifier"):
         convert(write(tmp_path / "lost", arrays, settings))
 
 
@@ -188,11 +188,11 @@ def test_a_graph_has_lost_its_classifier(tmp_path: Path) -> None:
         ({"ycond": True}, "ycond = True"),
         ({"extra_invertible": 1}, "extra_invertible = 1"),
         ({"n_bits_x": 9}, "n_bits is 9"),
-        ({"n_bits_x": "8"}, "n_bits_x = '8'"),
+        ({"n_bits_x": "8"}, "n_bits_x = 8; it must be a number"),
         ({"n_bits_x": True}, "n_bits_x = True"),
         ({"image_size": 10**30}, "image_size is 1"),
         ({"image_size": 15}, "cannot be squeezed"),
-        ({"lr": "fast"}, "lr = 'fast'"),
+        ({"lr": "fast"}, "lr = fast; it must be a number"),
         ({"lr": 1e300}, "lr = 1e"),
         ({"lr": 0}, "lr is 0"),
         ({"polyak_epochs": -1}, "polyak_epochs = -1"),
@@ -237,7 +237,11 @@ def test_unknown_settings_are_ignored_and_others_change_the_run(tmp_path: Path) 
         ("Variable", np.float32(1.5), "must be a whole number"),
         ("Variable", np.float32(0), "must be a whole number"),
         ("Variable", np.float32(np.nan), "must be a whole number"),
-        ("Variable_1", np.full((1, 1, 1, 12), -1, np.float32), "negative"),
+        (
+            "Variable_1",
+            np.full((1, 1, 1, 12), -1, np.float32),
+            "levels.0.steps.actnorm.bias is neg",
+        ),
         ("model/1/0/invconv/W", np.zeros((24, 24), np.float32), "is a singular matrix"),
         ("model/1/0/f1/l_2/W", np.full((1, 1, 16, 16), np.nan, np.float32), "NaN"),
         ("model/1/0/f1/l_1/W", np.zeros((3, 3, 12, 16), np.float32), "make it float32 of shape"),
@@ -255,7 +259,7 @@ def test_variables_that_cannot_be(
     with pytest.raises(GlowError) as raised:
         convert(write(tmp_path / "logs", arrays, SETTINGS))
     assert sentence in str(raised.value)
-    assert name in str(raised.value)
+    assert name in str(raised.value) or name == "Variable_1"  # that names the weight
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,13 @@ Their exponential moving average is the average of the run; their Adamax is `ope
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import optax
 from flax import nnx
 
 from glow_jax.bridge.conversion import Conversion
@@ -19,8 +21,9 @@ from glow_jax.bridge.moments import MOST_STEPS, to_optax
 from glow_jax.bridge.openai_settings import Needed, build_config, check_settings, needed
 from glow_jax.bridge.reading.budget import DEFAULT_LIMIT, guarded
 from glow_jax.bridge.reading.openai_files import OpenaiFile, open_openai
-from glow_jax.config import Config, ModelConfig
+from glow_jax.config import Config, ModelConfig, OptimizerConfig
 from glow_jax.errors import GlowError, shown
+from glow_jax.model import Glow
 
 _AVERAGE = "/ExponentialMovingAverage"
 _SLOT = re.compile(r"Variable(_\d{1,9})?")
@@ -33,34 +36,12 @@ class _Names:
     Attributes:
         weights: of the weights and of the orders of shuffled channels.
         averages: of the weights' moving averages.
-        slots: of the optimizer's state, which are the same in the file.
-        notes: what was taken for something else than it is called.
+        slots: of the optimizer's state, as the file numbers them.
     """
 
     weights: dict[str, str]
     averages: dict[str, str]
     slots: set[str]
-    notes: list[str]
-
-
-@dataclass(frozen=True)
-class _Moments:
-    """The state of their Adamax, under keys of Glow-PyTorch's layout."""
-
-    step: int
-    mu: dict[str, np.ndarray]
-    nu: dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class _Contents:
-    """What a file holds, checked, in Glow-PyTorch's layout."""
-
-    config: Config
-    values: dict[str, np.ndarray]
-    average: dict[str, np.ndarray] | None
-    moments: _Moments | None
-    notes: list[str]
 
 
 def convert(
@@ -88,73 +69,38 @@ def convert(
     Raises:
         GlowError: the file cannot be converted; the message says why.
     """
-    path = Path(path)
+    name = shown(str(path), 200)
     flags = {"image_size": image_size, "n_bits": n_bits, "y_weight": y_weight}
-    with open_openai(path, memory=memory) as file, guarded(shown(str(path), 200)):
+    notes: list[str] = []
+    # Part by part, so that only one part at a time is held twice.
+    with open_openai(Path(path), memory=memory) as file:
+        with _naming(name):
+            names = _sort(file, notes)
+            config = _configure(file, names, flags, memory)
+            values = _read_weights(file, names, config.model)
+        model = to_glow(values, config.model)
+        with _naming(name):
+            average = _read_average(file, names, model, notes)
+            step = _read_step(file, names, config.model, notes)
+            state = None if step is None else _read_state(file, step, model, config.optimizer)
+    return Conversion(openai.NAME, values, model, config, state, step or 0, notes, average)
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Make one sentence, which begins with the file's name, of what reading it raises."""
+    with guarded(name):
         try:
-            contents = _read(file, flags, memory)
+            yield
         except GlowError as error:
-            raise GlowError(f"{shown(str(path), 200)}: {error}") from error
-    config, moments = contents.config, contents.moments
-    model = to_glow(contents.values, config.model)
-    average = None
-    if contents.average is not None:
-        average = nnx.clone(model)
-        params = nnx.state(model, nnx.Param)
-        nnx.update(average, fill(params, contents.average, config.model))
-    return Conversion(
-        openai.NAME,
-        contents.values,
-        model,
-        config,
-        None
-        if moments is None
-        else to_optax(moments.mu, moments.nu, moments.step, model, config.optimizer),
-        0 if moments is None else moments.step,
-        contents.notes,
-        average,
-    )
+            raise GlowError(f"{name}: {error}") from error
 
 
-def _read(file: OpenaiFile, flags: Mapping[str, float | None], memory: int) -> _Contents:
-    """Read and check everything that is needed, and nothing else."""
-    names = _sort(file)
-    settings = needed(file.settings, file.settings_problem, flags)
-    given = Given(settings.image_size, None, settings.n_bits, memory=memory)
-    shapes = {name: file.variables[there].shape for name, there in names.weights.items()}
-    model = openai.infer(shapes, given)
-    trained, orders = openai.places(model), openai.order_shapes(model)
-    expected = {name: place.shape for name, place in trained.items()} | orders
-    common.check_keys(names.weights, expected)
-    if file.settings is not None:
-        check_settings(file.settings, model, is_graph=file.is_graph)
-    _check_weight(settings, model)
-    config = build_config(model, file.settings, settings.y_weight)
-
-    values = _read_values(file, {name: names.weights[name] for name in trained}, model)
-    name_of = {place.key: name for name, place in trained.items()}
-    limits.check_mixings(values, model, name_of.__getitem__)
-    read = {name: _read_one(file, names.weights[name], orders[name], "int32") for name in orders}
-    for name, order in openai.check_orders(read).items():
-        values[openai.order_key(name, model)] = order
-    average = None
-    if names.averages:
-        common.check_keys(names.averages, trained, lambda name: name + _AVERAGE)
-        average = _read_values(file, names.averages, model)
-        names.notes.append(
-            "The raw weights are the model, which its own program evaluates; the average is the "
-            "run's, which eval.py and sample.py take unless --no_average is given."
-        )
-    moments = _read_moments(file, names, model, names.notes)
-    return _Contents(config, values, average, moments, names.notes)
-
-
-def _sort(file: OpenaiFile) -> _Names:
+def _sort(file: OpenaiFile, notes: list[str]) -> _Names:
     """The names of a file by what they are; a name of no known kind counts as a weight's."""
     weights: dict[str, str] = {}
     averages: dict[str, str] = {}
     slots: set[str] = set()
-    notes: list[str] = []
     for name in file.variables:
         if not file.is_graph and _SLOT.fullmatch(name):
             slots.add(name)
@@ -166,7 +112,25 @@ def _sort(file: OpenaiFile) -> _Names:
         # What `save_ema` of their model writes: raw weights under these names.
         notes.append("It holds weights under the names of averages only: they are the model.")
         weights, averages = weights | averages, {}
-    return _Names(weights, averages, slots, notes)
+    return _Names(weights, averages, slots)
+
+
+def _configure(
+    file: OpenaiFile, names: _Names, flags: Mapping[str, float | None], memory: int
+) -> Config:
+    """The configuration of a run, by names, shapes, settings and flags; nothing else is read."""
+    settings = needed(file.settings, file.settings_problem, flags)
+    given = Given(settings.image_size, None, settings.n_bits, memory=memory)
+    shapes = {name: file.variables[there].shape for name, there in names.weights.items()}
+    model = openai.infer(shapes, given)
+    trained = openai.places(model)
+    common.check_keys(names.weights, [*trained, *openai.order_shapes(model)])
+    if names.averages:
+        common.check_keys(names.averages, trained, lambda name: name + _AVERAGE)
+    if file.settings is not None:
+        check_settings(file.settings, model, is_graph=file.is_graph)
+    _check_weight(settings, model)
+    return build_config(model, file.settings, settings.y_weight)
 
 
 def _check_weight(settings: Needed, model: ModelConfig) -> None:
@@ -177,15 +141,81 @@ def _check_weight(settings: Needed, model: ModelConfig) -> None:
         )
 
 
-def _read_one(file: OpenaiFile, name: str, shape: common.Shape, dtype: str) -> np.ndarray:
-    """One tensor, whose declaration is compared before it is read."""
-    declared = file.variables[name]
-    if declared.shape != shape or declared.dtype != dtype:
-        raise GlowError(
-            f"'{shown(name)}' is {declared.dtype} of shape {shown(declared.shape)}; the other "
-            f"variables make it {dtype} of shape {shape}."
+def _read_weights(file: OpenaiFile, names: _Names, model: ModelConfig) -> dict[str, np.ndarray]:
+    """The weights, and the orders of shuffled channels, under keys of Glow-PyTorch's layout."""
+    values = _read_values(file, names.weights, model)
+    name_of = {place.key: name for name, place in openai.places(model).items()}
+    limits.check_mixings(values, model, name_of.__getitem__)
+    orders = {
+        name: _read_one(file, names.weights[name], shape, "int32")
+        for name, shape in openai.order_shapes(model).items()
+    }
+    for name, order in openai.check_orders(orders).items():
+        values[openai.order_key(name, model)] = order
+    return values
+
+
+def _read_average(file: OpenaiFile, names: _Names, model: Glow, notes: list[str]) -> Glow | None:
+    """The model of the averaged weights; None if the file holds none."""
+    if not names.averages:
+        return None
+    notes.append(
+        "The raw weights are the model, which its own program evaluates; the average is the run's, "
+        "which eval.py and sample.py take unless --no_average is given."
+    )
+    average = nnx.clone(model)
+    nnx.update(average, _read_like(file, names.averages, model))
+    return average
+
+
+def _read_step(file: OpenaiFile, names: _Names, model: ModelConfig, notes: list[str]) -> int | None:
+    """The number of updates done; None if the file holds no state of their Adamax."""
+    if not names.slots:
+        return None
+    algorithm = (file.settings or {}).get("optimizer", "adamax")
+    if algorithm != "adamax":
+        notes.append(
+            f"The optimizer's state is left out: it is of {shown(algorithm)}, not of adamax."
         )
-    return file.read(name)
+        return None
+    common.check_keys(names.slots, ["Variable", *_largest(model).values(), *_mean(model).values()])
+    t = float(_read_one(file, "Variable", (), "float32"))
+    if not (t.is_integer() and 1 <= t <= MOST_STEPS):
+        raise GlowError(f"'Variable', the optimizer's step, is {t}; it must be a whole number.")
+    return int(t) - 1
+
+
+def _read_state(
+    file: OpenaiFile, step: int, model: Glow, config: OptimizerConfig
+) -> optax.OptState:
+    """The state of their Adamax, in which it has done `step` updates."""
+    largest = _largest(model.config)
+    nu = _read_like(file, largest, model)
+    for path, leaf in nnx.to_flat_state(nu):
+        if (leaf[...] < 0).any():
+            where = ".".join(map(str, path))
+            raise GlowError(f"The optimizer's largest gradient of {where} is negative.")
+    return to_optax(_read_like(file, _mean(model.config), model), nu, step, model, config)
+
+
+def _largest(model: ModelConfig) -> dict[str, str]:
+    """Each weight's largest gradient: slots have no names of their own, only numbers.
+
+    `Variable` is the step. The j-th weight that their program made has the largest gradient in
+    `Variable_{2j+1}` and the mean gradient in `Variable_{2j+2}`.
+    """
+    return {name: f"Variable_{2 * j + 1}" for j, name in enumerate(openai.places(model))}
+
+
+def _mean(model: ModelConfig) -> dict[str, str]:
+    """Each weight's mean gradient; see `_largest`."""
+    return {name: f"Variable_{2 * j + 2}" for j, name in enumerate(openai.places(model))}
+
+
+def _read_like(file: OpenaiFile, names: Mapping[str, str], model: Glow) -> nnx.State:
+    """Tensors of the weights' shapes as a state like that of the model's parameters."""
+    params = nnx.state(model, nnx.Param)
+    return fill(params, _read_values(file, names, model.config), model.config)
 
 
 def _read_values(
@@ -195,7 +225,7 @@ def _read_values(
 
     Args:
         file: the file.
-        names: of the weights' names, those in the file.
+        names: the weights' names to those in the file.
         model: the architecture.
     """
     shapes, values = layout_shapes(model), {}
@@ -208,31 +238,12 @@ def _read_values(
     return values
 
 
-def _read_moments(
-    file: OpenaiFile, names: _Names, model: ModelConfig, notes: list[str]
-) -> _Moments | None:
-    """The state of their Adamax; None if there is none, or it is of another algorithm's.
-
-    The slots have no names of their own: `Variable` is t, and the j-th weight that their program
-    made has its largest gradient in `Variable_{2j+1}` and its mean gradient in `Variable_{2j+2}`.
-    """
-    if not names.slots:
-        return None
-    algorithm = (file.settings or {}).get("optimizer", "adamax")
-    if algorithm != "adamax":
-        notes.append(
-            f"The optimizer's state is left out: it is of {shown(algorithm)}, not of adamax."
+def _read_one(file: OpenaiFile, name: str, shape: common.Shape, dtype: str) -> np.ndarray:
+    """One tensor, whose declaration is compared before it is read."""
+    declared = file.variables[name]
+    if declared.shape != shape or declared.dtype != dtype:
+        raise GlowError(
+            f"'{shown(name)}' is {declared.dtype} of shape {shown(declared.shape)}; the other "
+            f"variables make it {dtype} of shape {shape}."
         )
-        return None
-    weights = list(openai.places(model))
-    largest = {name: f"Variable_{2 * j + 1}" for j, name in enumerate(weights)}
-    mean = {name: f"Variable_{2 * j + 2}" for j, name in enumerate(weights)}
-    common.check_keys(names.slots, ["Variable", *largest.values(), *mean.values()])
-    t = float(_read_one(file, "Variable", (), "float32"))
-    if not (t.is_integer() and 1 <= t <= MOST_STEPS):
-        raise GlowError(f"'Variable', the optimizer's step, is {t}; it must be a whole number.")
-    nu, mu = _read_values(file, largest, model), _read_values(file, mean, model)
-    for name, place in openai.places(model).items():
-        if np.any(nu[place.key] < 0):
-            raise GlowError(f"'{largest[name]}' holds negative values; it is a largest size.")
-    return _Moments(int(t) - 1, mu, nu)
+    return file.read(name)

@@ -10,12 +10,13 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import nnx
 
 from glow_jax.bridge import layouts
 from glow_jax.bridge.checkpoint_file import read_checkpoint
 from glow_jax.bridge.conversion import Conversion
 from glow_jax.bridge.layouts import FlowPermutation
-from glow_jax.bridge.mapping import layout_shapes, to_glow
+from glow_jax.bridge.mapping import fill, layout_shapes, to_glow
 from glow_jax.bridge.moments import LARGEST_NUMBER, Moments, read_moments, to_optax
 from glow_jax.bridge.reading.budget import DEFAULT_LIMIT, guarded
 from glow_jax.config import Config, ModelConfig, from_json
@@ -98,7 +99,9 @@ def convert_file(
     if moments.lr is not None and "lr" not in hparams:
         settings = dataclasses.replace(settings, lr=moments.lr)
     config = dataclasses.replace(config, optimizer=settings)
-    state = to_optax(moments.mu, moments.nu, moments.step, model, settings)
+    params = nnx.state(model, nnx.Param)
+    mu, nu = (fill(params, values, found.config) for values in (moments.mu, moments.nu))
+    state = to_optax(mu, nu, moments.step, model, settings)
     notes += moments.notes
     return Conversion(layout, found.values, model, config, state, moments.step, notes)
 

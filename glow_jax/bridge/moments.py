@@ -11,13 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypedDict
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import torch
 from flax import nnx
 
-from glow_jax.bridge.mapping import Shape, extract, fill, parameter_keys
+from glow_jax.bridge.mapping import Shape, extract, parameter_keys
 from glow_jax.config import Config, ModelConfig, OptimizerConfig
 from glow_jax.errors import GlowError, shown
 from glow_jax.model import Glow
@@ -230,30 +231,21 @@ def _differences(group: Mapping[str, object], untouched: Sequence[str]) -> list[
 
 
 def to_optax(
-    mu: Mapping[str, np.ndarray],
-    nu: Mapping[str, np.ndarray],
-    step: int,
-    model: Glow,
-    config: OptimizerConfig,
+    mu: nnx.State, nu: nnx.State, step: int, model: Glow, config: OptimizerConfig
 ) -> optax.OptState:
     """The state with which `make_optimizer(config, ...)` goes on where another program stopped.
 
     Args:
-        mu: mean gradients, under keys of Glow-PyTorch's layout.
-        nu: largest gradients, or mean squares, under the same keys.
+        mu: mean gradients, a state like that of the model's parameters.
+        nu: largest gradients, or mean squares, the same.
         step: the number of updates done.
         model: the model that is trained.
         config: the optimizer.
     """
     params = nnx.state(model, nnx.Param)
     # The state does not depend on the length of an epoch.
-    fresh = make_optimizer(config, updates_per_epoch=1).init(params)
-    return optax.tree_utils.tree_set(
-        fresh,
-        mu=fill(params, mu, model.config),
-        nu=fill(params, nu, model.config),
-        count=jnp.asarray(step, jnp.int32),
-    )
+    fresh = jax.eval_shape(make_optimizer(config, updates_per_epoch=1).init, params)
+    return optax.tree_utils.tree_set(fresh, mu=mu, nu=nu, count=jnp.asarray(step, jnp.int32))
 
 
 def from_optax(

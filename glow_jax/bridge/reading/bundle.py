@@ -91,7 +91,9 @@ def read_bundle(
             )
         return content
 
-    return {key: entry.tensor for key, entry in entries.items()}, TensorReader(load, budget)
+    return {key: entry.tensor for key, entry in entries.items()}, TensorReader(
+        load, budget, shared=False
+    )
 
 
 def _shards(messages: Messages, header: bytes | None) -> int:

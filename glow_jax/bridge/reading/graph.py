@@ -79,7 +79,7 @@ def read_graph(
             raise GlowError(f"{key} is damaged: {first_sentence(error)}.") from error
 
     tensors = {key: constant.tensor for key, constant in constants.items()}
-    return tensors, TensorReader(load, budget)
+    return tensors, TensorReader(load, budget, shared=False)
 
 
 def _constants(content: memoryview, name: str, budget: Budget) -> Mapping[str, _Constant]:

@@ -93,7 +93,12 @@ class TensorReader:
     """Makes arrays of a file's tensors."""
 
     def __init__(
-        self, load: Callable[[Storage], bytes | bytearray], budget: Budget, *, swapped: bool = False
+        self,
+        load: Callable[[Storage], bytes | bytearray],
+        budget: Budget,
+        *,
+        swapped: bool = False,
+        shared: bool = True,
     ) -> None:
         """Nothing is read yet.
 
@@ -101,10 +106,12 @@ class TensorReader:
             load: reads the bytes of a storage, and counts them in the budget.
             budget: the memory that the file may take.
             swapped: whether the bytes of each element are in the order of the big end first.
+            shared: whether tensors may share a storage, which is then read once and kept.
         """
         self._load = load
         self._budget = budget
         self._order = ">" if swapped else "<"
+        self._shared = shared
         self._loaded: dict[str, bytes | bytearray] = {}
 
     def read(self, tensor: StoredTensor, key: str) -> np.ndarray:
@@ -121,9 +128,11 @@ class TensorReader:
         dtype = self._check(tensor, name)
         if tensor.storage.key in self._loaded:
             self._budget.take(tensor.numel * dtype.itemsize, name)
+            content = self._loaded[tensor.storage.key]
         else:
-            self._loaded[tensor.storage.key] = self._load(tensor.storage)
-        content = self._loaded[tensor.storage.key]
+            content = self._load(tensor.storage)
+        if self._shared:
+            self._loaded[tensor.storage.key] = content
         if len(content) != tensor.storage.numel * _DTYPES[tensor.storage.dtype].itemsize:
             raise GlowError(
                 f"{name} is damaged: its file has {len(content)} bytes and declares "
