@@ -111,8 +111,12 @@ def test_every_number_of_a_case(name: str, formulation: Formulation) -> None:
         FIGURES.check(quantity, largest(ours, arrays[f"{quantity}_float"]), 1e-4, name)
         # Their pixels are multiples of 2^(8 - n_bits), and ours spread the bins over 0..255.
         shift = 8 - model.config.n_bits
-        pixels = np.asarray(model.to_pixels(ours))
-        np.testing.assert_array_equal(pixels >> shift, arrays[f"{quantity}_uint8"] >> shift)
+        bins = np.asarray(model.to_pixels(ours)) >> shift
+        differ = bins != arrays[f"{quantity}_uint8"] >> shift
+        # Only a value on the edge of two bins may be rounded into the other.
+        edges = np.asarray((ours + 0.5) * 2**model.config.n_bits)[differ]
+        assert np.all(np.abs(edges - np.round(edges)) < 1e-3)
+        assert differ.sum() <= 1
 
 
 @pytest.mark.parametrize("name", AVERAGED)
@@ -125,7 +129,7 @@ def test_the_averages_are_the_average_of_the_run(name: str) -> None:
     FIGURES.check("ema: bits_x", largest(ours["bits_x"], case.arrays["ema_bits_x"]), 1e-4, name)
 
 
-@pytest.mark.parametrize("name", set(CASES) - set(AVERAGED))
+@pytest.mark.parametrize("name", [name for name in CASES if name not in AVERAGED])
 def test_without_averages_and_slots_there_is_neither(name: str) -> None:
     conversion = load(name).conversion
     assert (conversion.average, conversion.optimizer_state, conversion.step) == (None, None, 0)

@@ -134,7 +134,7 @@ def _configure(
 
 
 def _check_weight(settings: Needed, model: ModelConfig) -> None:
-    if model.classifier and settings.y_weight is None:
+    if model.y_condition and model.classifier and settings.y_weight is None:
         raise GlowError(
             "Its settings do not tell the weight of the classification loss; give, for example, "
             "--y_weight 0.01."

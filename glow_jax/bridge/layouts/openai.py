@@ -204,7 +204,7 @@ def infer(shapes: Mapping[str, Shape], given: Given) -> ModelConfig:
         n_bits=given.n_bits,
         image_shape=(*sides, channels),
         y_classes=classes or ModelConfig.y_classes,
-        classifier=any(name.startswith("model/classifier/") for name in shapes),
+        classifier=classes is None or any(name.startswith("model/classifier/") for name in shapes),
         actnorm_logs_factor=3.0,
     )
 
