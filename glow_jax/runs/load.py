@@ -1,6 +1,8 @@
 """Loading the checkpoints of a run folder."""
 
+import functools
 import logging
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -200,7 +202,25 @@ def _load_optimizer(folder: Path, number: int, target: _T) -> _T:
     return jax.tree.unflatten(structure, leaves)
 
 
+@functools.cache
+def _ignore_late_reads() -> None:
+    """Let Python say nothing of reads that end after Orbax has given up a damaged checkpoint.
+
+    Orbax closes its event loop at the first error. Each read that is still going on then finds the
+    loop closed, in a thread of its own, and Python would print a traceback of that.
+    """
+    before = sys.unraisablehook
+
+    def hook(unraisable: "sys.UnraisableHookArgs") -> None:
+        error = unraisable.exc_value
+        if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
+            before(unraisable)
+
+    sys.unraisablehook = hook
+
+
 def _reader(folder: Path) -> ocp.CheckpointManager:
+    _ignore_late_reads()
     arrays = ("model", "average", "optimizer")
     handlers: dict[str, ocp.CheckpointHandler] = {
         name: ocp.StandardCheckpointHandler() for name in arrays
