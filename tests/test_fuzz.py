@@ -30,7 +30,6 @@ CHUNK = 50
 FIRST = 1_000_000  # beyond what the runner takes by default
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Orbax's threads
 @pytest.mark.parametrize("first", range(FIRST, FIRST + CASES, CHUNK))
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_case_ends_well_or_is_refused_in_one_sentence(

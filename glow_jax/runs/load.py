@@ -1,6 +1,7 @@
 """Loading the checkpoints of a run folder."""
 
 import functools
+import inspect
 import logging
 import sys
 from collections.abc import Mapping
@@ -206,14 +207,16 @@ def _load_optimizer(folder: Path, number: int, target: _T) -> _T:
 def _ignore_late_reads() -> None:
     """Let Python say nothing of reads that end after Orbax has given up a damaged checkpoint.
 
-    Orbax closes its event loop at the first error. Each read that is still going on then finds the
-    loop closed, in a thread of its own, and Python would print a traceback of that.
+    Orbax closes its event loop at the first error. Each read that is still going on then fails in a
+    thread of its own, or when it is collected, and Python would print a traceback of that.
     """
     before = sys.unraisablehook
 
     def hook(unraisable: "sys.UnraisableHookArgs") -> None:
-        error = unraisable.exc_value
-        if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
+        error, place = unraisable.exc_value, unraisable.object
+        is_closed = isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
+        is_read = inspect.iscoroutine(place) and "orbax" in place.cr_code.co_filename
+        if not is_closed and not is_read:
             before(unraisable)
 
     sys.unraisablehook = hook

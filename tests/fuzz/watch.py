@@ -95,7 +95,8 @@ class _Watched:
             if isinstance(flags, int) and flags & _WRITES:
                 self._check(path)
         elif event in _CHANGES:
-            for path in arguments[:2]:
+            # What a symbolic link leads to stays as it is.
+            for path in arguments[1:2] if event == "os.symlink" else arguments[:2]:
                 self._check(path)
 
     def _check(self, path: object) -> None:
