@@ -12,9 +12,16 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
-from test_convert_layouts import make_rosinality
 from test_convert_moments import make_optimizer_state
-from torch_files import TINY, as_tensors, exit_status, make_values, save, tiny_values
+from torch_files import (
+    TINY,
+    as_tensors,
+    exit_status,
+    make_rosinality,
+    make_values,
+    save,
+    tiny_values,
+)
 
 from glow_jax import GlowError, ModelConfig
 from glow_jax.bridge import from_torch, mapping, proof

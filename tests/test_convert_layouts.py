@@ -7,26 +7,20 @@ import pytest
 
 pytest.importorskip("torch")
 
-from torch_files import TINY, Values, as_tensors, same, save, spoil, tiny_values
+from torch_files import (
+    TINY,
+    as_chaiyujin,
+    as_tensors,
+    make_rosinality,
+    same,
+    save,
+    spoil,
+    tiny_values,
+)
 
 from glow_jax import GlowError, ModelConfig
 from glow_jax.bridge import mapping
 from glow_jax.bridge.from_torch import convert
-
-
-def as_chaiyujin(values: Values) -> Values:
-    """The published layout under chaiyujin's names."""
-    renamed = {}
-    for key, value in values.items():
-        key = key.replace(".block.", ".f.").replace("learn_top_fn.", "learn_top.")
-        key = key.replace(".conv.weight", ".weight").replace("invconv.lower", "invconv.l")
-        key = key.replace(".f.4.conv.bias", ".f.4.bias").replace("conv.conv.", "conv.")
-        key = key.replace("learn_top.conv.", "learn_top.").replace("invconv.upper", "invconv.u")
-        parts = key.split(".")
-        if parts[-2:] == ["3", "weight"]:
-            key = "flow.layers.3.conv.weight"
-        renamed[key] = value
-    return renamed
 
 
 def test_chaiyujin_faults_are_named_as_in_the_file(tmp_path: Path) -> None:
@@ -44,55 +38,6 @@ def test_chaiyujin_faults_are_named_as_in_the_file(tmp_path: Path) -> None:
             save({"graph": as_tensors(spoil(values, key, how))}, file)
             with pytest.raises(GlowError, match=f"Key '{key}' "):
                 convert(file)
-
-
-def make_rosinality(K: int = 2, L: int = 2, hidden: int = 4, affine: bool = True) -> dict:
-    """Random weights under rosinality's keys, plain but for the last level, scales of any sign."""
-    rng = np.random.default_rng(0)
-    values: Values = {}
-
-    def draw(*shape: int) -> np.ndarray:
-        return (0.1 * rng.standard_normal(shape)).astype(np.float32)
-
-    for b in range(L):
-        C = 12 * 2**b
-        for k in range(K):
-            at = f"blocks.{b}.flows.{k}."
-            values[at + "actnorm.loc"] = draw(1, C, 1, 1)
-            signs = rng.choice([-1, 1], (1, C, 1, 1)).astype(np.float32)
-            values[at + "actnorm.scale"] = signs * np.exp(draw(1, C, 1, 1))
-            values[at + "actnorm.initialized"] = np.array(1, np.uint8)
-            if b < L - 1:
-                weight, _ = np.linalg.qr(rng.standard_normal((C, C)))
-                values[at + "invconv.weight"] = weight[:, :, None, None].astype(np.float32)
-            else:
-                ones = np.ones((C, C), np.float32)
-                values |= {
-                    at + "invconv.w_l": draw(C, C),
-                    at + "invconv.w_s": draw(C),
-                    at + "invconv.w_u": draw(C, C),
-                    at + "invconv.w_p": np.eye(C, dtype=np.float32)[rng.permutation(C)],
-                    at + "invconv.u_mask": np.triu(ones, 1),
-                    at + "invconv.l_mask": np.tril(ones, -1),
-                    at + "invconv.s_sign": np.sign(draw(C)),
-                    at + "invconv.l_eye": np.eye(C, dtype=np.float32),
-                }
-            outputs = C if affine else C // 2
-            net = at + "coupling.net."
-            values |= {
-                net + "0.weight": draw(hidden, C // 2, 3, 3),
-                net + "0.bias": draw(hidden),
-                net + "2.weight": draw(hidden, hidden, 1, 1),
-                net + "2.bias": draw(hidden),
-                net + "4.scale": draw(1, outputs, 1, 1),
-                net + "4.conv.weight": draw(outputs, hidden, 3, 3),
-                net + "4.conv.bias": draw(outputs),
-            }
-        inputs, outputs = (C, 2 * C) if b == L - 1 else (C // 2, C)
-        values[f"blocks.{b}.prior.scale"] = draw(1, outputs, 1, 1)
-        values[f"blocks.{b}.prior.conv.weight"] = draw(outputs, inputs, 3, 3)
-        values[f"blocks.{b}.prior.conv.bias"] = draw(outputs)
-    return values
 
 
 @pytest.mark.parametrize("affine", [True, False])

@@ -21,11 +21,11 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
-from test_convert_layouts import make_rosinality
-from torch_files import as_tensors, exit_status, save, tiny_values
+from torch_files import as_tensors, exit_status, make_rosinality, save, tiny_values
 
 from glow_jax import GlowError
 from glow_jax.bridge.from_torch import convert
+from glow_jax.bridge.reading.unpickle import read_pickle
 from glow_jax.cli.from_torch import main as from_torch
 
 BIAS = "flow.layers.1.actnorm.bias"
@@ -284,3 +284,21 @@ def test_many_models_and_prefixes(tmp_path: Path) -> None:
     save({f"a{n}.{key}": tensor for n in range(10_000)}, file)
     with pytest.raises(GlowError, match="10000 different prefixes"):
         convert(file)
+
+
+@pytest.mark.parametrize("instruction", [b"X\xff\xff\xff\xfe", b"\x8d" + b"\0\0\0\0\0\1\0\0"])
+def test_a_text_in_a_pickle_takes_no_more_memory_than_it_has(
+    instruction: bytes, tmp_path: Path
+) -> None:
+    asked = []
+
+    class File(io.FileIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            asked.append(size)
+            return super().read(size)
+
+    path = tmp_path / "glow.pt"
+    path.write_bytes(b"\x80\2" + instruction + b"a.")
+    with File(path) as file, pytest.raises(ValueError, match="but only 2 remain"):
+        read_pickle(file, lambda reference: reference)  # pyright: ignore[reportArgumentType]
+    assert max(asked) < 100

@@ -15,6 +15,7 @@ import pytest
 from glow_jax.config import DataConfig
 from glow_jax.data import Dataset, from_arrays, load_dataset
 from glow_jax.data.batching import batches_in_order
+from glow_jax.data.sources.npy import read_header
 from glow_jax.errors import GlowError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1), dtype=np.uint8)
@@ -158,6 +159,21 @@ def test_bombs_take_no_memory(tmp_path: Path, method: int):
     with pytest.raises(GlowError, match=r"would expand|compressed by method"):
         load(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+
+
+@pytest.mark.parametrize("length", [2**31, 2**32 - 1])
+def test_the_length_of_a_header_is_not_believed(length: int):
+    asked = []
+
+    class Stream(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            asked.append(size)
+            return super().read(size)
+
+    stream = Stream(b"\x93NUMPY\2\0" + length.to_bytes(4, "little") + b" " * 100_000)
+    with pytest.raises(GlowError, match="its header is damaged"):
+        read_header(stream)
+    assert max(asked) <= 10_004
 
 
 def test_the_directory_of_an_archive_is_not_believed(tmp_path: Path):

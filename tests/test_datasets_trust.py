@@ -228,14 +228,19 @@ def test_a_resumed_run_keeps_its_channels(dataroot: Path):
 
 
 def test_a_kept_image_file_is_not_believed(dataroot: Path):
-    """Decoded images of another number, of a huge promised shape, or a pipe are decoded anew."""
+    """Where a huge shape is promised, or there is no array but a pipe, images are decoded anew."""
     config = DataConfig(dataset="cifar10", dataroot=str(dataroot))
     first = load_dataset(config)
     place = dataroot / "decoded" / "cifar10-32" / "train"
-    text = b"{'descr': '|u1', 'fortran_order': False, 'shape': (40, 99999999, 32, 3)}\n"
-    (place / "images.npy").write_bytes(b"\x93NUMPY\1\0" + bytes([len(text), 0]) + text)
+    huge = b"{'descr': '|u1', 'fortran_order': False, 'shape': (40, 99999999, 32, 3)}\n"
+
+    def write(header: bytes) -> None:
+        (place / "images.npy").write_bytes(b"\x93NUMPY\1\0" + bytes([len(header), 0]) + header)
+
     for damage in (
-        lambda: None,
+        lambda: write(huge),
+        lambda: write(b"{'descr': ("),
+        lambda: write(b"(" * 250),
         lambda: (os.remove(place / "labels.npy"), os.mkfifo(place / "labels.npy")),
     ):
         damage()

@@ -5,7 +5,9 @@ import os
 import shutil
 import sys
 import threading
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from damaged_runs import new_model, refusal, step_of, three_steps
@@ -189,7 +191,6 @@ def test_folders_whose_names_are_no_steps_are_left_alone(name: str, run: Path) -
     assert (run / "checkpoints" / name).exists()
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Orbax's threads
 def test_what_orbax_cannot_read_is_one_sentence(run: Path) -> None:
     """Damage whose digests somebody made anew."""
     directory = step_of(run, 7)
@@ -207,6 +208,27 @@ def test_what_orbax_cannot_read_is_one_sentence(run: Path) -> None:
         path.write_bytes(whole)
         (directory / "sha256.json").write_bytes(digests)
     load(run)
+
+
+def test_only_reads_that_orbax_gave_up_end_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    def coroutine_in(file: str) -> Coroutine:
+        names: dict[str, Callable[[], Coroutine]] = {}
+        exec(compile("async def read(): ...", file, "exec"), names)
+        return names["read"]()
+
+    said: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", said.append)
+    sys.modules["glow_jax.runs.load"]._ignore_late_reads.__wrapped__()
+    late = SimpleNamespace(exc_value=RuntimeError("Event loop is closed"), object=None)
+    other = SimpleNamespace(exc_value=RuntimeError("Something else"), object=None)
+    theirs, ours = coroutine_in("/lib/orbax/checkpoint/read.py"), coroutine_in("/home/me/read.py")
+    in_theirs = SimpleNamespace(exc_value=Exception("a slice"), object=theirs)
+    in_ours = SimpleNamespace(exc_value=Exception("a slice"), object=ours)
+    for unraisable in (late, other, in_theirs, in_ours):
+        sys.unraisablehook(unraisable)  # pyright: ignore[reportArgumentType]
+    assert said == [other, in_ours]
+    theirs.close()
+    ours.close()
 
 
 # A run that is being trained

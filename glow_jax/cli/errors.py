@@ -12,9 +12,11 @@ from typing import NoReturn
 import jax
 
 from glow_jax.devices import has_joined_processes, is_main_process, leave
-from glow_jax.errors import GlowError, Stopped
+from glow_jax.errors import GlowError, Stopped, shown
 
 _CLOSED_PIPE = 128 + 13  # as a shell reports SIGPIPE
+# A message may repeat what the user has given, which may be anything.
+_LONGEST = 2000
 
 
 def one_line_errors(script: Callable[[], None]) -> Callable[[], None]:
@@ -56,7 +58,7 @@ def one_line_errors(script: Callable[[], None]) -> Callable[[], None]:
                 leave(1)
         else:
             return
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {shown(message, _LONGEST)}", file=sys.stderr)
         leave(2)
 
     return run

@@ -1,6 +1,9 @@
 """Loading the checkpoints of a run folder."""
 
+import functools
+import inspect
 import logging
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -205,7 +208,27 @@ def _load_optimizer(folder: Path, number: int, target: _T) -> _T:
     return jax.tree.unflatten(structure, leaves)
 
 
+@functools.cache
+def _ignore_late_reads() -> None:
+    """Let Python say nothing of reads that end after Orbax has given up a damaged checkpoint.
+
+    Orbax closes its event loop at the first error. Each read that is still going on then fails in a
+    thread of its own, or when it is collected, and Python would print a traceback of that.
+    """
+    before = sys.unraisablehook
+
+    def hook(unraisable: "sys.UnraisableHookArgs") -> None:
+        error, place = unraisable.exc_value, unraisable.object
+        is_closed = isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
+        is_read = inspect.iscoroutine(place) and "orbax" in place.cr_code.co_filename
+        if not is_closed and not is_read:
+            before(unraisable)
+
+    sys.unraisablehook = hook
+
+
 def _reader(folder: Path) -> ocp.CheckpointManager:
+    _ignore_late_reads()
     arrays = ("model", "average", "optimizer")
     handlers: dict[str, ocp.CheckpointHandler] = {
         name: ocp.StandardCheckpointHandler() for name in arrays

@@ -5,16 +5,18 @@ text and containers do so, and those that call something make a note of its name
 names by which PyTorch describes a tensor are understood.
 """
 
+import io
 import pickletools
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from glow_jax.bridge.reading.tensors import Storage, StoredTensor
 from glow_jax.errors import GlowError, shown
 
 # The published model takes about 250,000 with its optimizer.
 _MOST_INSTRUCTIONS = 3_000_000
+_WORTH_A_LOOK = 2**16
 
 _MARK = object()
 
@@ -55,7 +57,8 @@ def read_pickle(file: IO[bytes], storage_of: Callable[[object], object]) -> obje
         ValueError: it is no pickle, or a damaged one; so do other exceptions.
     """
     machine = _Machine(storage_of)
-    for count, (instruction, argument, _) in enumerate(pickletools.genops(file)):
+    reader = cast(IO[bytes], _Reader(file))
+    for count, (instruction, argument, _) in enumerate(pickletools.genops(reader)):
         if count > _MOST_INSTRUCTIONS:
             raise GlowError(
                 f"it has more than {_MOST_INSTRUCTIONS:,} instructions, ten times what the "
@@ -64,6 +67,23 @@ def read_pickle(file: IO[bytes], storage_of: Callable[[object], object]) -> obje
         machine.run(instruction.name, argument)
     (result,) = machine.stack
     return result
+
+
+class _Reader:
+    """A file that is asked for no more than it has: a length in a pickle may be any number."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        begin = file.tell()
+        self._end = file.seek(0, io.SEEK_END)
+        file.seek(begin)
+        self._file = file
+        self.readline, self.tell = file.readline, file.tell
+
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes, for which memory is taken only if they are there."""
+        if size > _WORTH_A_LOOK:
+            size = min(size, self._end - self._file.tell())
+        return self._file.read(size)
 
 
 class _Machine:

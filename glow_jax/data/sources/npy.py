@@ -44,6 +44,18 @@ def read_npy(stream: BinaryIO, most: int, check: Check) -> np.ndarray:
     return array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
 
 
+class _Header:
+    """The part of a stream that a header may take: its length may be said to be any number."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, self._left = stream, _LONGEST_HEADER + 4  # with its length before it
+
+    def read(self, size: int) -> bytes:
+        content = self._stream.read(min(size, self._left))
+        self._left -= len(content)
+        return content
+
+
 def read_header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
     """The shape of an array, whether it is in Fortran's order, and the type.
 
@@ -60,7 +72,8 @@ def read_header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
     if version not in readers:
         raise GlowError(f"it is an array in version {list(version)} of NumPy's format")
     try:
-        shape, fortran, kind = readers[version](stream, max_header_size=_LONGEST_HEADER)
+        header = cast(BinaryIO, _Header(stream))
+        shape, fortran, kind = readers[version](header, max_header_size=_LONGEST_HEADER)
     except Exception as error:  # whatever Python's parser raises of a damaged text
         raise GlowError(f"its header is damaged ({type(error).__name__})") from None
     kind = cast("np.dtype", kind)
