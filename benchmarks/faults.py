@@ -1,6 +1,7 @@
 """Hinder real runs of train.py in every way we know, and see that they go on exactly.
 
 python benchmarks/faults.py --kills 50
+python benchmarks/faults.py --kills 1000 --place FOLDER    # an hour; the same again goes on
 
 Prints a table, and exits with status 1 where a row of it failed. Full and read-only disks are small
 file systems in memory, which takes Linux and root; without, those rows say so.
@@ -46,6 +47,8 @@ class Arguments:
     """runs that are killed, a third of them during a save"""
     seed: int = 0
     """seed of the moments"""
+    place: Path | None = None
+    """folder that keeps the killed runs, so that the same command goes on; else a temporary one"""
 
 
 def signals(runs: Runs, undisturbed: Path) -> str:
@@ -198,10 +201,11 @@ FAULTS: dict[str, Callable[[Runs, Path], str]] = {
 def main() -> None:
     """Inject every fault, and print what came of it."""
     arguments = tyro.cli(Arguments)
-    kill = partial(kill_at_random, kills=arguments.kills, seed=arguments.seed)
     failed = False
     with tempfile.TemporaryDirectory() as name:
         runs = Runs(Path(name))
+        place = arguments.place or runs.place
+        kill = partial(kill_at_random, kills=arguments.kills, seed=arguments.seed, place=place)
         undisturbed = runs.place / "undisturbed"
         status, output = runs.finish(undisturbed, *RUN)
         require(status == 0, output)

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import jax
 import numpy as np
@@ -86,7 +87,14 @@ def one_line(output: str) -> str:
     return lines[0]
 
 
-def wait_for(condition: Callable[[], bool], run: subprocess.Popen) -> bool:
+class Process(Protocol):
+    """A process that may still run."""
+
+    def poll(self) -> int | None:
+        """Its exit status; None while it runs."""
+
+
+def wait_for(condition: Callable[[], bool], run: Process) -> bool:
     """Wait until the condition holds; False where the run ended before."""
     while run.poll() is None:
         if condition():

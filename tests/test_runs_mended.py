@@ -9,12 +9,15 @@ import threading
 from pathlib import Path
 
 import pytest
+from training_runs import error_of
 
 import glow_jax
+import train as train_script
 from glow_jax.runs import lock, locked, locked_beside, make_folder, mend_metrics, read_metrics
 from glow_jax.runs.metrics import METRICS
 from glow_jax.training.logs import Logs
 
+REPOSITORY = Path(__file__).parents[1]
 ROWS = [{"epoch": epoch, "step": 20 * epoch, "train_loss": 1 / epoch} for epoch in (1, 2, 3)]
 TEXT = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
 
@@ -152,10 +155,20 @@ def test_no_locks_on_the_file_system_is_a_warning(
     assert "cannot be locked (no locks)" in words
 
 
-def test_no_locks_in_the_system_is_a_warning(
+def test_a_system_without_locks_is_refused_before_anything_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     monkeypatch.setattr(lock, "fcntl", None)
-    with locked(tmp_path):
+    with pytest.raises(glow_jax.GlowError, match="on Windows inside WSL 2"), locked(tmp_path):
         pass
-    assert "cannot be locked" in capsys.readouterr().err
+    message = error_of(train_script.main, monkeypatch, capsys, "--output_dir", tmp_path / "run")
+    assert "glow-jax runs on Linux and macOS, and on Windows inside WSL 2" in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_reading_a_run_needs_no_module_that_windows_lacks() -> None:
+    program = (
+        "import sys; sys.modules |= dict.fromkeys(('fcntl', 'resource')); import glow_jax, train"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True)
+    assert done.returncode == 0, done.stderr

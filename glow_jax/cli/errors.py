@@ -13,6 +13,7 @@ import jax
 
 from glow_jax.devices import has_joined_processes, is_main_process, leave
 from glow_jax.errors import GlowError, Stopped, shown
+from glow_jax.runs import check_system
 
 _CLOSED_PIPE = 128 + 13  # as a shell reports SIGPIPE
 # A message may repeat what the user has given, which may be anything.
@@ -28,6 +29,7 @@ def one_line_errors(script: Callable[[], None]) -> Callable[[], None]:
     @functools.wraps(script)
     def run() -> None:
         try:
+            check_system()
             _use_float32()
             try:
                 script()

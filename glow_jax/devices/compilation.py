@@ -66,9 +66,7 @@ def keep_compiled_programs() -> None:
         found = folder.stat()
     except OSError:  # no writable home: compile anew each time
         return
-    if sys.platform != "win32" and (
-        found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    ):
+    if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         print(
             f"warning: {folder} can be written by others, so compiled programs are not kept there",
             file=sys.stderr,

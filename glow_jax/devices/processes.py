@@ -4,16 +4,20 @@ import contextlib
 import os
 import re
 import sys
+import threading
 from collections.abc import Iterator
-from typing import NoReturn, TypeVar
+from typing import NoReturn, TypedDict, TypeVar
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from glow_jax.devices.slurm import slurm_step
 from glow_jax.errors import GlowError
 
+# A process that the others have not joined for this long gives up.
+_JOINING_SECONDS = 300
 # A process that is silent for this long counts as dead, and the others stop.
 _SILENCE_SECONDS = 30
 # Words in the errors of lost connections on CPU, GPU or TPU.
@@ -35,12 +39,16 @@ def join_processes(coordinator: str, num_processes: int, process_id: int | None)
     """
     # JAX would catch SIGTERM and drop it. Until training handles it, it should end the process.
     jax.config.update("jax_enable_preemption_service", False)
-    chosen = {}
-    if coordinator:
-        chosen = {"num_processes": num_processes, "process_id": process_id}
-        chosen |= {"coordinator_address": coordinator, "cluster_detection_method": "deactivate"}
+    wanted = _wanted(coordinator, num_processes, process_id)
+    if wanted is None:
+        return
     try:
-        jax.distributed.initialize(heartbeat_timeout_seconds=_SILENCE_SECONDS, **chosen)
+        with _giving_up():
+            jax.distributed.initialize(
+                heartbeat_timeout_seconds=_SILENCE_SECONDS,
+                initialization_timeout=2 * _JOINING_SECONDS,
+                **wanted,
+            )
     except ValueError:  # JAX knows of no cluster
         if coordinator:
             raise
@@ -51,6 +59,66 @@ def join_processes(coordinator: str, num_processes: int, process_id: int | None)
                 f"The other processes of this run cannot be joined"
                 f"{' at ' + coordinator if coordinator else ''}: {str(error).splitlines()[0]}"
             ) from error
+
+
+class _Wanted(TypedDict, total=False):
+    """What JAX is told instead of letting it find out."""
+
+    coordinator_address: str
+    num_processes: int
+    process_id: int | None
+    local_device_ids: list[int]
+    cluster_detection_method: str
+
+
+def _wanted(coordinator: str, num_processes: int, process_id: int | None) -> _Wanted | None:
+    """What to join, having said whom this process waits for; None if it is alone."""
+    if coordinator:
+        _say(f"waiting for all {num_processes} processes of {coordinator}")
+        return {
+            "coordinator_address": coordinator,
+            "num_processes": num_processes,
+            "process_id": process_id,
+            "cluster_detection_method": "deactivate",
+        }
+    step = slurm_step()
+    if step is None:
+        return {}
+    if step.tasks == 1:  # JAX would leave it only one of the node's GPUs
+        return None
+    if step.task == 0:
+        _say(
+            f"waiting for all {step.tasks} tasks of SLURM job {step.job}; to train alone, "
+            "start `env -u SLURM_JOB_ID python ...`"
+        )
+    wanted: _Wanted = {"num_processes": step.tasks}
+    if step.own_devices and "JAX_LOCAL_DEVICE_IDS" not in os.environ:
+        wanted["local_device_ids"] = []  # all
+    return wanted
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _giving_up() -> Iterator[None]:
+    """End this process if the block takes too long, before JAX aborts it."""
+
+    def give_up() -> None:
+        _say(
+            f"error: The other processes of this run have not come within {_JOINING_SECONDS} s: "
+            "start all of them at about the same time."
+        )
+        os._exit(2)  # the main thread waits in JAX
+
+    timer = threading.Timer(_JOINING_SECONDS, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def has_joined_processes() -> bool:

@@ -11,7 +11,7 @@ from glow_jax.runs.folder import (
 from glow_jax.runs.hparams import read_config, write_config
 from glow_jax.runs.inside import set_aside
 from glow_jax.runs.load import LoadedRun, load, load_optimizer_state, load_run
-from glow_jax.runs.lock import locked, locked_beside
+from glow_jax.runs.lock import check_system, locked, locked_beside
 from glow_jax.runs.metrics import (
     append_metrics,
     keep_metrics,
@@ -28,6 +28,7 @@ __all__ = [
     "WhichStep",
     "append_metrics",
     "check_folder",
+    "check_system",
     "keep_metrics",
     "load",
     "load_optimizer_state",

@@ -25,6 +25,19 @@ _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
 _PATIENCE_SECONDS = 20.0
 
 
+def check_system() -> None:
+    """Refuse a system without POSIX locks, which keep two runs out of one folder.
+
+    Raises:
+        GlowError: this is Windows.
+    """
+    if fcntl is None:
+        raise GlowError(
+            "This system has no POSIX locks: glow-jax runs on Linux and macOS, and on Windows "
+            "inside WSL 2 (`wsl --install`)."
+        )
+
+
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the lock of an existing run folder.
@@ -93,9 +106,9 @@ def _open(path: Path, folder: Path) -> BinaryIO:
 
 def _take(file: BinaryIO, path: Path) -> bool:
     """Take the lock of an open file; whether nobody else holds it."""
+    check_system()
+    assert fcntl is not None
     try:
-        if fcntl is None:
-            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):  # depends on the system
         return False

@@ -1,6 +1,5 @@
 """What a run prints: at its start, and after each epoch."""
 
-import resource
 import sys
 import time
 from collections import deque
@@ -107,6 +106,8 @@ class StepBar:
 
 def peak_bytes() -> dict[str, int]:
     """The most memory in use so far, in bytes: of this process, and of a device that tells."""
+    import resource  # absent on Windows, where no run comes this far
+
     unit = 1 if sys.platform == "darwin" else 1024
     peak = {"peak_memory": unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
     statistics = jax.local_devices()[0].memory_stats() or {}
