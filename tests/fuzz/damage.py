@@ -20,6 +20,11 @@ NAMES = ["", ".", "..", "a\nb", "x" * 300, "\udcff", "ä", "\x1b[2J", "a/../../b
 """Names that a file may have in an archive, and mostly not on a disk."""
 
 
+def odd(rng: random.Random) -> Json:
+    """One of the odd values, which may be written to."""
+    return copy.deepcopy(rng.choice(ODD))
+
+
 def flip(data: bytes, rng: random.Random) -> bytes:
     """One bit, or one byte, or a few, somewhere."""
     if not data:
@@ -102,14 +107,14 @@ def _changed(values: Json, rng: random.Random) -> Json:
         if how < 0.1:
             del values[key]
         elif how < 0.2:
-            values[str(rng.choice(NAMES))] = rng.choice(ODD)
+            values[str(rng.choice(NAMES))] = odd(rng)
         else:
             values[key] = _changed(values[key], rng)
         return values
     if isinstance(values, list) and values and rng.random() < 0.7:
-        values[rng.randrange(len(values))] = rng.choice(ODD)
+        values[rng.randrange(len(values))] = odd(rng)
         return values
-    return rng.choice(ODD)
+    return odd(rng)
 
 
 def damage_file(path: Path, outside: Path, rng: random.Random) -> str:

@@ -237,7 +237,7 @@ def _write_folder(
         case "up":
             (root / "up").symlink_to(root)
         case "dangling":
-            (root / "a.png").symlink_to(root / "nothing.png")
+            (root / "dangling.png").symlink_to(root / "nothing.png")
         case "pipe":
             os.mkfifo(root / "p.png")
         case "outside":

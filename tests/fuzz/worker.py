@@ -89,7 +89,7 @@ class Worker:
         self._process.join()
         status = self._process.exitcode
         self.stop()
-        return Outcome("died", f"exit status {status}; it asked for too much memory, or crashed")
+        return Outcome("died", f"exit status {status}: a crash, too much memory, or no case")
 
 
 def _work(connection: Connection, limits: Limits, kind: str, scratch: Path) -> None:
