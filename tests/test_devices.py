@@ -88,7 +88,7 @@ def test_a_step_compiled_for_devices_is_the_function_itself(one_device) -> None:
     assert_same(one_device, (np.array(losses), weights_of(state.model)))
 
 
-@pytest.mark.parametrize(("count", "L"), [(2, 1), slow(2, 2), slow(8, 2)])
+@pytest.mark.parametrize(("count", "L"), [slow(2, 1), slow(2, 2), slow(8, 2)])
 def test_in_float64_devices_agree_to_the_last_digits(count: int, L: int, x64: None) -> None:
     one, several = (run(config_of(L=L), n, np.float64) for n in (1, count))
     np.testing.assert_allclose(one[0], several[0], rtol=0, atol=1e-9)

@@ -130,6 +130,7 @@ def test_a_model_of_no_use_is_reported(tmp_path: Path, monkeypatch: pytest.Monke
     assert judge(make, seed, tmp_path / "a").verdict == "unusable"
 
 
+@pytest.mark.slow
 def test_the_runner_survives_what_a_case_does_to_its_process(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
 The golden files hold float32 numbers of TensorFlow; our largest difference from them is 1e-5.
 """
 
+import itertools
 from typing import Any, NamedTuple
 
 import jax
@@ -37,8 +38,16 @@ CASES = (
     "frozen_1x1_affine_8bit",
 )
 AVERAGED = ("b_1x1_additive_5bit", "d_reverse_additive_no_learntop")
-# The kinds of which the others hold every part.
-SLOW = ("b_1x1_additive_5bit", "frozen_1x1_affine_8bit")
+# The other kinds and formulations, of which these hold every part, are left to the slow tests.
+EVERYDAY = (
+    ("a_1x1_affine_8bit_L3", "products"),
+    ("c_shuffle_affine_8bit", "products"),
+    ("e_conditional_5bit", "convolution"),
+)
+NUMBERS = [
+    pytest.param(*pair, marks=() if pair in EVERYDAY else pytest.mark.slow)
+    for pair in itertools.product(CASES, ("products", "convolution"))
+]
 
 FIGURES = Figures("JAX and openai/glow's TensorFlow, float32")
 print_figures = print_when_done(FIGURES)
@@ -60,10 +69,6 @@ class Case(NamedTuple):
 def load(name: str, path: str = "") -> Case:
     with np.load(OPENAI / name / "golden.npz") as arrays:
         return Case(convert(OPENAI / name / path), dict(arrays))
-
-
-def everyday_or_slow(names: tuple[str, ...]) -> list[Any]:
-    return [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in names]
 
 
 def largest(ours: Any, theirs: np.ndarray) -> float:
@@ -89,8 +94,7 @@ def decoded(model: Glow, flat: jax.Array, y: Any) -> jax.Array:
     return model.decode_noise(levels_of(flat, model.config), y)
 
 
-@pytest.mark.parametrize("formulation", ["products", "convolution"])
-@pytest.mark.parametrize("name", everyday_or_slow(CASES))
+@pytest.mark.parametrize(("name", "formulation"), NUMBERS)
 def test_every_number_of_a_case(name: str, formulation: Formulation) -> None:
     case = load(name)
     model, arrays = computing(case.conversion.model, formulation=formulation), case.arrays
@@ -168,7 +172,9 @@ def test_initialisation_from_the_same_images() -> None:
     FIGURES.check("initialised: bits_x", largest(numbers["bits_x"], np.asarray(bits_x)), 1e-4)
 
 
-@pytest.mark.parametrize("formulation", ["products", "convolution"])
+@pytest.mark.parametrize(
+    "formulation", ["products", pytest.param("convolution", marks=pytest.mark.slow)]
+)
 def test_the_same_numbers_as_the_reference_in_float64(formulation: Formulation, x64: None) -> None:
     """The proof's reference pads and convolves the extra channel itself."""
     case = load("e_conditional_5bit")

@@ -94,6 +94,7 @@ def one_process(folder: Path, *flags: object) -> None:
     glow_jax.train(config, load_dataset(config.data))
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_and_stop_together(tmp_path: Path) -> None:
     together, alone = tmp_path / "together", tmp_path / "alone"
     runs = start(together, *TINY, "--epochs", 2000, "--checkpoint_every", 1000, devices=2)

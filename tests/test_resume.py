@@ -52,6 +52,7 @@ def test_new_run_from_saved_model_and_optimizer(
     assert not identical(start.model, source.average)
 
 
+@pytest.mark.slow
 def test_openai_adamax_goes_on_by_its_own_clock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

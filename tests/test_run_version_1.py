@@ -63,6 +63,7 @@ def test_every_array_of_the_optimizers_state_is_found_under_its_new_name() -> No
         np.testing.assert_allclose(found[name], expected, rtol=1e-12, err_msg=name)
 
 
+@pytest.mark.slow
 def test_training_goes_on_as_it_would_have(old: LoadedRun, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(DATA / "run", folder)

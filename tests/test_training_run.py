@@ -87,6 +87,7 @@ def mine() -> Dataset:
     return from_arrays("mine", images, np.arange(60) % 3)
 
 
+@pytest.mark.slow
 def test_a_run_from_python_needs_no_command_line(
     mine: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
