@@ -1,12 +1,18 @@
 """The order of batches, random crops, and what is streamed."""
 
+import errno
 import itertools
-from typing import Any
+import os
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
 
-from glow_jax.data import Batch, InMemory
+from glow_jax import GlowError
+from glow_jax.data import Batch, InMemory, streaming
 from glow_jax.data.batch_order import InOrder, Process, Shuffled
 from glow_jax.data.batching import batches_in_order, random_crops, training_batches
 from glow_jax.data.dataset import hold_out
@@ -19,7 +25,7 @@ def numbered(n: int) -> InMemory:
     return InMemory(images, np.arange(n) % 3)
 
 
-def numbers(batch: Batch) -> list[int]:
+def numbers(batch: Batch | InMemory) -> list[int]:
     return batch.images[:, 0, 0, 0].tolist()
 
 
@@ -148,3 +154,42 @@ def test_streamed_in_order():
     parts = list(batches_in_order(Streamed(split, 0), batch_size=8, classes=5))
     np.testing.assert_array_equal(np.concatenate([part.images for part in parts]), split.images)
     assert [len(part.images) for part in parts] == [8, 8, 4]
+
+
+def numbers_of(split: Streamed, capsys: pytest.CaptureFixture[str]) -> tuple[list[int], str]:
+    streaming._say_once.cache_clear()
+    parts = split.batches(InOrder(len(split), 8), 0, 3)
+    return [number for part in parts for number in numbers(part)], capsys.readouterr().err
+
+
+@pytest.mark.parametrize("lacks", ["room", "semaphores"])
+def test_threads_read_where_shared_memory_is_too_small(
+    lacks: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def full(*_: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if lacks == "semaphores":
+        monkeypatch.setattr("multiprocessing.context.SpawnContext.BoundedSemaphore", full)
+    else:
+        monkeypatch.setattr(streaming, "_SHARED", Path(__file__).parent)
+        usage = SimpleNamespace(free=4 * 2 * 8 * 4 * 4 - 1)  # two processes, four batches each
+        monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    found, said = numbers_of(Streamed(numbered(20), 2), capsys)
+    assert found == list(range(20))
+    assert "is too small for 2 processes that read images: threads read them instead" in said
+
+
+class Killing(InMemory):
+    """Images whose reading ends the process, as full shared memory does."""
+
+    def __getitem__(self, indices: np.ndarray) -> NoReturn:
+        os.kill(os.getpid(), signal.SIGBUS)
+        raise AssertionError
+
+
+def test_a_reading_process_that_is_killed_is_one_sentence():
+    split = Streamed(Killing(numbered(8).images, numbered(8).labels), 1)
+    with pytest.raises(GlowError, match="reads images was ended by SIGBUS, as happens where"):
+        list(split.batches(InOrder(8, 8), 0, 1))

@@ -247,7 +247,11 @@ def test_pipes_and_devices(tmp_path: Path):
         ("folder:x.h5", r"x\.h5 is no folder"),
         ("folder:nowhere", "There is no folder nowhere"),
         ("nowhere.npz", r"There is no file nowhere\.npz"),
-        ("nowhere.zip", "does not exist"),
+        ("nowhere.zip", r"There is no file nowhere\.zip: give"),
+        ("https://some.where/x.zip", "There is no file https:"),
+        ("folder:", "folder: has no path: give --dataset folder:PATH"),
+        ("folder:x.npy", r"x\.npy holds arrays: give --dataset x\.npy$"),
+        ("CIFAR10", "not available; the nearest is cifar10"),
         ("lsun/../../etc", "Data set|There is no"),
         ("cifar10:3.0.2", "not available; the nearest is cifar10"),
         ("huggingface:mnist", "not available"),
@@ -259,7 +263,7 @@ def test_hints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, messa
     (tmp_path / "pics").mkdir()
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "hparams.json").write_text("{}")
-    for file in ("x.h5", "x.tar.gz", "x.png"):
+    for file in ("x.h5", "x.tar.gz", "x.png", "x.npy"):
         (tmp_path / file).write_text("content")
     with pytest.raises(GlowError, match=message):
         load(Path(name) if name.endswith(".npz") else name, image_size=8)  # pyright: ignore[reportArgumentType]

@@ -35,8 +35,8 @@ def refuse_unknown(name: str, registered: Sequence[str]) -> None:
         )
     # The catalogue's names come first, because they are more likely to be meant.
     listed = list(dict.fromkeys([*registered, *CATALOGUE, *ALIASES]))
-    near = difflib.get_close_matches(name, listed, n=1)
-    near = near or difflib.get_close_matches(name, others, n=1)
+    near = difflib.get_close_matches(name.lower(), listed, n=1)
+    near = near or difflib.get_close_matches(name.lower(), others, n=1)
     hint = f"the nearest is {near[0]}" if near else f"there are {', '.join(listed)}"
     raise GlowError(
         f"Data set {shown(name)!r} is not available; {hint}. To train without any download: "

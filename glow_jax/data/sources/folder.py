@@ -15,6 +15,7 @@ from glow_jax.data.dataset import Dataset, InMemory, Pictures, with_test_split
 from glow_jax.data.notes import note
 from glow_jax.data.pictures import DECODER, ENDINGS, UnreadableError, fit, open_picture
 from glow_jax.data.places import Places
+from glow_jax.data.sources.array_files import is_array_file
 from glow_jax.data.sources.checked import Checked, check, content
 from glow_jax.data.sources.found import Item
 from glow_jax.data.sources.splits import Division, divide
@@ -42,11 +43,11 @@ def load_folder(
     Raises:
         GlowError: there is no such folder, it has no pictures, or one is too small.
     """
-    folder = Path(config.dataset.removeprefix("folder:")).expanduser()
-    if not folder.is_dir() and folder.suffix.lower() != ".zip":
-        what = "is no folder" if folder.exists() else "There is no folder"
-        whole = f"{shown(folder)} {what}" if folder.exists() else f"{what} {shown(folder)}"
-        raise GlowError(f"{whole}: give --dataset folder:PATH, where the pictures are.")
+    given = config.dataset.removeprefix("folder:")
+    folder = Path(given).expanduser()
+    is_zip = folder.suffix.lower() == ".zip"
+    if not given or not (folder.is_dir() or (is_zip and folder.is_file())):
+        raise _no_folder(given, folder)
     if channels is None:
         channels = 0 if config.channels == "auto" else int(config.channels)
     return load_pictures(
@@ -57,6 +58,19 @@ def load_folder(
         hold_out=hold_out,
         places=places,
     )
+
+
+def _no_folder(given: str, folder: Path) -> GlowError:
+    """What to say of a path that is neither a folder nor an archive."""
+    if given and folder.exists():
+        if is_array_file(str(folder)):
+            return GlowError(f"{shown(given)} holds arrays: give --dataset {shown(given)}")
+        missing = f"{shown(folder)} is no folder"
+    elif folder.suffix.lower() == ".zip":
+        missing = f"There is no file {shown(folder)}"
+    else:
+        missing = f"There is no folder {shown(folder)}" if given else "folder: has no path"
+    return GlowError(f"{missing}: give --dataset folder:PATH, where the pictures are.")
 
 
 def load_pictures(
