@@ -1,6 +1,7 @@
 """Run folders of strangers, or flipped, swapped and renamed: one sentence, and nothing outside."""
 
 import json
+import logging
 import os
 import shutil
 import sys
@@ -229,6 +230,25 @@ def test_only_reads_that_orbax_gave_up_end_without_a_word(monkeypatch: pytest.Mo
     assert said == [other, in_ours]
     theirs.close()
     ours.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "is_said"),
+    [(ValueError('NOT_FOUND: Error opening "zarr" driver'), False), (ValueError("ours"), True)],
+)
+def test_a_task_that_orbax_gave_up_ends_without_a_word(
+    error: ValueError,
+    is_said: bool,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    logger = logging.getLogger("asyncio")
+    before = list(logger.filters)
+    sys.modules["glow_jax.runs.load"]._ignore_late_reads.__wrapped__()
+    logger.error("Task exception was never retrieved\nfuture: ...", exc_info=error)
+    logger.filters[:] = before
+    assert (caplog.text != "") == is_said
 
 
 # A run that is being trained

@@ -213,7 +213,7 @@ def _ignore_late_reads() -> None:
     """Let Python say nothing of reads that end after Orbax has given up a damaged checkpoint.
 
     Orbax closes its event loop at the first error. Each read that is still going on then fails in a
-    thread of its own, or when it is collected, and Python would print a traceback of that.
+    thread of its own, or when it is collected, and Python or asyncio would print a traceback of it.
     """
     before = sys.unraisablehook
 
@@ -224,7 +224,13 @@ def _ignore_late_reads() -> None:
         if not is_closed and not is_read:
             before(unraisable)
 
+    def is_news(record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        is_read = isinstance(error, ValueError) and '"zarr" driver' in str(error)
+        return not (is_read and record.getMessage().startswith("Task exception was never retr"))
+
     sys.unraisablehook = hook
+    logging.getLogger("asyncio").addFilter(is_news)
 
 
 def _reader(folder: Path) -> ocp.CheckpointManager:
