@@ -269,8 +269,28 @@ def test_every_field_has_a_flag_and_help_but_those_that_are_no_choice(
         "actnorm_logs_factor",
         "plain_levels",
     }
-    with pytest.raises(SystemExit):
+    with pytest.raises(GlowError, match="Unrecognized options: --y_classes"):
         parse(Config, ["--y_classes", "3"])
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--K", "x"], "Error parsing --K: invalid literal for int() with base 10: 'x'; "),
+        (["--K"], "Missing value for argument '--K'. Expected 1 values; "),
+        (["--epoch", "3"], "perhaps you meant --epochs or --polyak-epochs; "),
+        (["--flow_coupling", "both"], "Expected one of ('additive', 'affine'); "),
+        (["--step", "last"], "could be instantiated from ['last']; "),
+    ],
+)
+def test_what_is_wrong_with_a_flag_is_one_sentence(
+    words: list[str], sentence: str, capsys: pytest.CaptureFixture
+) -> None:
+    with pytest.raises(GlowError) as caught:
+        parse(Config, words)
+    assert f"{sentence}--help lists the flags." in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_fields_without_a_flag_keep_the_values_of_the_default() -> None:

@@ -1,6 +1,8 @@
 """Flags made from dataclasses: one flag per field, with the field's docstring as its help."""
 
+import contextlib
 import dataclasses
+import io
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -25,12 +27,41 @@ def parse(kind: type[_T], arguments: Sequence[str] | None = None, default: _T | 
         default: the values of flags that are not given; by default the fields' own defaults.
 
     Raises:
-        GlowError: the dataclass refuses the value of a field.
+        GlowError: a flag is unknown, or it or the dataclass refuses a value.
+        SystemExit: the help was asked for and printed.
     """
     flags = _flags_of(kind)
     defaults = {} if default is None else {"default": _as(flags, default)}
     config = (tyro.conf.OmitArgPrefixes,)
-    return _as(kind, tyro.cli(flags, args=arguments, config=config, **defaults), _at_home)
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            parsed = tyro.cli(flags, args=arguments, config=config, **defaults)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise GlowError(_sentence(said.getvalue())) from None
+    return _as(kind, parsed, _at_home)
+
+
+def _sentence(framed: str) -> str:
+    """The sentence in what tyro prints of a wrong command line: paragraphs with rules between them.
+
+    They stand in a frame with a title, or below a title where no frame can be printed. The first
+    paragraph says what is wrong. Flags that are spelt alike begin their own lines below.
+    """
+    lines = [line.strip("│ ") for line in framed.splitlines()]
+    if not framed.startswith("╭"):
+        lines = lines[2:]  # the title and its rule
+    lines = [line for line in lines if line and not line.startswith(("╭", "╰"))]
+    rules = [place for place, line in enumerate(lines) if set(line) <= {"─", "-"}]
+    wrong = " ".join(" ".join(lines[: rules[0] if rules else None]).split()).rstrip(".")
+    below = lines[rules[0] :] if rules else []
+    similar = [line.split()[0] for line in below if line.startswith("--") and line[2] != "-"]
+    wrong = wrong.split(" Got errors:")[0].rstrip(".")  # one for each type that it might have
+    is_unknown = wrong.startswith("Unrecognized")
+    hint = f"; perhaps you meant {' or '.join(similar)}" if similar and is_unknown else ""
+    return f"{wrong}{hint}; --help lists the flags."
 
 
 def _flags_of(kind: type) -> type:

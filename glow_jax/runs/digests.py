@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from glow_jax.config import Config
 from glow_jax.config.changes import what_a_run_keeps
-from glow_jax.errors import GlowError
+from glow_jax.errors import GlowError, shown
 from glow_jax.files import write_json
 from glow_jax.runs.inside import parse_json, read_inside, read_json
 
@@ -115,7 +115,7 @@ def check_number(directory: Path) -> None:
     origin = _read_origin(directory)
     if origin is not None and str(origin.get("step")) != directory.name:
         raise GlowError(
-            f"Checkpoint folder {directory} holds step {str(origin.get('step'))[:40]}: it was "
+            f"Checkpoint folder {directory} holds step {shown(origin.get('step'), 40)}: it was "
             "renamed or put in the place of another; give it the name of its step."
         )
 
@@ -136,7 +136,7 @@ def check_origin(directory: Path, config: Config, hparams: Path) -> None:
             if isinstance(saved, dict) and name in saved and saved[name] != value:
                 raise GlowError(
                     f"{hparams} has {section}.{name} = {value!r}, but step {directory.name} was "
-                    f"saved with {str(saved[name])[:80]!r}: the file was changed or damaged; put "
+                    f"saved with '{shown(saved[name], 80)}': the file was changed or damaged; put "
                     "the value back."
                 )
 

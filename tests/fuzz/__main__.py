@@ -108,7 +108,8 @@ def _set_environment(scratch: Path) -> None:
 
 def _print_fault(kind: str, seed: int, outcome: Outcome) -> None:
     print(f"{kind} {seed}: {outcome.verdict}, after {', '.join(outcome.damage)}")
-    print(f"{outcome.message.strip()}\n", flush=True)
+    message = outcome.message.strip().encode(errors="backslashreplace").decode()
+    print(f"{message}\n", flush=True)
 
 
 def _text(table: Table) -> str:
