@@ -76,7 +76,7 @@ def damage_variables(arrays: Arrays, rng: random.Random) -> str:
     how, change = rng.choice(_CHANGES)
     try:
         changed = change(arrays[name], rng)
-    except (ValueError, IndexError):  # NumPy has no such array
+    except (ValueError, IndexError, OverflowError):  # NumPy has no such array
         return "nothing"
     if changed.dtype.name not in DTYPES:
         return "nothing"
