@@ -149,7 +149,7 @@ _CHANGES: list[tuple[str, Callable[[np.ndarray, random.Random], np.ndarray]]] = 
     ("flat", lambda a, rng: a.reshape(-1)),
     ("axes", lambda a, rng: a.reshape(*[1] * rng.choice([1, 5, 28]), *a.shape)),
     ("turned", lambda a, rng: np.ascontiguousarray(a.T)),
-    ("wide", lambda a, rng: np.ones([rng.choice([1, 3, 20]) for _ in a.shape], a.dtype)),
+    ("wide", lambda a, rng: np.repeat(a, rng.choice([3, 20, 300]), rng.randrange(max(a.ndim, 1)))),
     ("singular", lambda a, rng: np.ones_like(a)),
     ("large", lambda a, rng: np.zeros(rng.choice([10**5, 10**6]), a.dtype)),
 ]

@@ -78,7 +78,7 @@ def read_graph(
         budget.take(size, key)
         # A shape and one value are a whole tensor, which is as good as a compressed one.
         filled += size
-        check_expansion(filled, len(content), name)
+        check_expansion(filled, len(content), "what it holds")
         try:
             return _values(constant, size)
         except ValueError as error:
