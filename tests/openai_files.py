@@ -7,6 +7,7 @@ They are written from the descriptions of LevelDB's table format and of protocol
 import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import google_crc32c
 import numpy as np
@@ -70,24 +71,35 @@ def closed(content: bytes, kind: int = 0) -> bytes:
     return content + bytes([kind]) + masked(content + bytes([kind]))
 
 
-def table(entries: Iterable[tuple[bytes, bytes]], block_size: int = 4096) -> bytes:
-    """A table of entries in the order given; a block is closed once it has so many bytes."""
-    groups: list[list[tuple[bytes, bytes]]] = [[]]
-    size = 0
+def grouped(
+    entries: Iterable[tuple[bytes, bytes]], block_size: int
+) -> list[list[tuple[bytes, bytes]]]:
+    """Entries as blocks take them; a block is closed once it has so many bytes."""
+    groups: list[list[tuple[bytes, bytes]]] = []
+    size = block_size
     for key, value in entries:
         if size >= block_size:
             groups.append([])
             size = 0
         groups[-1].append((key, value))
         size += len(key) + len(value)
-    content, handles = bytearray(), []
-    for group in groups:
-        if group:
-            closed_block = closed(block(group))
-            handle = varint(len(content)) + varint(len(closed_block) - 5)
-            handles.append((group[-1][0], handle))
-            content += closed_block
-    return bytes(content) + ending(len(content), handles)
+    return groups
+
+
+def handles_of(blocks: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Where closed blocks that follow each other lie, by the last key of each."""
+    handles, place = [], 0
+    for key, closed_block in blocks:
+        handles.append((key, varint(place) + varint(len(closed_block) - 5)))
+        place += len(closed_block)
+    return handles
+
+
+def table(entries: Iterable[tuple[bytes, bytes]], block_size: int = 4096) -> bytes:
+    """A table of entries in the order given; a block is closed once it has so many bytes."""
+    blocks = [(group[-1][0], closed(block(group))) for group in grouped(entries, block_size)]
+    content = b"".join(closed_block for _, closed_block in blocks)
+    return content + ending(len(content), handles_of(blocks))
 
 
 def ending(place: int, handles: Iterable[tuple[bytes, bytes]]) -> bytes:
@@ -130,26 +142,31 @@ def write_bundle(
         shards: the number of files that the values are shared by.
     """
     prefix = Path(path_prefix)
-    names = sorted(arrays, key=str.encode)
-    entries = [(b"", header(shards))]
-    paths = [f"{prefix}.data-{shard:05d}-of-{shards:05d}" for shard in range(shards)]
-    for path in paths:
-        Path(path).write_bytes(b"")
-    offsets = [0] * shards
-    for place, name in enumerate(names):
-        shard = place * shards // len(names)
+    entries, contents = lay_out(arrays, shards)
+    for shard, content in enumerate(contents):
+        Path(f"{prefix}.data-{shard:05d}-of-{shards:05d}").write_bytes(content)
+    variables = [(name.encode(), entry(**numbers)) for name, numbers in entries.items()]
+    index = Path(f"{prefix}.index")
+    index.write_bytes(table([(b"", header(shards)), *variables], block_size))
+    return index
+
+
+def lay_out(
+    arrays: Mapping[str, np.ndarray], shards: int = 1
+) -> tuple[dict[str, dict[str, Any]], list[bytes]]:
+    """What `entry` takes for each variable, sorted by name, and the files of their values."""
+    entries: dict[str, dict[str, Any]] = {}
+    contents = [b""] * shards
+    for place, name in enumerate(sorted(arrays, key=str.encode)):
+        shard = place * shards // len(arrays)
         array = np.asarray(arrays[name])
         content = array.astype(array.dtype.newbyteorder("<"), order="C").tobytes()
-        with Path(paths[shard]).open("ab") as file:
-            file.write(content)
-        dtype, offset = DTYPES[array.dtype.name], offsets[shard]
-        crc = masked(content)
-        value = entry(dtype, array.shape, offset, len(content), crc, shard)
-        entries.append((name.encode(), value))
-        offsets[shard] += len(content)
-    index = Path(f"{prefix}.index")
-    index.write_bytes(table(entries, block_size))
-    return index
+        entries[name] = {
+            **{"dtype": DTYPES[array.dtype.name], "shape": array.shape, "shard": shard},
+            **{"offset": len(contents[shard]), "size": len(content), "crc": masked(content)},
+        }
+        contents[shard] += content
+    return entries, contents
 
 
 def tensor(array: np.ndarray, values: bytes | None = None) -> bytes:

@@ -3,6 +3,7 @@
 import io
 import os
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,22 @@ def test_names_that_lead_out_of_an_archive_are_only_names(tmp_path: Path) -> Non
     with open_openai(packed(tmp_path / "a.tar", members)) as file:
         assert file.read("a").tolist() == [1, 1, 1, 1]
     assert [path.name for path in tmp_path.iterdir()] == ["a.tar"]
+
+
+def test_any_number_of_extended_headers_takes_no_more_memory(tmp_path: Path) -> None:
+    headers = []
+    for number in range(300):
+        record = f" k{number:03d}=".encode() + b"x" * 60_000 + b"\n"
+        record = f"{len(record) + 5}".encode() + record
+        headers.append((member("a", tarfile.XHDTYPE), record))
+    path = packed(tmp_path / "a.tar", [*headers, *BOTH])
+    tracemalloc.start()
+    try:
+        with open_openai(path) as file:
+            assert file.read("a").tolist() == [1, 1, 1, 1]
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("name", ["noise.png", "a.ckpt.data-00000-of-00001"])

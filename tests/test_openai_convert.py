@@ -16,6 +16,7 @@ from openai_files import write_bundle, write_graph
 from torch_files import exit_status
 
 from glow_jax import GlowError
+from glow_jax.bridge import mapping
 from glow_jax.bridge.from_openai import convert
 from glow_jax.bridge.openai import flat_noise, levels_of
 from glow_jax.bridge.reading.openai_files import open_openai
@@ -86,10 +87,14 @@ def test_the_command(
 def test_the_name_of_the_run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copytree(SHUFFLED, "abl-shuffle-aff")
-    for given in ("abl-shuffle-aff", "abl-shuffle-aff/model_best_loss.ckpt"):
-        assert exit_status(from_openai, monkeypatch, given, "--no_check") == 0
+    data = "model_best_loss.ckpt.data-00000-of-00001"
+    for given in (".", "model_best_loss.ckpt", data):
+        assert exit_status(from_openai, monkeypatch, f"abl-shuffle-aff/{given}", "--no_check") == 0
         assert Path("runs/abl-shuffle-aff/hparams.json").is_file()
         shutil.rmtree("runs")
+    monkeypatch.chdir("abl-shuffle-aff")
+    assert exit_status(from_openai, monkeypatch, ".", "--no_check") == 0
+    assert Path("runs/abl-shuffle-aff/hparams.json").is_file()
 
 
 def tar(folder: Path, path: Path, mode: str) -> Path:
@@ -194,7 +199,10 @@ def test_a_graph_has_lost_its_classifier(tmp_path: Path) -> None:
         ({"image_size": 15}, "cannot be squeezed"),
         ({"lr": "fast"}, "lr = fast; it must be a number"),
         ({"lr": 1e300}, "lr = 1e"),
+        ({"lr": 10**400}, "lr = a whole number of 1329 bits; it must be from 0"),
         ({"lr": 0}, "lr is 0"),
+        ({"n_batch_train": True}, "n_batch_train is True; it must be a whole number from 1"),
+        ({"n_batch_train": 2**30}, "n_batch_train is 1073741824"),
         ({"polyak_epochs": -1}, "polyak_epochs = -1"),
     ],
 )
@@ -292,6 +300,23 @@ def test_weights_under_the_names_of_averages(tmp_path: Path) -> None:
 def test_a_file_of_something_else(tmp_path: Path) -> None:
     with pytest.raises(GlowError, match="not the weights of a Glow of openai/glow"):
         convert(write(tmp_path / "logs", {"dense/kernel": np.ones((2, 2), np.float32)}, SETTINGS))
+
+
+def test_settings_that_cannot_be_read_are_told_of(tmp_path: Path) -> None:
+    folder = write(tmp_path / "logs", arrays_of(SHUFFLED))
+    notes = convert(folder, image_size=8, n_bits=8).notes
+    assert [note for note in notes if "holds no train.txt" in note]
+    (folder / "train.txt").write_text("{")
+    notes = convert(folder, image_size=8, n_bits=8).notes
+    assert [note for note in notes if "defaults: " in note and "is not valid JSON" in note]
+
+
+def test_the_layout_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built, build = [], mapping.build_reference
+    monkeypatch.setattr(mapping, "build_reference", lambda c: built.append(c) or build(c))
+    mapping.layout_shapes.cache_clear()
+    assert convert(FULL).optimizer_state is not None
+    assert len(built) == 1
 
 
 def test_flat_noise_there_and_back() -> None:

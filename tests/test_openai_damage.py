@@ -244,6 +244,18 @@ def test_a_graph_of_too_many_fields(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert "more than 1000 fields" in refusal(path)
 
 
+def test_one_value_does_not_stand_for_a_large_tensor(tmp_path: Path) -> None:
+    path = tmp_path / "graph.pb"
+    path.write_bytes(declared((2000, 2000), field(5, bytes(4))))
+    assert "unpacks to more than 100 times its size" in refusal(path)
+
+
+def test_a_constant_s_values_twice(tmp_path: Path) -> None:
+    path = tmp_path / "graph.pb"
+    path.write_bytes(declared((1,), field(4, bytes(8)) + field(4, bytes(4))))
+    assert "its values do not fit its shape" in refusal(path)
+
+
 def test_flips_and_truncations_of_a_graph_end_in_a_sentence(tmp_path: Path) -> None:
     rng = random.Random(0)
     path = write_graph(tmp_path / "graph.pb", ARRAYS)

@@ -15,10 +15,10 @@ import pytest
 pytest.importorskip("torch")
 
 from openai_files import write_bundle, write_graph
+from openai_models import architecture, settings, variables
 
 from glow_jax import GlowError, ModelConfig
 from glow_jax.bridge.from_openai import convert
-from glow_jax.bridge.layouts import openai
 from glow_jax.bridge.openai import levels_of
 
 ABLATION = [
@@ -27,55 +27,6 @@ ABLATION = [
     for coupling in ("add", "aff")
 ]
 LSUN = [f"logs/lsun-rnvp-{category}.tar" for category in ("bdr", "crh", "twr")]
-
-
-def architecture(**settings: Any) -> ModelConfig:
-    """One of theirs, but narrow, flat and small."""
-    return ModelConfig(
-        **{"K": 2, "L": 3, "hidden_channels": 4, "image_shape": (8, 8, 3), **settings},
-        LU_decomposed=False,
-        padding="edge_bias",
-        actnorm_logs_factor=3.0,
-    )
-
-
-def variables(model: ModelConfig) -> dict[str, np.ndarray]:
-    """Random variables of an architecture, under their names."""
-    rng = np.random.default_rng(0)
-    arrays: dict[str, np.ndarray] = {
-        name: (0.1 * rng.standard_normal(place.shape)).astype(np.float32)
-        for name, place in openai.places(model).items()
-    }
-    for name in arrays:
-        if name.endswith("invconv/W"):
-            arrays[name] += np.eye(len(arrays[name]), dtype=np.float32)
-    for name, (channels,) in openai.order_shapes(model).items():
-        order = np.random.default_rng(channels).permutation(channels).astype(np.int32)
-        inverse = np.argsort(order).astype(np.int32)
-        arrays[name] = inverse if name.endswith("_inverse") else order
-    return arrays
-
-
-def settings(model: ModelConfig, **more: Any) -> dict[str, Any]:
-    """Line 1 of train.txt, with keys that only the published ones have."""
-    permutations, couplings = ("reverse", "shuffle", "invconv"), ("additive", "affine")
-    return {
-        "depth": model.K,
-        "n_levels": model.L,
-        "width": model.hidden_channels,
-        "image_size": model.image_shape[0],
-        "flow_permutation": permutations.index(model.flow_permutation),
-        "flow_coupling": couplings.index(model.flow_coupling),
-        "n_bits_x": model.n_bits,
-        "learntop": model.learn_top,
-        "ycond": False,
-        "weight_y": 0.0,
-        "train_its": 20,
-        "beta3": 0.9,
-        "shift": 1,
-        "eps_beta": 0.95,
-        **more,
-    }
 
 
 def archive(path: Path, model: ModelConfig | None, **more: Any) -> Path:

@@ -169,6 +169,16 @@ def test_the_settings_are_a_first_line(
         assert (problem or "") in (file.settings_problem or "")
 
 
+@pytest.mark.parametrize("prefix", [BEST, ".", "..", "", "a\n"])
+def test_the_settings_beside_a_prefix(prefix: str, tmp_path: Path) -> None:
+    write_bundle(tmp_path / "x", {"a": np.ones(1, np.float32)})
+    for path in tmp_path.glob("x.*"):
+        path.rename(tmp_path / f"{prefix}.{path.name.removeprefix('x.')}")
+    (tmp_path / "train.txt").write_text('{"a": 1}')
+    with open_openai(tmp_path) as file:
+        assert file.settings == {"a": 1}
+
+
 def test_the_path_in_checkpoint_is_not_followed(tmp_path: Path) -> None:
     write_bundle(tmp_path / "here.ckpt", {"here": np.ones(1, np.float32)})
     (tmp_path / "elsewhere").mkdir()

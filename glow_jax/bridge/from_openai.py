@@ -76,7 +76,7 @@ def convert(
     with open_openai(Path(path), memory=memory) as file:
         with _naming(name):
             names = _sort(file, notes)
-            config = _configure(file, names, flags, memory)
+            config = _configure(file, names, flags, memory, notes)
             values = _read_weights(file, names, config.model)
         model = to_glow(values, config.model)
         with _naming(name):
@@ -116,7 +116,11 @@ def _sort(file: OpenaiFile, notes: list[str]) -> _Names:
 
 
 def _configure(
-    file: OpenaiFile, names: _Names, flags: Mapping[str, float | None], memory: int
+    file: OpenaiFile,
+    names: _Names,
+    flags: Mapping[str, float | None],
+    memory: int,
+    notes: list[str],
 ) -> Config:
     """The configuration of a run, by names, shapes, settings and flags; nothing else is read."""
     settings = needed(file.settings, file.settings_problem, flags)
@@ -129,6 +133,8 @@ def _configure(
         common.check_keys(names.averages, trained, lambda name: name + _AVERAGE)
     if file.settings is not None:
         check_settings(file.settings, model, is_graph=file.is_graph)
+    else:
+        notes.append(f"Its training settings are the defaults: {file.settings_problem}")
     _check_weight(settings, model)
     return build_config(model, file.settings, settings.y_weight)
 
@@ -181,7 +187,10 @@ def _read_step(file: OpenaiFile, names: _Names, model: ModelConfig, notes: list[
     common.check_keys(names.slots, ["Variable", *_largest(model).values(), *_mean(model).values()])
     t = float(_read_one(file, "Variable", (), "float32"))
     if not (t.is_integer() and 1 <= t <= MOST_STEPS):
-        raise GlowError(f"'Variable', the optimizer's step, is {t}; it must be a whole number.")
+        raise GlowError(
+            f"'Variable', the optimizer's step, is {t}; it must be a whole number from 1 "
+            f"to {MOST_STEPS}."
+        )
     return int(t) - 1
 
 

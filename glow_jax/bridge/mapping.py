@@ -11,7 +11,9 @@ Every tensor is only copied, transposed, reshaped or stacked, so the way there a
 | vector with axes of length 1 | (C,) |
 """
 
+import functools
 from collections.abc import Hashable, Mapping
+from types import MappingProxyType
 
 import jax.numpy as jnp
 import numpy as np
@@ -190,11 +192,13 @@ def build_reference(
     return model
 
 
-def layout_shapes(config: ModelConfig) -> dict[str, Shape]:
+@functools.lru_cache(maxsize=4)
+def layout_shapes(config: ModelConfig) -> Mapping[str, Shape]:
     """Keys and shapes of Glow-PyTorch's layout for an architecture, in the layout's order."""
     with torch.device("meta"):
         state = build_reference(config).state_dict()
-    return {key: tuple(tensor.shape) for key, tensor in state.items()}
+    # A conversion asks up to a dozen times, and building the model takes most of its time.
+    return MappingProxyType({key: tuple(tensor.shape) for key, tensor in state.items()})
 
 
 def parameter_keys(config: ModelConfig) -> list[str]:

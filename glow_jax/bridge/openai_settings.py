@@ -1,6 +1,5 @@
 """The settings of openai/glow, line 1 of its `train.txt`, as ours."""
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -81,8 +80,8 @@ def needed(
     return Needed(int(values["image_size"] or 0), int(values["n_bits"] or 0), weight)
 
 
-def _check_whole(name: str, value: float | None, most: int) -> None:
-    if not isinstance(value, int) or not 1 <= value <= most:
+def _check_whole(name: str, value: object, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
         raise GlowError(f"{name} is {shown(value)}; it must be a whole number from 1 to {most}.")
 
 
@@ -156,8 +155,8 @@ def build_config(
     if updates * polyak_epochs > 1:
         optimizer["ema_decay"] = 1 - 1 / (updates * polyak_epochs)
     training: dict[str, object] = {}
-    batch = said.get("n_batch_train")
-    if isinstance(batch, int) and 1 <= batch <= _LARGEST_BATCH:
+    if (batch := said.get("n_batch_train")) is not None:
+        _check_whole("n_batch_train", batch, _LARGEST_BATCH)
         training["batch_size"] = batch
     if y_weight is not None:
         training["y_weight"] = y_weight
@@ -174,7 +173,7 @@ def _number(settings: Mapping[str, object], name: str, default: float) -> float:
     value = settings.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise GlowError(f"Its settings say {name} = {shown(value)}; it must be a number.")
-    if not math.isfinite(value) or not 0 <= value <= _LARGEST:
+    if not 0 <= value <= _LARGEST:
         raise GlowError(
             f"Its settings say {name} = {shown(value)}; it must be from 0 to {_LARGEST:g}."
         )

@@ -3,6 +3,8 @@
 The bridge is imported when the command runs, so that a missing PyTorch gives a one-line error.
 """
 
+import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -58,7 +60,8 @@ def main() -> None:
 
 def _name(path: Path) -> str:
     """The name of a run folder: the last part of the path that does not only say what it is."""
-    name = path.name
+    place = Path(os.path.abspath(path))  # `.` has no name of its own
+    name = re.sub(r"\.data-\d{5}-of-\d{5}$", "", place.name)
     for ending in _ENDINGS:
         name = name.removesuffix(ending)
-    return path.absolute().parent.name if name == "model_best_loss" else name
+    return (place.parent.name if name == "model_best_loss" else name) or "openai"

@@ -46,7 +46,7 @@ def make(seed: int, folder: Path) -> Case:
         options["weights"] = rng.choice(["model", "ema", "", ".", "a\n", "m0"])
     path, output = given / sample.name, folder / "converted"
     if rng.random() < _WRITTEN:
-        words = _words(path, output, options, is_proved=rng.random() < _PROVED / _WRITTEN)
+        words = words_of(path, output, options, is_proved=rng.random() < _PROVED / _WRITTEN)
         sample.damage.append(" ".join(words[1:]))
         return Case(lambda: run_command(from_torch_main, words), sample.damage, output)
     return Case(lambda: quietly(lambda: _convert(path, options)), sample.damage, output)
@@ -77,7 +77,8 @@ def _pack(sample: Sample, rng: random.Random) -> None:
         del sample.options["optimizer"]
 
 
-def _words(path: Path, output: Path, options: dict[str, object], *, is_proved: bool) -> list[str]:
+def words_of(path: Path, output: Path, options: dict[str, object], *, is_proved: bool) -> list[str]:
+    """The words of a command that converts a file."""
     words = [str(path), "--output", str(output), *([] if is_proved else ["--no_check"])]
     for name, value in options.items():
         words += [] if value is None else [f"--{name}={value}"]
@@ -97,14 +98,18 @@ def _convert(path: Path, options: dict[str, object]) -> None:
         given,
         None if weights is None else str(weights),
     )
-    _check(conversion)
+    check_conversion(conversion)
 
 
-def _check(conversion: Conversion) -> None:
-    """A conversion is a usable model, and an optimizer's state of the same parameters."""
-    arrays = [np.asarray(leaf) for leaf in jax.tree.leaves(nnx.state(conversion.model))]
-    check_finite("the model", arrays)
-    states = [np.asarray(leaf) for leaf in jax.tree.leaves(conversion.optimizer_state)]
-    check_finite("the optimizer's state", states)
+def check_conversion(conversion: Conversion) -> None:
+    """A conversion is a usable model, and an average and an optimizer's state of its parameters."""
+    check_finite("the model", _arrays(nnx.state(conversion.model)))
+    if conversion.average is not None:
+        check_finite("the average", _arrays(nnx.state(conversion.average)))
+    check_finite("the optimizer's state", _arrays(conversion.optimizer_state))
     if not all(note.isprintable() and len(note) < 2000 for note in conversion.notes):
         raise AssertionError("a note is no printable line")
+
+
+def _arrays(tree: object) -> list[np.ndarray]:
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]

@@ -4,7 +4,7 @@ import importlib
 
 from .case import Maker
 
-KINDS = ("checkpoints", "run_folders", "arrays", "pictures", "command_lines")
+KINDS = ("checkpoints", "openai", "run_folders", "arrays", "pictures", "command_lines")
 
 
 def maker_of(kind: str) -> Maker:

@@ -142,7 +142,7 @@ def pack(name: str, files: dict[str, bytes], rng: random.Random) -> tuple[str, b
         extra = rng.choice([*NAMES, "x.pt", "optimizer.pt", "hparams.json", "._glow.pt"])
         records.append((extra, rng.choice([b"", b"{}", b"\x80", files[name]])))
     if how in ("gz", "bz2", "xz"):
-        return f"{name}.{how}", _COMPRESS[how](files[name]), how
+        return f"{name}.{how}", COMPRESS[how](files[name]), how
     if how in ("zip", "deflated"):
         method = zipfile.ZIP_STORED if how == "zip" else rng.choice(_METHODS)
         return "a.zip", to_zip(records, method), how
@@ -150,7 +150,7 @@ def pack(name: str, files: dict[str, bytes], rng: random.Random) -> tuple[str, b
     return ("a.tar.gz", gzip.compress(data, 1), how) if how == "tar.gz" else ("a.tar", data, how)
 
 
-_COMPRESS: dict[str, Callable[[bytes], bytes]] = {
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "gz": lambda data: gzip.compress(data, 1),
     "bz2": bz2.compress,
     "xz": lambda data: lzma.compress(data, preset=0),

@@ -91,7 +91,8 @@ def check_keys(
     if missing:
         more = f", and {len(missing) - 1} more are" if len(missing) > 1 else ""
         raise GlowError(f"Key '{shown(missing[0])}' is missing{more}: the file is incomplete.")
-    extra = [spell(key) for key in found if key not in expected]
+    known = set(expected)
+    extra = [spell(key) for key in found if key not in known]
     if extra:
         more = f" (and {len(extra) - 1} more)" if len(extra) > 1 else ""
         raise GlowError(

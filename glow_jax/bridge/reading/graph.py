@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import IO
 
-from glow_jax.bridge.reading.budget import Budget, first_sentence
+from glow_jax.bridge.reading.budget import Budget, check_expansion, first_sentence
 from glow_jax.bridge.reading.protobuf import (
     Messages,
     Value,
@@ -68,11 +68,17 @@ def read_graph(
     if not constants:
         raise GlowError(f"{name} holds no constants: it is no frozen graph of TensorFlow.")
 
+    filled = 0
+
     def load(storage: Storage) -> bytearray:
+        nonlocal filled
         constant = constants[storage.key]
         size = size_of(constant.tensor)
         key = f"the tensor of key '{shown(storage.key)}'"
         budget.take(size, key)
+        # A shape and one value are a whole tensor, which is as good as a compressed one.
+        filled += size
+        check_expansion(filled, len(content), "what it holds")
         try:
             return _values(constant, size)
         except ValueError as error:
@@ -151,6 +157,8 @@ def _values(constant: _Constant, size: int) -> bytearray:
     values = bytearray()
     for number, value in Messages(_MOST_FIELDS).fields(constant.message):
         if number == _CONTENT and value:
+            if len(as_bytes(value)) != size:
+                raise ValueError("its values do not fit its shape")
             return bytearray(as_bytes(value))
         if number == _FLOATS and dtype == "float32":
             values += as_bytes(value)

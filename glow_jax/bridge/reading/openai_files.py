@@ -70,10 +70,7 @@ class OpenaiFile:
                 weights never have, or there is no memory left.
         """
         with guarded(self.name):
-            try:
-                return self._reader.read(self._tensors[name], name)
-            except GlowError as error:
-                raise GlowError(f"{self.name}: {error}") from error
+            return self._reader.read(self._tensors[name], name)
 
 
 @contextmanager
@@ -172,7 +169,7 @@ def _settings(files: _Files, prefix: str) -> tuple[dict[str, object] | None, str
     """The settings beside a checkpoint, or why there are none."""
     problems = []
     for base in _SETTINGS:
-        name = str(PurePosixPath(prefix).with_name(base)) if prefix else base
+        name = prefix[: prefix.rfind("/") + 1] + base
         if name not in files.names:
             continue
         try:

@@ -18,6 +18,7 @@ _BLOCK = tarfile.BLOCKSIZE
 _CHUNK = 2**20
 _LONGEST_EXTENSION = 2**16
 _MOST_MEMBERS = 100_000
+_SPARSE = b"GNU.sparse"
 _LINKS = (tarfile.LNKTYPE, tarfile.SYMTYPE)
 _WITHOUT_CONTENT = (
     *_LINKS,
@@ -143,7 +144,7 @@ def _members(stream: _Stream) -> Iterator[tuple[str, tarfile.TarInfo]]:
         if size < 0:
             raise ValueError("a member's size is negative")
         member.size = 0 if member.type in _WITHOUT_CONTENT else size
-        if any(key.startswith(b"GNU.sparse") for key in stated):
+        if _SPARSE in stated:
             member.type = tarfile.GNUTYPE_SPARSE
         end = stream.place + _padded(member.size)
         name = (
@@ -168,7 +169,10 @@ def _extension(stream: _Stream, size: int) -> bytes:
 
 
 def _records(content: bytes) -> dict[bytes, bytes]:
-    """The keys and values of a header of the form pax."""
+    """What a header of the form pax says of the name, the size and the form of the member.
+
+    Whatever else it says is passed over, so that any number of headers takes no more memory.
+    """
     records: dict[bytes, bytes] = {}
     place = 0
     while place < len(content):
@@ -177,6 +181,9 @@ def _records(content: bytes) -> dict[bytes, bytes]:
         if not begin < end <= len(content):
             raise ValueError("an extended header contradicts itself")
         key, _, value = content[begin : end - 1].partition(b"=")
-        records[key] = value
+        if key in (b"path", b"size"):
+            records[key] = value
+        elif key.startswith(_SPARSE):
+            records[_SPARSE] = b""
         place = end
     return records
