@@ -12,6 +12,7 @@ from torch_files import TINY, make_values, same, save, tiny_values
 from glow_jax import GlowError, ModelConfig
 from glow_jax.bridge import mapping
 from glow_jax.bridge.from_torch import convert
+from glow_jax.bridge.layouts import common
 
 REVERSE = ModelConfig(
     K=1, L=1, hidden_channels=4, image_shape=(4, 4, 1), flow_permutation="reverse"
@@ -92,3 +93,20 @@ def test_flags_must_agree(tmp_path: Path) -> None:
     with pytest.raises(GlowError, match=r"--flow_permutation is reverse, but .* invconv"):
         convert(tiny_file, flow_permutation="reverse")
     assert convert(tiny_file, n_bits=5)[1].model.n_bits == 5
+
+
+def test_keys_are_looked_up_and_not_searched() -> None:
+    compared = 0
+
+    class Key(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return str.__eq__(self, str(other))
+
+    names = [f"model/{number}" for number in range(1000)]
+    common.check_keys(dict.fromkeys(map(Key, names)), names)
+    assert compared < 10_000

@@ -26,7 +26,6 @@ from torch_files import as_tensors, exit_status, make_rosinality, save, tiny_val
 
 from glow_jax import GlowError
 from glow_jax.bridge.from_torch import convert
-from glow_jax.bridge.layouts import common
 from glow_jax.bridge.reading.unpickle import read_pickle
 from glow_jax.cli.from_torch import main as from_torch
 
@@ -294,20 +293,3 @@ def test_a_text_in_a_pickle_takes_no_more_memory_than_it_has(instruction: bytes)
     with pytest.raises(ValueError, match="but only 2 remain"):
         read_pickle(file, lambda reference: reference)
     assert max(call.args[0] for call in file.read.call_args_list) < 100
-
-
-def test_keys_are_looked_up_and_not_searched() -> None:
-    compared = 0
-
-    class Key(str):
-        __slots__ = ()
-        __hash__ = str.__hash__
-
-        def __eq__(self, other: object) -> bool:
-            nonlocal compared
-            compared += 1
-            return str.__eq__(self, str(other))
-
-    names = [f"model/{number}" for number in range(1000)]
-    common.check_keys(dict.fromkeys(map(Key, names)), names)
-    assert compared < 10_000
