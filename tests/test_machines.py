@@ -91,6 +91,8 @@ def test_without_a_home_nothing_is_kept_and_a_tilde_is_one_sentence(
         (eval_script.main, "RUN --dataset=", "--dataset is empty"),
         (eval_script.main, "RUN --dataroot=", "--dataroot is empty"),
         (sample_script.main, f"RUN --seed {10**20}", "seed is 100000000000000000000; it must be"),
+        (sample_script.main, f"RUN --num {10**11}", "num is 100000000000; it must be from 1 to"),
+        (sample_script.main, "RUN --num 0", "num is 0; it must be from 1 to 10000."),
         (sample_script.main, "RUN --seed -1", "seed is -1; it must be from 0 to 4294967295."),
     ],
 )
@@ -274,13 +276,14 @@ def test_x64_of_another_project_is_undone_and_said(capsys) -> None:
     assert output.err.startswith("warning: JAX_ENABLE_X64 is set")
 
 
-def test_a_platform_that_is_not_there_is_one_sentence() -> None:
+@pytest.mark.parametrize("script", ["jax.numpy.ones(3)", "glow_jax.runs.load_run(sys.argv[1])"])
+def test_a_platform_that_is_not_there_is_one_sentence(script: str) -> None:
     program = (
-        "import jax; from glow_jax.cli.errors import one_line_errors; "
-        "one_line_errors(lambda: jax.numpy.ones(3))()"
+        "import sys, jax, glow_jax; from glow_jax.cli.errors import one_line_errors; "
+        f"one_line_errors(lambda: {script})()"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program],
+        [sys.executable, "-c", program, str(SAVED)],
         env={**os.environ, "JAX_PLATFORMS": "no_such_device"},
         cwd=REPOSITORY,
         capture_output=True,

@@ -36,7 +36,8 @@ def one_line_errors(script: Callable[[], None]) -> Callable[[], None]:
             finally:
                 sys.stdout.flush()
         except GlowError as error:
-            message = str(error)
+            # Whatever failed on the way: without a device it fails anywhere.
+            message = _about_platform(error.__cause__) or str(error)
         except BrokenPipeError as error:
             _end_of_pipe(error)
         except OSError as error:
@@ -89,7 +90,7 @@ def _use_float32() -> None:
         jax.config.update("jax_enable_x64", False)
 
 
-def _about_platform(error: Exception) -> str | None:
+def _about_platform(error: BaseException | None) -> str | None:
     """What to say if JAX has none of the devices that `JAX_PLATFORMS` asks for."""
     asked = os.environ.get("JAX_PLATFORMS", "")
     if not asked or not isinstance(error, RuntimeError | AssertionError):

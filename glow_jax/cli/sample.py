@@ -19,6 +19,9 @@ from glow_jax.evaluation.samples import grid, labels_in_turn, sample_pixels
 from glow_jax.model import Glow
 from glow_jax.runs import load_run, read_data
 
+# All of a row are drawn at once.
+_MOST_IMAGES = 10_000
+
 
 @dataclass(frozen=True)
 class Arguments:
@@ -53,8 +56,8 @@ def main() -> None:
         raise GlowError(f"seed is {brief(arguments.seed)}; it must be from 0 to 4294967295.")
     temperatures = _temperatures(arguments)
     num = arguments.num if arguments.num is not None else (10 if arguments.temperatures else 64)
-    if num < 1:
-        raise GlowError(f"num is {num}; it must be at least 1.")
+    if not 1 <= num <= _MOST_IMAGES:
+        raise GlowError(f"num is {brief(num)}; it must be from 1 to {_MOST_IMAGES}.")
     run = load_run(arguments.run, arguments.step)
     model = run.average_or_model if arguments.average else run.model
     y = _labels(model, arguments.label, num, arguments.run)
