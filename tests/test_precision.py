@@ -155,13 +155,12 @@ def test_a_run_of_before_goes_on_at_the_highest(
     assert "precision = highest, which cannot become high" in message
 
 
-@pytest.mark.parametrize("training", [None, {}, {"batch_size": 3}])
+@pytest.mark.parametrize("sections", [{}, {"training": {}}, {"training": {"batch_size": 3}}])
 def test_absent_precision_is_the_highest_before_version_4_alone(
-    training: dict[str, int] | None, tmp_path: Path
+    sections: dict[str, dict[str, int]], tmp_path: Path
 ) -> None:
-    sections = {} if training is None else {"training": training}
-    for version, precision in ((3, "highest"), (4, "auto")):
+    batch_size = sections.get("training", {}).get("batch_size", 64)
+    exact, now = (TrainingConfig(batch_size, precision=name) for name in ("highest", "auto"))
+    for version, expected in ((3, exact), (4, now)):
         (tmp_path / "hparams.json").write_text(json.dumps({"version": version, **sections}))
-        assert read_config(tmp_path).training == TrainingConfig(
-            **(training or {}), precision=precision
-        )
+        assert read_config(tmp_path).training == expected
