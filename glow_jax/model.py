@@ -16,6 +16,7 @@ from glow_jax.config import ModelConfig
 from glow_jax.errors import GlowError
 from glow_jax.flow import GradientMemory, Level, Step
 from glow_jax.inputs import check_images, check_labels, check_latents
+from glow_jax.kernels.products import Precision
 from glow_jax.layers import DiagonalGaussian, Split, TopPrior, ZeroLinear
 from glow_jax.layers.convolution import Formulation, ZeroConv
 from glow_jax.layers.network import CouplingNetwork
@@ -381,6 +382,7 @@ def computing(
     *,
     memory: GradientMemory | None = None,
     dtype: Literal["float32", "bfloat16"] | None = None,
+    precision: Precision | None = None,
     formulation: Formulation | None = None,
 ) -> Glow:
     """The same model, computed in another way, with the same parameters.
@@ -391,11 +393,14 @@ def computing(
         dtype: in which the coupling networks compute; "float32" means the type of the input. All
             else, likelihoods above all, is computed in at least float32. An image encoded in
             bfloat16 is to be decoded in it, and comes back less exactly. None leaves it.
+        precision: how exactly a GPU or TPU computes the coupling networks' convolutions and their
+            gradients, by the names of `jax.lax.Precision`; a new or loaded model has "highest". All
+            else is computed at the highest. None leaves it.
         formulation: how convolutions are computed; None leaves it.
 
     Raises:
-        GlowError: `memory` is reversible and `dtype` bfloat16: the inputs reconstructed in bfloat16
-            would be too inexact for a gradient.
+        GlowError: `memory` is reversible, and `dtype` bfloat16 or `precision` not "highest": the
+            reconstructed inputs would be, or may be, too inexact for a gradient.
     """
     other = nnx.clone(model)
     modules = [module for _, module in nnx.iter_modules(other)]
@@ -405,6 +410,7 @@ def computing(
         level.memory = memory or level.memory
     for network in networks:
         network.dtype = network.dtype if dtype is None else _network_dtype(dtype)
+        network.precision = precision or network.precision
     for module in modules:
         if formulation is not None and isinstance(module, CouplingNetwork | ZeroConv):
             module.formulation = formulation
@@ -412,6 +418,12 @@ def computing(
         raise GlowError(
             "memory is reversible and dtype bfloat16, in which inputs cannot be reconstructed well "
             "enough: use remat with bfloat16, or float32."
+        )
+    if levels[0].memory == "reversible" and networks[0].precision != "highest":
+        raise GlowError(
+            f"memory is reversible and precision {networks[0].precision}, at which nobody has "
+            f"measured how well inputs are reconstructed: use remat with {networks[0].precision}, "
+            "or highest."
         )
     return other
 

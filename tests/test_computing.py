@@ -18,6 +18,7 @@ from glow_jax.config import ModelConfig
 from glow_jax.devices.compilation import fast_to_compile
 from glow_jax.errors import GlowError
 from glow_jax.flow import GradientMemory
+from glow_jax.kernels.products import Precision
 from glow_jax.layers.convolution import Formulation
 from glow_jax.model import Glow, abstract_glow, computing
 
@@ -177,6 +178,19 @@ def test_bfloat16_networks_leave_likelihoods_in_float32(single: tuple[Glow, jax.
     own = float(jnp.abs(rounded.decode(code.latents) - x).max())
     other = float(jnp.abs(model.decode(code.latents) - x).max())
     assert own < other
+
+
+@pytest.mark.parametrize("precision", ["high", "default"])
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="holds on a CPU")
+def test_on_a_cpu_every_precision_gives_the_same(
+    precision: Precision, single: tuple[Glow, jax.Array]
+) -> None:
+    model, x = single
+    expected, found = (
+        gradient(computing(model, precision=name), x, "remat") for name in ("highest", precision)
+    )
+    pairs = zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True)
+    assert all(bool((a == b).all()) for a, b in pairs)
 
 
 def test_bfloat16_and_reversible_are_refused_together() -> None:

@@ -1,6 +1,7 @@
 """Convolutions and the network made of them, each however it is computed."""
 
-from typing import Any
+import re
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import scipy.signal
 from flax import nnx
 from jax.typing import DTypeLike
 
+from glow_jax.kernels.products import Precision
 from glow_jax.layers.convolution import Formulation, HiddenConv, Padding, ZeroConv, conv3x3_as
 from glow_jax.layers.network import CouplingNetwork
 
@@ -151,6 +153,27 @@ def test_all_formulations_of_a_network_agree_with_scipy(
     np.testing.assert_allclose(
         by_product[0][1], expected, rtol=0, atol=apart * np.abs(expected).max()
     )
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="holds on a CPU")
+@pytest.mark.parametrize("formulation", FORMULATIONS)
+def test_the_precision_of_a_network_is_that_of_its_convolutions(formulation: Formulation) -> None:
+    layer, x = network((2, 7, 4), jnp.float32), images(jnp.float32, (2, 5, 4, 2))
+    layer.formulation = formulation
+    found = []
+    for precision in get_args(Precision):
+        layer.precision = precision
+        program = jax.jit(jax.value_and_grad(lambda layer, x: jnp.sum(layer(x) ** 2))).lower(
+            layer, x
+        )
+        stated = re.findall(r"\b(?:HIGHEST|HIGH|DEFAULT)\b", program.as_text())
+        assert set(stated) == {precision.upper()}
+        assert len(stated) >= 2 * 8  # of both factors: three forwards, five of the gradient
+        found.append(program.compile()(layer, x))
+    # On a CPU all are the same.
+    for other in found[1:]:
+        pairs = zip(jax.tree.leaves(found[0]), jax.tree.leaves(other), strict=True)
+        assert all(np.array_equal(a, b) for a, b in pairs)
 
 
 @pytest.mark.parametrize("layer", ["conv", "network"])

@@ -1,5 +1,6 @@
 """Programs lowered here for other machines: what suits a CPU must not reach a GPU or a TPU."""
 
+import dataclasses
 import re
 from collections.abc import Callable
 from functools import cache, partial
@@ -13,6 +14,7 @@ from flax import nnx
 from glow_jax import Config, Glow, ModelConfig, initialise_actnorm
 from glow_jax.config import OptimizerConfig, TrainingConfig
 from glow_jax.flow import GradientMemory
+from glow_jax.kernels.products import Precision
 from glow_jax.model import abstract_glow, computing
 from glow_jax.training.optimizer import make_optimizer
 from glow_jax.training.step import make_train_step, new_state, prepare_images
@@ -58,18 +60,20 @@ def shape(*sizes: int, dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(sizes, dtype)
 
 
-def training_step(memory: GradientMemory) -> Program:
+def training_step(
+    memory: GradientMemory, architecture: ModelConfig = MODEL, precision: Precision = "highest"
+) -> Program:
     config = Config(
-        model=MODEL,
+        model=architecture,
         optimizer=OptimizerConfig(ema_decay=0.9),
         training=TrainingConfig(batch_size=BATCH, memory=memory),
     )
     optimizer = make_optimizer(config.optimizer, 10)
     prepare = partial(prepare_images, config=config, flips=True, shifts=True)
     step = make_train_step(optimizer, config, prepare=prepare)
-    model = computing(abstract_glow(MODEL), memory=memory)
+    model = computing(abstract_glow(architecture), memory=memory, precision=precision)
     state = jax.eval_shape(lambda model: new_state(model, optimizer, config), model)
-    images = shape(BATCH, *MODEL.image_shape, dtype=jnp.uint8)
+    images = shape(BATCH, *architecture.image_shape, dtype=jnp.uint8)
     return Program(step, (state, images, shape(BATCH, 0), shape(BATCH, dtype=jnp.uint32)))
 
 
@@ -105,8 +109,12 @@ STEPS = [name for name in PROGRAMS if name.startswith("step")]
 @cache
 def lowered(name: str) -> dict[str, str]:
     """The program's text for each platform; it is traced once, and nothing is computed."""
-    function, arguments = PROGRAMS[name]()
-    traced = jax.jit(function).trace(*arguments)
+    return texts_of(PROGRAMS[name]())
+
+
+def texts_of(program: Program) -> dict[str, str]:
+    """The text for each platform."""
+    traced = jax.jit(program.function).trace(*program.arguments)
     return {
         platform: traced.lower(lowering_platforms=(platform,)).as_text()
         for platform in ("cpu", *ELSEWHERE)
@@ -154,3 +162,41 @@ def test_matrices_are_factored_by_what_each_platform_has(name: str) -> None:
     for platform in ELSEWHERE:
         solves = "stablehlo.triangular_solve" in lowered(name)[platform]
         assert solves == (name in ("step, reversible", "sample")), platform
+
+
+# How exactly products and convolutions are computed.
+
+
+def precisions(text: str, size: int) -> tuple[list[str], list[str]]:
+    """The precisions of the products and convolutions, apart for those with a size like `size`."""
+    with_size, others = [], []
+    for line in text.splitlines():
+        if "stablehlo.dot_general" in line or "stablehlo.convolution" in line:
+            sizes = {n for dims in re.findall(r"tensor<([0-9x]+)x", line) for n in dims.split("x")}
+            found = re.findall(r"\b(?:HIGHEST|HIGH|DEFAULT)\b", line)
+            (with_size if str(size) in sizes else others).append(" ".join(found))
+    return with_size, others
+
+
+@pytest.mark.parametrize("precision", ["highest", "high", "default"])
+def test_training_computes_the_networks_alone_at_their_precision(precision: Precision) -> None:
+    # No array of another layer has a size of 7. A split and the labels have layers of their own.
+    sizes = {"hidden_channels": 7, "L": 2, "y_condition": True, "y_classes": 5}
+    architecture = dataclasses.replace(MODEL, **sizes)
+    program = training_step("remat", architecture, precision)
+    function, (state, images, _, indices) = program
+    program = Program(function, (state, images, shape(BATCH, 5), indices))
+    for platform, text in texts_of(program).items():
+        networks, others = precisions(text, 7)
+        # In each of two levels: three forwards, three again, six of the gradient.
+        assert len(networks) >= 2 * 12, platform
+        assert set(networks) == {f"{precision} {precision}".upper()}, platform
+        assert len(others) >= 10, platform
+        assert set(others) == {"HIGHEST HIGHEST"}, platform
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_all_else_computes_at_the_highest_precision(name: str) -> None:
+    for platform, text in lowered(name).items():
+        networks, others = precisions(text, MODEL.hidden_channels)
+        assert set(networks + others) == {"HIGHEST HIGHEST"}, platform

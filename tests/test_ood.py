@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +84,7 @@ def test_the_command_leaves_everything(compared: Compared) -> None:
     assert results["out_of_distribution"]["images"] == 130
     assert results["training"]["images"] == 1293
     assert results["background"] == str(compared.background)
+    assert (results["dtype"], results["precision"]) == ("float32", "highest")
     assert results["typicality_test"]["thresholds_from"]["images"] == 144
     assert "on_record" not in results
     names = list(results["scores"])
@@ -174,6 +176,25 @@ def test_a_second_command_measures_only_what_is_missing(
     assert "typicality_test" not in after
     assert {path: path.stat().st_mtime_ns for path in times} == times
     assert len(list(folder.rglob("*.npz"))) == len(times) + 2
+    assert after["scores"] == {name: before["scores"][name] for name in after["scores"]}
+
+
+def test_numbers_of_another_precision_are_measured_anew(
+    run: Path, noise: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = results_of(run)
+    folder = run / "ood" / "measured"
+    for place in ("digits-test", "noise-test"):
+        for name in ("likelihood.npz", "png.npz"):
+            os.utime(folder / place / name, ns=(0, 0))
+    arguments = ("--ood", noise, "--scores", "likelihood", "png", "--precision", "high")
+    run_script(evaluate.main, monkeypatch, run, *arguments)
+    after = results_of(run)
+    assert after["precision"] == "high"
+    for place in ("digits-test", "noise-test"):
+        assert (folder / place / "likelihood.npz").stat().st_mtime_ns > 0
+        assert (folder / place / "png.npz").stat().st_mtime_ns == 0
+    # On a CPU the numbers are the same.
     assert after["scores"] == {name: before["scores"][name] for name in after["scores"]}
 
 

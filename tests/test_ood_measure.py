@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -134,13 +135,15 @@ def test_work_is_saved_every_few_seconds(tmp_path: Path, monkeypatch: pytest.Mon
 def test_every_setting_is_part_of_the_origin() -> None:
     devices = Devices(1)
 
-    def origin(seed: int = 0, step: int = 0, dtype: str = "float32", n_bits: int = 4) -> Mapping:
-        config = ModelConfig(**{**vars(GREY), "n_bits": n_bits})
-        return replicated_model(devices, untrained(config, seed), step=step, dtype=dtype).origin
+    def origin(seed: int = 0, n_bits: int = 4, **changes: Any) -> Mapping:
+        model = untrained(ModelConfig(**{**vars(GREY), "n_bits": n_bits}), seed)
+        settings = {"step": 0, "dtype": "float32", "precision": "highest", **changes}
+        return replicated_model(devices, model, **settings).origin
 
     base = origin()
     assert origin() == base
-    for other in (origin(seed=1), origin(step=1), origin(dtype="bfloat16"), origin(n_bits=5)):
+    others = [origin(seed=1), origin(n_bits=5), origin(step=1), origin(dtype="bfloat16")]
+    for other in (*others, origin(precision="high")):
         assert other != base
     assert codec_meter("png", 8).origin != codec_meter("png", 4).origin
     one, changed = make_split(70), make_split(70)
@@ -167,7 +170,9 @@ def test_numbers_depend_on_neither_devices_nor_batches(
     images = Images("noise", "test", make_split(21))
     found = []
     for number, (devices, batch_size) in enumerate(ways):
-        flow = replicated_model(Devices(devices), model, step=0, dtype="float32")
+        flow = replicated_model(
+            Devices(devices), model, step=0, dtype="float32", precision="highest"
+        )
         columns = {}
         for meter in (likelihood_meter(flow), gradient_meter(flow)):
             job = Job(images, meter)

@@ -33,7 +33,7 @@ def measured() -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Five images, dequantised, and what is measured of them with a model that only rotates."""
     images = random_images((5, 8, 8, 1))
     indices = np.arange(5, dtype=np.uint32)
-    flow = replicated_model(Devices(1), untrained(), step=0, dtype="float32")
+    flow = replicated_model(Devices(1), untrained(), step=0, dtype="float32", precision="highest")
     batch = Batch(images, np.empty((5, 0), np.float32), indices)
     columns: dict[str, np.ndarray] = {}
     for meter in (likelihood_meter(flow), gradient_meter(flow)):

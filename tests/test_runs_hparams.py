@@ -106,6 +106,6 @@ def test_the_padding_of_older_folders_has_another_name(
 
 
 def test_the_older_name_of_the_padding_is_unknown_in_this_version(tmp_path: Path) -> None:
-    (tmp_path / "hparams.json").write_text('{"version": 3, "model": {"pad_ones": true}}')
+    (tmp_path / "hparams.json").write_text('{"version": 4, "model": {"pad_ones": true}}')
     with pytest.raises(GlowError, match="pad_ones"):
         read_config(tmp_path)

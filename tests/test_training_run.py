@@ -45,14 +45,17 @@ def test_eval_agrees_with_training_and_does_not_depend_on_batch_size(
     run_script(eval_script.main, monkeypatch, trained)
     results = json.loads((trained / "results.json").read_text())
     assert results["images"] == 360
+    assert (results["dtype"], results["precision"]) == ("float32", "highest")
     expected = metrics_of(trained)[-1]["test_bits_per_dim"]
     assert results["bits_per_dim"] == pytest.approx(expected, abs=1e-6)
     assert sum(results["level_bits_per_dim"]) == pytest.approx(results["bits_per_dim"], abs=1e-6)
     assert max(results["reconstruction_max_abs_error"].values()) < 1e-5
     assert f"{results['bits_per_dim']:.4f}" in capsys.readouterr().out
 
-    run_script(eval_script.main, monkeypatch, trained, "--eval_batch_size", 100, "--step", "best")
+    options = ["--eval_batch_size", 100, "--step", "best", "--precision", "high"]
+    run_script(eval_script.main, monkeypatch, trained, *options)
     again = json.loads((trained / "results.json").read_text())
+    assert again["precision"] == "high"  # on a CPU the same numbers
     assert again["bits_per_dim"] == pytest.approx(expected, abs=1e-6)
 
 

@@ -44,6 +44,8 @@ class Arguments:
     """take the averaged parameters if the run keeps them; --no_average takes those in training"""
     dtype: Literal["float32", "bfloat16"] | None = None
     """dtype of the coupling networks; by default as in training"""
+    precision: Literal["highest", "high", "default"] = "highest"
+    """precision of the coupling networks' convolutions on a GPU or TPU, whatever training used"""
     download: bool = True
     """download and prepare the data set if it is missing"""
     ood: tuple[str, ...] = ()
@@ -97,6 +99,7 @@ def main() -> None:
             dequantizations=arguments.dequantizations,
             batch_size=arguments.eval_batch_size,
             dtype=arguments.dtype,
+            precision=arguments.precision,
             bar=_bar,
         )
         print(_text(found), flush=True)
@@ -105,11 +108,12 @@ def main() -> None:
         print(f"written to {path}")
         return
     dtype = arguments.dtype or run.config.training.dtype
-    model = computing(run.average_or_model, dtype=dtype)
+    precision = arguments.precision
+    model = computing(run.average_or_model, dtype=dtype, precision=precision)
     compare_with(
         arguments.ood,
         run=run,
-        flow=replicated_model(Devices(), model, step=run.step, dtype=dtype),
+        flow=replicated_model(Devices(), model, step=run.step, dtype=dtype, precision=precision),
         dataset=dataset,
         scores=arguments.scores,
         background=arguments.background,

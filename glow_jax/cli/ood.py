@@ -10,6 +10,7 @@ from glow_jax.config import ModelConfig
 from glow_jax.data import Dataset
 from glow_jax.errors import GlowError
 from glow_jax.files import write_json, write_whole
+from glow_jax.kernels.products import PRECISION
 from glow_jax.model import computing
 from glow_jax.ood.comparison import Job, Measured, compare, file_name, plan_jobs
 from glow_jax.ood.images import Images, load_images, reference_images
@@ -70,6 +71,7 @@ def compare_with(
         "step": run.step,
         "averaged_parameters": run.average is not None,
         "dtype": flow.origin["dtype"],
+        "precision": flow.origin["precision"],
         "weights_sha256": flow.origin["weights_sha256"],
         "background": None if background is None else str(background),
     }
@@ -100,8 +102,8 @@ def _load_background(folder: Path, flow: ReplicatedModel) -> ReplicatedModel:
             f"{_pixels(ours)}: both must take the same."
         )
     dtype = run.config.training.dtype
-    model = computing(run.average_or_model, dtype=dtype)
-    return replicated_model(flow.devices, model, step=run.step, dtype=dtype)
+    model = computing(run.average_or_model, dtype=dtype, precision=PRECISION)
+    return replicated_model(flow.devices, model, step=run.step, dtype=dtype, precision=PRECISION)
 
 
 def _pixels(config: ModelConfig) -> str:

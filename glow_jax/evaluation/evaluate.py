@@ -19,6 +19,7 @@ from glow_jax.evaluation.likelihood import (
     likelihood,
     reconstruction,
 )
+from glow_jax.kernels.products import PRECISION, Precision
 from glow_jax.model import computing
 from glow_jax.runs import LoadedRun, load_run
 
@@ -33,6 +34,7 @@ class Evaluation:
         run: the run.
         dataset: the name of the data set.
         dtype: the dtype of the coupling networks.
+        precision: the precision of their convolutions.
         dequantizations: the number of noise draws in the average.
         likelihood: bits/dim of each image.
         reconstruction: the largest errors of encode -> decode.
@@ -41,6 +43,7 @@ class Evaluation:
     run: LoadedRun
     dataset: str
     dtype: str
+    precision: str
     dequantizations: int
     likelihood: Likelihood
     reconstruction: Reconstruction
@@ -58,6 +61,7 @@ class Evaluation:
             "images": len(self.likelihood.bits_per_dim),
             "step": self.run.step,
             "dtype": self.dtype,
+            "precision": self.precision,
             "averaged_parameters": self.run.average is not None,
             "dequantizations": self.dequantizations,
             "bits_per_dim": self.likelihood.mean,
@@ -74,6 +78,7 @@ def evaluate(
     dequantizations: int = 1,
     batch_size: int | None = None,
     dtype: Literal["float32", "bfloat16"] | None = None,
+    precision: Precision = PRECISION,
     devices: Devices | None = None,
     bar: _Bar = lambda _: nullcontext(lambda _: None),
 ) -> Evaluation:
@@ -85,6 +90,7 @@ def evaluate(
         dequantizations: draws of the dequantisation noise to average over.
         batch_size: images at a time; by default as in training. The result does not depend on it.
         dtype: dtype of the coupling networks; by default as in training.
+        precision: precision of their convolutions on a GPU or TPU; see `computing`.
         devices: the devices to compute on; by default all.
         bar: opens a progress bar for a number of images.
 
@@ -103,7 +109,8 @@ def evaluate(
         raise GlowError(f"eval_batch_size is {batch_size}; it must be at least 1.")
     dtype = dtype or run.config.training.dtype
     devices = devices or Devices()
-    model, test = computing(run.average_or_model, dtype=dtype), dataset.test
+    model = computing(run.average_or_model, dtype=dtype, precision=precision)
+    test = dataset.test
     with bar(len(test) * (dequantizations + 1)) as progress:
         found = likelihood(
             model,
@@ -114,7 +121,7 @@ def evaluate(
             progress=progress,
         )
         errors = reconstruction(model, test, devices, batch_size=batch_size, progress=progress)
-    return Evaluation(run, dataset.name, dtype, dequantizations, found, errors)
+    return Evaluation(run, dataset.name, dtype, precision, dequantizations, found, errors)
 
 
 def dataset_of(

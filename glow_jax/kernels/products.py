@@ -7,13 +7,17 @@ left factor is contracted over its last axis.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from functools import partial
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+Precision = Literal["highest", "high", "default"]
+"""How exactly a GPU or TPU multiplies float32, by `jax.lax.Precision`'s names."""
+
 # A float32 likelihood needs float32 products: no TF32 on GPU, no bfloat16 passes on TPU.
-PRECISION = jax.lax.Precision.HIGHEST
+PRECISION: Precision = "highest"
 
 
 class NetworkWeights(NamedTuple):
@@ -34,35 +38,47 @@ class NetworkWeights(NamedTuple):
     kernel_out: jax.Array
 
 
-def conv3x3_by_products(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def conv3x3_by_products(
+    x: jax.Array, kernel: jax.Array, precision: Precision = PRECISION
+) -> jax.Array:
     """A 3x3 convolution, zero-padded: (B, H, W, I), (3, 3, I, O) -> (B, H, W, O)."""
-    return _product(_patches(x), kernel.reshape(-1, kernel.shape[3]))
+    return jnp.matmul(_patches(x), kernel.reshape(-1, kernel.shape[3]), precision=precision)
 
 
-def network_by_products(weights: NetworkWeights, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+def network_by_products(
+    precision: Precision, weights: NetworkWeights, x: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """The output of a coupling network, and its second hidden layer.
 
     (B, H, W, I) -> (B, H, W, O), (B, H, W, hidden).
     """
-    first = jax.nn.relu(conv3x3_by_products(x, weights.kernel_in) + weights.bias_in)
-    second = jax.nn.relu(_product(first, weights.kernel_hidden) + weights.bias_hidden)
+    product = partial(jnp.matmul, precision=precision)
+    first = conv3x3_by_products(x, weights.kernel_in, precision)
+    first = jax.nn.relu(first + weights.bias_in)
+    second = jax.nn.relu(product(first, weights.kernel_hidden) + weights.bias_hidden)
     # There are few outputs: one product computes what every position adds to its neighbours.
     hidden, outputs = weights.kernel_out.shape[2:]
     flat = weights.kernel_out.transpose(2, 0, 1, 3).reshape(hidden, 9 * outputs)
-    return _add_up(_product(second, flat)), second
+    return _add_up(product(second, flat)), second
 
 
 def network_gradient_by_products(
-    weights: NetworkWeights, x: jax.Array, second: jax.Array, y_gradient: jax.Array
+    precision: Precision,
+    weights: NetworkWeights,
+    x: jax.Array,
+    second: jax.Array,
+    y_gradient: jax.Array,
 ) -> tuple[NetworkWeights, jax.Array]:
     """The gradients of a coupling network's weights and input.
 
     Args:
+        precision: of every product.
         weights: the network's.
         x: its input, (B, H, W, I).
         second: its second hidden layer, (B, H, W, hidden).
         y_gradient: the gradient of its output, (B, H, W, O).
     """
+    product = partial(jnp.matmul, precision=precision)
     inputs, hidden = weights.kernel_in.shape[2:]
     outputs = y_gradient.shape[3]
 
@@ -70,26 +86,26 @@ def network_gradient_by_products(
     y_patches = _patches(y_gradient).reshape(-1, 9 * outputs)  # (N, 9 * O)
     second = second.reshape(-1, hidden)  # (N, hidden)
     turned_out = _turned(weights.kernel_out).transpose(0, 1, 3, 2).reshape(9 * outputs, hidden)
-    second_gradient = _as_written(_product(y_patches, turned_out))
+    second_gradient = _as_written(product(y_patches, turned_out))
     second_gradient = jnp.where(second > 0, second_gradient, 0)  # (N, hidden)
-    out_gradient = _as_written(_product(_as_written(y_patches.T), second))  # (9 * O, hidden)
+    out_gradient = _as_written(product(_as_written(y_patches.T), second))  # (9 * O, hidden)
     out_gradient = out_gradient.reshape(3, 3, outputs, hidden)
 
     # Positions come last in the first hidden layer: the next product contracts its left factor so.
     x_patches = _patches(x).reshape(-1, 9 * inputs)  # (N, 9 * I)
     flat_in = weights.kernel_in.reshape(9 * inputs, hidden)
-    first = _as_written(_product(_as_written(flat_in.T), x_patches.T))  # (hidden, N)
+    first = _as_written(product(_as_written(flat_in.T), x_patches.T))  # (hidden, N)
     bias_in = weights.bias_in.reshape(-1, hidden).T  # (hidden, P), P = 1 or H * W
     by_place = (hidden, -1, bias_in.shape[1])
     first = jax.nn.relu(first.reshape(by_place) + bias_in[:, None]).reshape(hidden, -1)
-    hidden_gradient = _as_written(_product(first, second_gradient))  # (hidden, hidden)
-    first_gradient = _as_written(_product(weights.kernel_hidden, second_gradient.T))
+    hidden_gradient = _as_written(product(first, second_gradient))  # (hidden, hidden)
+    first_gradient = _as_written(product(weights.kernel_hidden, second_gradient.T))
     first_gradient = jnp.where(first > 0, first_gradient, 0)  # (hidden, N)
 
     # The first convolution gathers; its transpose scatters with the kernel rotated.
-    in_gradient = _as_written(_product(first_gradient, x_patches)).T  # (9 * I, hidden)
+    in_gradient = _as_written(product(first_gradient, x_patches)).T  # (9 * I, hidden)
     turned_in = _turned(weights.kernel_in).reshape(9 * inputs, hidden)
-    scattered = _as_written(_product(turned_in, first_gradient)).T  # (N, 9 * I)
+    scattered = _as_written(product(turned_in, first_gradient)).T  # (N, 9 * I)
     x_gradient = _add_up(scattered.reshape(*x.shape[:3], 9 * inputs))
     gradient = NetworkWeights(
         kernel_in=in_gradient.reshape(weights.kernel_in.shape),
@@ -99,10 +115,6 @@ def network_gradient_by_products(
         kernel_out=_turned(out_gradient).transpose(0, 1, 3, 2),
     )
     return gradient, x_gradient
-
-
-def _product(x: jax.Array, y: jax.Array) -> jax.Array:
-    return jnp.matmul(x, y, precision=PRECISION)
 
 
 def _as_written(x: jax.Array) -> jax.Array:

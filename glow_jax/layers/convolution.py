@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from glow_jax.kernels.products import PRECISION, conv3x3_by_products, pad, shifted
+from glow_jax.kernels.products import PRECISION, Precision, conv3x3_by_products, pad, shifted
 
 Formulation = Literal["platform", "products", "convolution"]
 """How convolutions are computed; "platform" picks the fast way for the platform."""
@@ -43,12 +43,12 @@ def choose(
     return (products if formulation == "products" else convolution)(*operands)
 
 
-def conv1x1(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def conv1x1(x: jax.Array, kernel: jax.Array, precision: Precision = PRECISION) -> jax.Array:
     """A linear map of the channels: (B, H, W, I), (I, O) -> (B, H, W, O)."""
-    return jnp.matmul(x, kernel, precision=PRECISION)
+    return jnp.matmul(x, kernel, precision=precision)
 
 
-def conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def conv3x3(x: jax.Array, kernel: jax.Array, precision: Precision = PRECISION) -> jax.Array:
     """A 3x3 convolution, zero-padded: (B, H, W, I), (3, 3, I, O) -> (B, H, W, O)."""
     return jax.lax.conv_general_dilated(
         x,
@@ -56,7 +56,7 @@ def conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
         window_strides=(1, 1),
         padding="SAME",
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        precision=PRECISION,
+        precision=precision,
     )
 
 

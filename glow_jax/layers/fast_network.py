@@ -5,6 +5,7 @@ Only reverse-mode differentiation works, not `jax.jvp`.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import jax
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 
 from glow_jax.kernels.products import (
     NetworkWeights,
+    Precision,
     network_by_products,
     network_gradient_by_products,
 )
@@ -26,8 +28,8 @@ class Foldable(Protocol):
         ...
 
 
-# (weights, x) -> the output, and the second hidden layer.
-_Convolutions = Callable[[NetworkWeights, jax.Array], tuple[jax.Array, jax.Array]]
+# (precision, weights, x) -> the output, and the second hidden layer.
+_Convolutions = Callable[[Precision, NetworkWeights, jax.Array], tuple[jax.Array, jax.Array]]
 
 
 class _Kept(NamedTuple):
@@ -44,35 +46,49 @@ class _Kept(NamedTuple):
 
 
 def _run(
-    convolutions: _Convolutions, formulation: Formulation, network: Foldable, x: jax.Array
+    convolutions: _Convolutions,
+    formulation: Formulation,
+    precision: Precision,
+    network: Foldable,
+    x: jax.Array,
 ) -> jax.Array:
     """A network without its last bias: (B, H, W, I) -> (B, H, W, O).
 
     Args:
         convolutions: the network by its definition.
         formulation: "products", or "platform" for the definition where it does not run on a CPU.
+        precision: of every convolution and product, of the gradient too.
         network: its parameters.
         x: its input.
     """
-    return _forward(convolutions, formulation, network, x)[0]
+    return _forward(convolutions, formulation, precision, network, x)[0]
 
 
 def _forward(
-    convolutions: _Convolutions, formulation: Formulation, network: Foldable, x: jax.Array
+    convolutions: _Convolutions,
+    formulation: Formulation,
+    precision: Precision,
+    network: Foldable,
+    x: jax.Array,
 ) -> tuple[jax.Array, _Kept]:
     weights = network.folded(x)
-    y, second = choose(formulation, network_by_products, convolutions, weights, x)
+    ways = (partial(way, precision) for way in (network_by_products, convolutions))
+    y, second = choose(formulation, *ways, weights, x)
     return y, _Kept(network, x, second)
 
 
 def _backward(
-    _: _Convolutions, formulation: Formulation, kept: _Kept, y_gradient: jax.Array
+    _: _Convolutions,
+    formulation: Formulation,
+    precision: Precision,
+    kept: _Kept,
+    y_gradient: jax.Array,
 ) -> tuple[Foldable, jax.Array]:
     weights, unfold = jax.vjp(lambda network: network.folded(kept.x), kept.network)
     gradient, x_gradient = choose(
         formulation,
-        network_gradient_by_products,
-        _gradient_by_convolutions,
+        partial(network_gradient_by_products, precision),
+        partial(_gradient_by_convolutions, precision),
         weights,
         kept.x,
         kept.second,
@@ -81,23 +97,28 @@ def _backward(
     return unfold(gradient)[0], x_gradient
 
 
-run_fast = jax.custom_vjp(_run, nondiff_argnums=(0, 1))
+run_fast = jax.custom_vjp(_run, nondiff_argnums=(0, 1, 2))
 run_fast.defvjp(_forward, _backward)
 
 
 def _gradient_by_convolutions(
-    weights: NetworkWeights, x: jax.Array, second: jax.Array, y_gradient: jax.Array
+    precision: Precision,
+    weights: NetworkWeights,
+    x: jax.Array,
+    second: jax.Array,
+    y_gradient: jax.Array,
 ) -> tuple[NetworkWeights, jax.Array]:
     """The gradients of weights and input; the first hidden layer is computed again."""
+    outer, inner = partial(conv3x3, precision=precision), partial(conv1x1, precision=precision)
 
     def first_layer(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
-        return jax.nn.relu(conv3x3(x, kernel) + bias)
+        return jax.nn.relu(outer(x, kernel) + bias)
 
-    _, through_out = jax.vjp(conv3x3, second, weights.kernel_out)
+    _, through_out = jax.vjp(outer, second, weights.kernel_out)
     second_gradient, out_gradient = through_out(y_gradient)
     second_gradient = jnp.where(second > 0, second_gradient, 0)
     first, through_in = jax.vjp(first_layer, x, weights.kernel_in, weights.bias_in)
-    _, through_hidden = jax.vjp(conv1x1, first, weights.kernel_hidden)
+    _, through_hidden = jax.vjp(inner, first, weights.kernel_hidden)
     first_gradient, hidden_gradient = through_hidden(second_gradient)
     x_gradient, in_gradient, bias_gradient = through_in(first_gradient)
     gradient = NetworkWeights(

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from glow_jax.kernels.products import NetworkWeights
+from glow_jax.kernels.products import PRECISION, NetworkWeights, Precision
 from glow_jax.layers.actnorm import ActNorm
 from glow_jax.layers.convolution import (
     Formulation,
@@ -18,7 +18,9 @@ from glow_jax.layers.convolution import (
 from glow_jax.layers.fast_network import run_fast
 
 
-def convolutions(weights: NetworkWeights, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+def convolutions(
+    precision: Precision, weights: NetworkWeights, x: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """The network, by its definition: three convolutions and two ReLUs.
 
     Actnorms and scales are part of the weights; the last bias is left to the caller.
@@ -26,9 +28,9 @@ def convolutions(weights: NetworkWeights, x: jax.Array) -> tuple[jax.Array, jax.
     Returns:
         The output, (B, H, W, O), and the second hidden layer, (B, H, W, hidden).
     """
-    h = jax.nn.relu(conv3x3(x, weights.kernel_in) + weights.bias_in)
-    h = jax.nn.relu(conv1x1(h, weights.kernel_hidden) + weights.bias_hidden)
-    return conv3x3(h, weights.kernel_out), h
+    h = jax.nn.relu(conv3x3(x, weights.kernel_in, precision) + weights.bias_in)
+    h = jax.nn.relu(conv1x1(h, weights.kernel_hidden, precision) + weights.bias_hidden)
+    return conv3x3(h, weights.kernel_out, precision), h
 
 
 class CouplingNetwork(nnx.Module):
@@ -39,6 +41,7 @@ class CouplingNetwork(nnx.Module):
             and so everything that enters a likelihood, has the dtype of the input.
         formulation: how the convolutions are computed. `jax.jvp` works only with "convolution";
             otherwise only reverse mode works.
+        precision: how exactly a GPU or TPU computes the convolutions and their gradients.
     """
 
     def __init__(
@@ -70,14 +73,15 @@ class CouplingNetwork(nnx.Module):
         self.conv_out = ZeroConv(hidden_channels, outputs, padding=padding)
         self.dtype: str | None = None
         self.formulation: Formulation = "platform"
+        self.precision: Precision = PRECISION
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """(B, H, W, I) -> (B, H, W, O)."""
         h = x.astype(x.dtype if self.dtype is None else jnp.dtype(self.dtype))
         if self.formulation == "convolution":
-            y, _ = convolutions(self.folded(h), h)
+            y, _ = convolutions(self.precision, self.folded(h), h)
         else:
-            y = run_fast(convolutions, self.formulation, self, h)
+            y = run_fast(convolutions, self.formulation, self.precision, self, h)
         _, bias = self.conv_out.scaled(x)
         return y.astype(x.dtype) + bias.astype(x.dtype)
 

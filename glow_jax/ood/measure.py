@@ -53,7 +53,9 @@ class ReplicatedModel:
     origin: Mapping[str, object]
 
 
-def replicated_model(devices: Devices, model: Glow, *, step: int, dtype: str) -> ReplicatedModel:
+def replicated_model(
+    devices: Devices, model: Glow, *, step: int, dtype: str, precision: str
+) -> ReplicatedModel:
     """Make a model ready to measure.
 
     Args:
@@ -61,6 +63,7 @@ def replicated_model(devices: Devices, model: Glow, *, step: int, dtype: str) ->
         model: the model, set up as it should compute.
         step: the step of its checkpoint; it is part of the origin.
         dtype: the dtype of its coupling networks; it is part of the origin, too.
+        precision: the precision of their convolutions; it is part of the origin, too.
     """
     digest = hashlib.sha256()
     for leaf in jax.tree.leaves(model):
@@ -70,6 +73,7 @@ def replicated_model(devices: Devices, model: Glow, *, step: int, dtype: str) ->
         "weights_sha256": digest.hexdigest(),
         "architecture": dataclasses.asdict(model.config),
         "dtype": dtype,
+        "precision": precision,
         "noise_seed": EVALUATION_SEED,
     }
     return ReplicatedModel(devices, devices.replicate(model), origin)

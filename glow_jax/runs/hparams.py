@@ -1,7 +1,8 @@
 """`hparams.json`: the configuration of a run, and the version of the folder's format.
 
 Version 1, whose files have no version number, kept a model's parameters and untrained state apart;
-see `glow_jax.runs.version_1`. Up to version 2, `model.padding` was `model.pad_ones`.
+see `glow_jax.runs.version_1`. Up to version 2, `model.padding` was `model.pad_ones`. Up to version
+3, every run trained at the highest precision.
 """
 
 import dataclasses
@@ -14,7 +15,7 @@ from glow_jax.files import write_json
 from glow_jax.runs.inside import check_inside, read_json
 
 HPARAMS = "hparams.json"
-_VERSION = 3
+_VERSION = 4
 
 
 def read_config(folder: str | Path) -> Config:
@@ -37,6 +38,8 @@ def read_config(folder: str | Path) -> Config:
         )
     if version < 3:
         _rename_padding(values)
+    if version < 4:
+        _note_precision(values)
     try:
         return from_json(values)
     except GlowError as error:
@@ -50,6 +53,13 @@ def _rename_padding(values: object) -> None:
     model = values.get("model") if isinstance(values, dict) else None
     if isinstance(model, dict) and type(model.get("pad_ones")) is bool:
         model["padding"] = "ones" if model.pop("pad_ones") else "zeros"
+
+
+def _note_precision(values: object) -> None:
+    """Give a run of before version 4 the precision that it was trained at; other values stay."""
+    training = values.setdefault("training", {}) if isinstance(values, dict) else None
+    if isinstance(training, dict):
+        training.setdefault("precision", "highest")
 
 
 def _hint(folder: Path) -> str:

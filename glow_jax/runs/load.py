@@ -73,7 +73,8 @@ def load(folder: str | Path, step: WhichStep = None, *, average: bool = True) ->
         average: take the averaged parameters if the run keeps them; else those in training.
 
     Returns:
-        The model. Its coupling networks compute in the dtype of the run.
+        The model. Its coupling networks compute in the dtype of the run, at the highest precision
+        whatever the run was trained at.
 
     Raises:
         GlowError: there is no such folder or step, a file is damaged, or the checkpoint does not

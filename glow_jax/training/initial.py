@@ -72,7 +72,10 @@ def start_of(
 
 
 def _as_trained(model: Glow, config: Config) -> Glow:
-    return computing(model, memory=config.training.memory, dtype=config.training.dtype)
+    training = config.training
+    return computing(
+        model, memory=training.memory, dtype=training.dtype, precision=training.network_precision
+    )
 
 
 def _resumed(

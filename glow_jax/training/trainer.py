@@ -28,7 +28,7 @@ from glow_jax.errors import GlowError, Stopped
 from glow_jax.evaluation.diagnosis import first_nonfinite_layer
 from glow_jax.evaluation.likelihood import likelihood
 from glow_jax.evaluation.samples import grid, labels_in_turn, sample_pixels
-from glow_jax.model import Glow, parameter_count
+from glow_jax.model import Glow, computing, parameter_count
 from glow_jax.runs import (
     CheckpointWriter,
     check_folder,
@@ -360,6 +360,10 @@ class Trainer:
         return int(self._devices.to_host(self._state.step))
 
     def _average_or_model(self) -> Glow:
-        """The model to evaluate and sample with: the average if the run keeps one."""
+        """The model to evaluate and sample with, as exactly as after `load`.
+
+        It is the average if the run keeps one.
+        """
         model = averaged_model(self._state) or self._state.model
-        return self._devices.first_copy(model)  # without the optimizer's state
+        copy = self._devices.first_copy(model)  # without the optimizer's state
+        return computing(copy, precision="highest")
