@@ -61,7 +61,8 @@ def test_layer_by_layer_is_the_reference(
 
 def test_every_command_finds_what_it_imports(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(BENCHMARKS)
-    for name in ("data", "digits", "faults", "memory", "saving", "speed", "speed_jax", "startup"):
+    names = ("data", "digits", "faults", "memory", "precision", "saving", "speed", "speed_jax")
+    for name in (*names, "startup"):
         monkeypatch.delitem(sys.modules, name, raising=False)
         monkeypatch.setitem(sys.modules, name, importlib.import_module(name))
     # What runs in a fresh Python for a batch of NaN takes the place of this.
