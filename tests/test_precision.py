@@ -70,7 +70,7 @@ def test_computing_sets_all_networks_and_leaves_the_model_as_it_is() -> None:
         ([], "high"),
         (["--memory", "fast"], "high"),
         (["--memory", "reversible"], "highest"),
-        (["--memory", "reversible", "--precision", "highest"], "highest"),
+        (["--memory", "reversible", "--precision", "default"], "highest"),
         (["--precision", "default"], "default"),
         (["--precision", "highest", "--preset", "cifar10"], "highest"),
         (["--memory", "reversible", "--preset", "fashion_mnist-small"], "highest"),
@@ -82,9 +82,6 @@ def test_training_is_at_high_and_reversible_at_highest(words: list[str], precisi
 
 @pytest.mark.parametrize("precision", ["high", "default"])
 def test_reversible_is_refused_at_less_than_highest(precision: Precision) -> None:
-    words = f"precision is {precision}; it must be highest or auto where memory is reversible"
-    with pytest.raises(GlowError, match=words):
-        flags("--memory", "reversible", "--precision", precision)
     model = computing(abstract_glow(SMALL), precision=precision)
     with pytest.raises(GlowError, match=f"precision {precision}.* use remat with {precision}, or"):
         computing(model, memory="reversible")
@@ -118,7 +115,7 @@ def test_a_run_trains_at_high_and_all_else_is_exact(
     train(monkeypatch, *TINY, "--epochs", 1, "--output_dir", tmp_path / "run")
     assert seen == {"training": {"high"}, "evaluating": {"highest"}, "sampling": {"highest"}}
     saved = json.loads((tmp_path / "run" / "hparams.json").read_text())
-    assert (saved["version"], saved["training"]["precision"]) == (4, "auto")
+    assert (saved["version"], saved["training"]["precision"]) == (4, "high")
     assert network_of(glow_jax.load(tmp_path / "run")).precision == "highest"
 
 
@@ -130,7 +127,7 @@ def test_a_resumed_run_keeps_its_precision(
     assert precision_of_start(flags(*resumed, "--memory", "reversible")) == "highest"
     arguments = (*resumed, "--precision", "default")
     message = error_of(train_script.main, monkeypatch, capsys, *arguments)
-    assert "precision = auto, which cannot become default" in message
+    assert "precision = high, which cannot become default" in message
 
 
 def test_a_new_run_from_saved_weights_has_a_precision_of_its_own() -> None:
@@ -160,7 +157,7 @@ def test_absent_precision_is_the_highest_before_version_4_alone(
     sections: dict[str, dict[str, int]], tmp_path: Path
 ) -> None:
     batch_size = sections.get("training", {}).get("batch_size", 64)
-    exact, now = (TrainingConfig(batch_size, precision=name) for name in ("highest", "auto"))
+    exact, now = (TrainingConfig(batch_size, precision=name) for name in ("highest", "high"))
     for version, expected in ((3, exact), (4, now)):
         (tmp_path / "hparams.json").write_text(json.dumps({"version": version, **sections}))
         assert read_config(tmp_path).training == expected

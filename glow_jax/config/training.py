@@ -28,9 +28,9 @@ class TrainingConfig:
     """what a gradient keeps: everything it needs, each step's input, or each level's output"""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """dtype of the coupling networks"""
-    precision: Literal["highest", "high", "default", "auto"] = "auto"
-    """precision of the coupling networks' convolutions on a GPU or TPU, by jax.lax's names; auto is
-    high (TF32 on a GPU, three bfloat16 passes on a TPU), and highest where memory is reversible"""
+    precision: Literal["highest", "high", "default"] = "high"
+    """precision of the coupling networks' convolutions on a GPU or TPU, by jax.lax's names; high is
+    TF32 on a GPU, three bfloat16 passes on a TPU; with reversible memory it is always highest"""
     saved_model: str = ""
     """run folder whose weights a new run starts from"""
     saved_optimizer: str = ""
@@ -44,13 +44,6 @@ class TrainingConfig:
             "dtype",
             self.dtype,
             "float32 where memory is reversible: in bfloat16 inputs cannot be reconstructed",
-        )
-        require(
-            self.memory != "reversible" or self.precision in ("highest", "auto"),
-            "precision",
-            self.precision,
-            "highest or auto where memory is reversible: how well inputs are reconstructed at less "
-            "is not measured",
         )
         for name in ("batch_size", "accumulate", "eval_batch_size", "epochs", "n_init_batches"):
             value = getattr(self, name)
@@ -66,10 +59,12 @@ class TrainingConfig:
 
     @property
     def network_precision(self) -> Literal["highest", "high", "default"]:
-        """The precision of the coupling networks' convolutions: what auto stands for."""
-        if self.precision != "auto":
-            return self.precision
-        return "highest" if self.memory == "reversible" else "high"
+        """The precision of the coupling networks' convolutions in training.
+
+        Reversible memory has the highest: how well inputs are reconstructed at less is not measured
+        on a GPU or TPU.
+        """
+        return "highest" if self.memory == "reversible" else self.precision
 
     @property
     def images_per_update(self) -> int:
