@@ -201,7 +201,7 @@ def _read_state(
     largest = _largest(model.config)
     nu = _read_like(file, largest, model)
     for path, leaf in nnx.to_flat_state(nu):
-        if (leaf[...] < 0).any():
+        if (np.asarray(leaf[...]) < 0).any():
             where = ".".join(map(str, path))
             raise GlowError(f"The optimizer's largest gradient of {where} is negative.")
     return to_optax(_read_like(file, _mean(model.config), model), nu, step, model, config)
