@@ -158,6 +158,7 @@ def _read_weights(file: OpenaiFile, names: _Names, model: ModelConfig) -> dict[s
     }
     for name, order in openai.check_orders(orders).items():
         values[openai.order_key(name, model)] = order
+    values["prior_h"] = np.zeros(layout_shapes(model)["prior_h"], np.float32)
     return values
 
 
@@ -243,7 +244,6 @@ def _read_values(
         if not np.all(np.isfinite(array)):
             raise GlowError(f"'{names[name]}' holds NaN or infinite values.")
         values[place.key] = openai.to_layout(array, place, shapes)
-    values["prior_h"] = np.zeros(shapes["prior_h"], np.float32)
     return values
 
 
