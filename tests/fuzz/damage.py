@@ -102,14 +102,19 @@ def _changed(values: Json, rng: random.Random) -> Json:
         if how < 0.1:
             del values[key]
         elif how < 0.2:
-            values[str(rng.choice(NAMES))] = rng.choice(ODD)
+            values[str(rng.choice(NAMES))] = _odd(rng)
         else:
             values[key] = _changed(values[key], rng)
         return values
     if isinstance(values, list) and values and rng.random() < 0.7:
-        values[rng.randrange(len(values))] = rng.choice(ODD)
+        values[rng.randrange(len(values))] = _odd(rng)
         return values
-    return rng.choice(ODD)
+    return _odd(rng)
+
+
+def _odd(rng: random.Random) -> Json:
+    """An odd value of its own: one that cases share would keep what is done to it."""
+    return copy.deepcopy(rng.choice(ODD))
 
 
 def damage_file(path: Path, outside: Path, rng: random.Random) -> str:
