@@ -5,6 +5,7 @@
 
 import os
 import pickle
+import random
 import shutil
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from glow_jax.cli.from_torch import main as from_torch_main
 from tests.fuzz import __main__ as runner
 from tests.fuzz.case import CANARY, OUTSIDE, Case, new_folder
 from tests.fuzz.commands import run_command
+from tests.fuzz.damage import ODD, damage_json
 from tests.fuzz.kinds import KINDS, maker_of
 from tests.fuzz.watch import Limits, Outcome, Verdict, judge, remove
 
@@ -46,6 +48,13 @@ def test_every_case_ends_well_or_is_refused_in_one_sentence(
         remove(folder)
     assert not faults
     assert verdicts == {"ended well", "refused"}  # else the damage is too light, or too heavy
+
+
+def test_what_one_case_changes_no_other_sees() -> None:
+    before, rng = repr(ODD), random.Random(0)
+    for _ in range(3000):
+        damage_json({"a": [1], "b": {}}, rng)
+    assert repr(ODD) == before
 
 
 def judged(run: Callable[[], object], folder: Path, limits: Limits | None = None) -> Verdict:

@@ -3,6 +3,7 @@
 import json
 import shutil
 import tarfile
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +201,20 @@ def test_the_layout_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     mapping.layout_shapes.cache_clear()
     assert convert(FULL).optimizer_state is not None
     assert len(built) == 1
+
+
+def test_the_zeros_of_the_top_prior_are_made_once(tmp_path: Path) -> None:
+    folder = write(tmp_path / "logs", arrays_of(FULL))
+    zeros = 4 * 2 * 24 * (2048 // 4) ** 2  # bytes
+    tracemalloc.start()
+    try:
+        conversion = convert(folder, image_size=2048, n_bits=5)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert conversion.values["prior_h"].nbytes == zeros
+    assert conversion.average is not None
+    assert peak < 1.5 * zeros
 
 
 def test_flat_noise_there_and_back() -> None:

@@ -41,7 +41,8 @@ class Conversion:
         """Write a run folder that appears whole or not at all.
 
         Raises:
-            GlowError: the folder cannot be written.
+            GlowError: it is not empty, or there is no room for it.
+            OSError: it cannot be made at this place.
         """
         aside = aside_of(folder)
         aside.parent.mkdir(parents=True, exist_ok=True)

@@ -158,6 +158,7 @@ def _read_weights(file: OpenaiFile, names: _Names, model: ModelConfig) -> dict[s
     }
     for name, order in openai.check_orders(orders).items():
         values[openai.order_key(name, model)] = order
+    values["prior_h"] = np.zeros(layout_shapes(model)["prior_h"], np.float32)
     return values
 
 
@@ -201,7 +202,7 @@ def _read_state(
     largest = _largest(model.config)
     nu = _read_like(file, largest, model)
     for path, leaf in nnx.to_flat_state(nu):
-        if (leaf[...] < 0).any():
+        if (np.asarray(leaf[...]) < 0).any():
             where = ".".join(map(str, path))
             raise GlowError(f"The optimizer's largest gradient of {where} is negative.")
     return to_optax(_read_like(file, _mean(model.config), model), nu, step, model, config)
@@ -243,7 +244,6 @@ def _read_values(
         if not np.all(np.isfinite(array)):
             raise GlowError(f"'{names[name]}' holds NaN or infinite values.")
         values[place.key] = openai.to_layout(array, place, shapes)
-    values["prior_h"] = np.zeros(shapes["prior_h"], np.float32)
     return values
 
 
