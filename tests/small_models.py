@@ -24,6 +24,14 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "plain_levels": (1,),
         "learn_top": False,
     },
+    "multi_class_plain_level_edge_bias": {
+        **CONDITIONAL,
+        "image_shape": (8, 4, 4),
+        "multi_class": True,
+        "plain_levels": (1,),
+        "padding": "edge_bias",
+        "actnorm_logs_factor": 3.0,
+    },
     "multi_class_plain_level_pad_ones": {
         **CONDITIONAL,
         "image_shape": (8, 4, 4),
@@ -55,6 +63,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 # Each of these has what others have together.
 SLOW = (
+    "multi_class_plain_level_pad_ones",
+    "edge_bias_no_classifier",
     "multi_class_plain_level_no_learn_top",
     "pad_ones_4_channels",
     "three_levels_of_one_step",

@@ -51,7 +51,14 @@ def repack(file: Path, method: int, **changed: bytes) -> Path:
     return path
 
 
-@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize(
+    "method",
+    [
+        zipfile.ZIP_DEFLATED,
+        pytest.param(zipfile.ZIP_BZIP2, marks=pytest.mark.slow),
+        pytest.param(zipfile.ZIP_LZMA, marks=pytest.mark.slow),
+    ],
+)
 def test_a_compressed_checkpoint_is_read_and_a_bomb_is_not(method: int, tmp_path: Path) -> None:
     file = save(tiny_values(), tmp_path / "glow.pt")
     assert convert(repack(file, method))[1] == convert(file)[1]

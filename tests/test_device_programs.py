@@ -31,6 +31,7 @@ def compiled(config: Config, count: int) -> tuple[jax.stages.Compiled, int]:
     return step.compile(state, NOTHING, *images_of(config)[0]), size
 
 
+@pytest.mark.slow
 def test_a_step_gives_its_states_memory_away_and_takes_batches_of_other_sizes() -> None:
     config = config_of(K=1, L=1)
     shared, state = shared_step(config, 2)

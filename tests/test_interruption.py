@@ -103,6 +103,7 @@ def test_a_signal_during_evaluation_stops_at_once_and_goes_on_exactly(
     assert load_run(folder, "best").step == load_run(whole, "best").step
 
 
+@pytest.mark.slow
 def test_checkpoints_every_so_many_steps(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before_batch
 ) -> None:

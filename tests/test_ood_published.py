@@ -71,6 +71,7 @@ def compare_with_svhn(
         assert f"{row['value']:g}" in line
 
 
+@pytest.mark.slow
 def test_the_published_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -190,6 +190,7 @@ def test_the_path_in_checkpoint_is_not_followed(tmp_path: Path) -> None:
         read_all(tmp_path / "checkpoint")
 
 
+@pytest.mark.slow
 def test_no_tensorflow_is_imported() -> None:
     program = (
         "import sys; from pathlib import Path\n"

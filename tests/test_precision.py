@@ -88,6 +88,7 @@ def test_reversible_is_refused_at_less_than_highest(precision: Precision) -> Non
     assert network_of(computing(model, memory="reversible", precision="highest"))
 
 
+@pytest.mark.slow
 def test_a_run_trains_at_high_and_all_else_is_exact(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -200,6 +200,7 @@ def test_training_that_diverges_stops_and_keeps_the_last_checkpoint(
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(glow_jax.load(folder)))
 
 
+@pytest.mark.slow
 def test_images_without_labels_train_but_not_conditionally(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
