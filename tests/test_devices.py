@@ -74,6 +74,7 @@ def test_training_does_not_depend_on_the_number_of_devices(count: int, one_devic
     assert_same(one_device, run(config_of(), count))
 
 
+@pytest.mark.slow
 def test_a_step_compiled_for_devices_is_the_function_itself(one_device) -> None:
     config = config_of()
     model, prepare = start(config, np.float32)

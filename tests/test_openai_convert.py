@@ -1,4 +1,4 @@
-"""`convert/from_openai.py`: forms of files, settings, refusals, and training that goes on."""
+"""`convert/from_openai.py`: forms of files, refusals, averages and the optimizer's state."""
 
 import json
 import shutil

@@ -81,10 +81,11 @@ def test_a_graph_with_another_network_is_refused_by_a_variable_of_it(
 ) -> None:
     model = architecture(flow_coupling="additive", n_bits=5)
     (tmp_path / "large3").mkdir()
-    other = {"model/cond/0/l_1/W": np.ones((3, 3, 4, 4), np.float32)}
-    path = write_graph(tmp_path / name, variables(model) | other)
-    with pytest.raises(GlowError, match="'model/cond/0/l_1/W' does not fit the model"):
-        convert(path, image_size=8, n_bits=5)
+    path = tmp_path / name
+    for other in ("model/cond/0/l_1/W", "cond/l_1/W", "model/cond/dense/kernel", "model/cond/w"):
+        write_graph(path, variables(model) | {other: np.ones((3, 4), np.float32)})
+        with pytest.raises(GlowError, match=f"'{other}' does not fit the model"):
+            convert(path, image_size=8, n_bits=5)
     write_graph(path, variables(model))
     assert convert(path, image_size=8, n_bits=5).config.model == model
 

@@ -1,6 +1,7 @@
 """The settings of openai/glow: by `train.txt` or by flags, and against the variables."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -24,10 +25,10 @@ def test_settings_by_flags_where_there_is_no_train_txt(tmp_path: Path) -> None:
         convert(bare, image_size=16)
     with pytest.raises(GlowError, match="--y_weight"):
         convert(bare, image_size=16, n_bits=5)
-    found = convert(bare, image_size=16, n_bits=5, y_weight=0.01)
+    found = convert(bare, image_size=16, n_bits=5, y_weight=0.01 / math.log(2))
     wanted = convert(CONDITIONAL)
     assert found.config.model == wanted.config.model
-    assert found.config.training.y_weight == wanted.config.training.y_weight == 0.01
+    assert found.config.training.y_weight == pytest.approx(wanted.config.training.y_weight)
 
 
 def test_conditional_without_a_classifier(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_openai_adamax_goes_on_by_its_own_clock(
     train(monkeypatch, "--preset", "digits", *saved, "--output_dir", renewed, "--epochs", 2)
     train(monkeypatch, "--output_dir", resumed, "--resume", "--epochs", 2)
     assert_same_run(one, resumed)
-    # The average of a new run starts anew; nothing else shows that there were two.
+    # Nothing shows that there were two runs.
     (model, _, optimizer_state), (other, _, other_state) = state_of(one), state_of(renewed)
     assert identical(model, other)
     assert identical(optimizer_state, other_state)

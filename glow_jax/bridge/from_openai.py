@@ -4,7 +4,7 @@ Their exponential moving average is the average of the run; their Adamax is `ope
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,13 @@ from glow_jax.bridge.layouts import common, limits, openai
 from glow_jax.bridge.layouts.common import Given
 from glow_jax.bridge.mapping import fill, layout_shapes, to_glow
 from glow_jax.bridge.moments import MOST_STEPS, to_optax
-from glow_jax.bridge.openai_settings import Needed, build_config, check_settings, needed
+from glow_jax.bridge.openai_settings import (
+    Needed,
+    build_config,
+    check_settings,
+    needed,
+    what_differs,
+)
 from glow_jax.bridge.reading.budget import DEFAULT_LIMIT, guarded
 from glow_jax.bridge.reading.openai_files import OpenaiFile, open_openai
 from glow_jax.config import Config, ModelConfig, OptimizerConfig
@@ -59,7 +65,8 @@ def convert(
             archive of such a folder; or a frozen graph, whose name ends in `.pb`.
         image_size: height and width in pixels, where no `train.txt` tells.
         n_bits: bits kept of each pixel, where no `train.txt` tells.
-        y_weight: weight of the classification loss, where no `train.txt` tells.
+        y_weight: weight of the classification loss in nats, where no `train.txt` tells. It is
+            weight_y / log 2, since theirs is in bits.
         memory: the number of bytes that the file may take.
 
     Returns:
@@ -106,7 +113,7 @@ def _sort(file: OpenaiFile, notes: list[str]) -> _Names:
             slots.add(name)
         elif name.endswith(_AVERAGE):
             averages[name.removesuffix(_AVERAGE)] = name
-        elif openai.is_weight(name, is_graph=file.is_graph):
+        elif not file.is_graph or openai.is_weight(name, file.variables[name]):
             weights[name] = name
     if averages and all(openai.is_order(name) for name in weights):
         # What `save_ema` of their model writes: raw weights under these names.
@@ -133,6 +140,7 @@ def _configure(
         common.check_keys(names.averages, trained, lambda name: name + _AVERAGE)
     if file.settings is not None:
         check_settings(file.settings, model, is_graph=file.is_graph)
+        notes += what_differs(file.settings)
     else:
         notes.append(f"Its training settings are the defaults: {file.settings_problem}")
     _check_weight(settings, model)
@@ -150,8 +158,7 @@ def _check_weight(settings: Needed, model: ModelConfig) -> None:
 def _read_weights(file: OpenaiFile, names: _Names, model: ModelConfig) -> dict[str, np.ndarray]:
     """The weights, and the orders of shuffled channels, under keys of Glow-PyTorch's layout."""
     values = _read_values(file, names.weights, model)
-    name_of = {place.key: name for name, place in openai.places(model).items()}
-    limits.check_mixings(values, model, name_of.__getitem__)
+    limits.check_mixings(values, model, _spelling(model))
     orders = {
         name: _read_one(file, names.weights[name], shape, "int32")
         for name, shape in openai.order_shapes(model).items()
@@ -170,9 +177,17 @@ def _read_average(file: OpenaiFile, names: _Names, model: Glow, notes: list[str]
         "The raw weights are the model, which its own program evaluates; the average is the run's, "
         "which eval.py and sample.py take unless --no_average is given."
     )
+    values = _read_values(file, names.averages, model.config)
+    limits.check_mixings(values, model.config, _spelling(model.config, _AVERAGE))
     average = nnx.clone(model)
-    nnx.update(average, _read_like(file, names.averages, model))
+    nnx.update(average, fill(nnx.state(model, nnx.Param), values, model.config))
     return average
+
+
+def _spelling(model: ModelConfig, suffix: str = "") -> Callable[[str], str]:
+    """How a key of Glow-PyTorch's layout is spelt in a file, with what marks an average."""
+    name_of = {place.key: name + suffix for name, place in openai.places(model).items()}
+    return name_of.__getitem__
 
 
 def _read_step(file: OpenaiFile, names: _Names, model: ModelConfig, notes: list[str]) -> int | None:

@@ -1,5 +1,6 @@
 """The settings of openai/glow, line 1 of its `train.txt`, as ours."""
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ _DATASETS = {
     "lsun_realnvp": "lsun",
 }
 _LARGEST_BATCH = 2**20
+# In an epoch of their default settings: 50,000 images in batches of 64.
+_USUAL_UPDATES = 782
 _LARGEST = 1e6
 
 
@@ -30,7 +33,7 @@ class Needed:
     Attributes:
         image_size: height and width in pixels.
         n_bits: bits kept of each pixel.
-        y_weight: weight of the classification loss; None if nothing says.
+        y_weight: weight of the classification loss, in nats; None if nothing says.
     """
 
     image_size: int
@@ -57,13 +60,15 @@ def needed(
         said = None if settings is None else settings.get(name)
         if said is not None and (isinstance(said, bool) or not isinstance(said, int | float)):
             raise GlowError(f"Its settings say {name} = {shown(said)}; it must be a number.")
+        # Their cross entropy is in bits, ours in nats.
+        value = said / math.log(2) if said is not None and flag == "y_weight" else said
         wanted = given[flag]
-        if said is not None and wanted is not None and said != wanted:
+        if value is not None and wanted is not None and not math.isclose(value, wanted):
             raise GlowError(
                 f"--{flag} is {wanted}, but its settings say {name} = {shown(said)}: leave the "
                 "flag out."
             )
-        values[flag] = said if wanted is None else wanted
+        values[flag] = value if wanted is None else wanted
     missing = [flag for flag in ("image_size", "n_bits") if values[flag] is None]
     if missing:
         asked = {"image_size": "--image_size 32", "n_bits": "--n_bits 8"}
@@ -132,8 +137,8 @@ def build_config(
 ) -> Config:
     """The configuration of a run that goes on as theirs would.
 
-    Settings that are missing take our defaults, but the algorithm and the learning rate, which
-    take theirs.
+    Settings that are missing take our defaults, but those of the optimizer and of the average,
+    which take theirs.
 
     Args:
         model: the architecture.
@@ -151,7 +156,7 @@ def build_config(
         "warmup": _number(said, "epochs_warmup", 10),
         "polyak_epochs": polyak_epochs,
     }
-    updates = _number(said, "train_its", 0)
+    updates = _number(said, "train_its", _USUAL_UPDATES)
     if updates * polyak_epochs > 1:
         optimizer["ema_decay"] = 1 - 1 / (updates * polyak_epochs)
     training: dict[str, object] = {}
@@ -167,6 +172,19 @@ def build_config(
     return Config(
         model=model, optimizer=config.optimizer, training=config.training, data=config.data
     )
+
+
+def what_differs(settings: Mapping[str, object]) -> list[str]:
+    """What a run that goes on does otherwise than their settings say, one sentence each."""
+    ours = {"beta1": 0.9, "weight_decay": 1.0}
+    notes = [
+        f"Its settings say {name} = {shown(settings[name])}; training goes on with {value}."
+        for name, value in ours.items()
+        if name in settings and settings[name] != value
+    ]
+    if _dataset(settings) is None:
+        notes.append("Its settings do not name images that the catalogue has: give --dataset.")
+    return notes
 
 
 def _number(settings: Mapping[str, object], name: str, default: float) -> float:

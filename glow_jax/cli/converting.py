@@ -56,7 +56,8 @@ def finish(file: Path, conversion: "Conversion", output: Path, *, memory: int, c
         _prove(file, conversion, memory)
     conversion.save(output)
     dataset = conversion.config.data.dataset
-    print(f"written to {output}: python eval.py {output} --dataset {dataset}")
+    raw = "" if conversion.average is None else " --no_average"
+    print(f"written to {output}: python eval.py {output} --dataset {dataset}{raw}")
 
 
 def _prove(file: Path, conversion: "Conversion", memory: int) -> None:

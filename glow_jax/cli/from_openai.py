@@ -32,7 +32,7 @@ class Arguments:
     n_bits: int | None = None
     """bits kept of each pixel (n_bits_x), if no train.txt tells"""
     y_weight: float | None = None
-    """weight of the classification loss (weight_y), if no train.txt tells"""
+    """weight of the classification loss in nats (weight_y / log 2), if no train.txt tells"""
     memory_limit: float | None = None
     """gigabytes that the file may take; by default 4 times the published model and optimizer"""
     check: bool = True

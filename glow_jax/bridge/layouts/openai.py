@@ -24,6 +24,7 @@ import numpy as np
 from glow_jax.bridge.layouts import common, limits
 from glow_jax.bridge.layouts.common import Given, Shape, StepTensor
 from glow_jax.bridge.mapping import layout_shapes, step_layer
+from glow_jax.bridge.reading.variables import Variable
 from glow_jax.config import ModelConfig
 from glow_jax.errors import GlowError, shown
 
@@ -52,6 +53,8 @@ _TOP = {
 _SHUFFLE = ("shuffle/indices", "shuffle/indices_inverse")
 
 _NAME_IN_STEP = re.compile(r"model/(\d+)/(\d+)/(.+)")
+# The last part of the name that TensorFlow itself gives a constant.
+_OF_AN_OPERATION = re.compile(r"(?i)const(_\d+)?|x|y|.*(shape|perm|axis|value|indices_?)(_\d+)?")
 # The last parts of the names of variables, beside which a graph has constants of other kinds.
 _ENDINGS = {*(name.rpartition("/")[2] for name in (*_STEP, *_SHUFFLE))}
 _ENDINGS |= {"P", "L", "U", "sign_S", "log_S"}  # of a 1x1 that their code can factorise
@@ -74,19 +77,18 @@ class Place(NamedTuple):
     shape: Shape
 
 
-def is_weight(name: str, *, is_graph: bool) -> bool:
-    """Whether a name is one of a model's weights, known or not.
+def is_weight(name: str, constant: Variable) -> bool:
+    """Whether a constant of a frozen graph may be one of a model's weights, known or not.
 
-    A checkpoint holds nothing else under `model/`. A frozen graph has shapes and axes there, too,
-    whose names end as operations' do.
+    A graph also holds shapes, axes and numbers, and border masks, which have names of operations.
 
     Args:
-        name: the name.
-        is_graph: whether it is the name of a graph's constant.
+        name: its name.
+        constant: its kind and shape.
     """
-    if not is_graph:
-        return True
-    return name.startswith("model/") and name.rpartition("/")[2] in _ENDINGS
+    last = name.rpartition("/")[2]
+    is_named = not _OF_AN_OPERATION.fullmatch(last)
+    return last in _ENDINGS or (is_named and constant.dtype == "float32" and bool(constant.shape))
 
 
 def places(config: ModelConfig) -> dict[str, Place]:
