@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import io
 import os
 import sys
 import traceback
@@ -30,6 +31,7 @@ def one_line_errors(script: Callable[[], None]) -> Callable[[], None]:
     def run() -> None:
         try:
             check_system()
+            _print_any_name()
             _use_float32()
             try:
                 script()
@@ -81,6 +83,12 @@ def keeping(folder: Path) -> Iterator[None]:
             f"The figures above are printed, but not kept: {error.filename or folder} cannot be "
             f"written: {error.strerror}."
         ) from error
+
+
+def _print_any_name() -> None:
+    """Let output show the bytes of a file's name that are no text, instead of failing at them."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _use_float32() -> None:
