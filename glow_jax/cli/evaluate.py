@@ -87,8 +87,7 @@ def main() -> None:
     """Load the run, evaluate it, print the results and write `results.json`."""
     arguments = parse(Arguments)
     keep_compiled_programs()
-    run = load_run(arguments.run, arguments.step)
-    run = run if arguments.average else run.without_average()
+    run = load_run(arguments.run, arguments.step, average=arguments.average)
     dataset = dataset_of(
         run, arguments.dataset, dataroot=arguments.dataroot, download=arguments.download
     )

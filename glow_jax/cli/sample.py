@@ -58,8 +58,8 @@ def main() -> None:
     num = arguments.num if arguments.num is not None else (10 if arguments.temperatures else 64)
     if not 1 <= num <= _MOST_IMAGES:
         raise GlowError(f"num is {brief(num)}; it must be from 1 to {_MOST_IMAGES}.")
-    run = load_run(arguments.run, arguments.step)
-    model = run.average_or_model if arguments.average else run.model
+    run = load_run(arguments.run, arguments.step, average=arguments.average)
+    model = run.average_or_model
     y = _labels(model, arguments.label, num, arguments.run)
     key = jax.random.key(arguments.seed)
     rows = [sample_pixels(model, key, num, temperature=t, y=y) for t in temperatures]

@@ -5,7 +5,7 @@ import inspect
 import logging
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -41,7 +41,7 @@ class LoadedRun:
         config: the run's configuration.
         step: the number of updates before the checkpoint.
         model: the model as trained.
-        average: the model with averaged parameters, if the run keeps them.
+        average: the model with averaged parameters, if the run keeps them and they were asked for.
         has_optimizer: whether the checkpoint holds an optimizer's state.
         progress: the progress of training; see `glow_jax.training.progress`.
     """
@@ -59,16 +59,12 @@ class LoadedRun:
         """The model to evaluate and sample with: the average if there is one."""
         return self.average or self.model
 
-    def without_average(self) -> "LoadedRun":
-        """The same run as if it kept no average; it is evaluated as trained, then."""
-        return replace(self, average=None)
-
 
 def load(folder: str | Path, step: WhichStep = None, *, average: bool = True) -> Glow:
     """Load the model of a run folder.
 
     Args:
-        folder: a run folder that `train.py` or `convert/from_torch.py` wrote.
+        folder: a run folder that `train.py` or a converter wrote.
         step: a step's number; "best" for the best on the validation split; None for the newest.
         average: take the averaged parameters if the run keeps them; else those in training.
 
@@ -80,19 +76,24 @@ def load(folder: str | Path, step: WhichStep = None, *, average: bool = True) ->
         GlowError: there is no such folder or step, a file is damaged, or the checkpoint does not
             match `hparams.json`.
     """
-    run = load_run(folder, step)
-    return run.average_or_model if average else run.model
+    return load_run(folder, step, average=average).average_or_model
 
 
-def load_run(folder: str | Path, step: WhichStep = None) -> LoadedRun:
+def load_run(folder: str | Path, step: WhichStep = None, *, average: bool = True) -> LoadedRun:
     """Load a checkpoint, except the optimizer's state; arguments and errors as for `load`."""
     folder = Path(folder)
     config = read_config(folder)
     abstract = abstract_glow(config.model)
-    return reading(folder, step, lambda number: _load_step(folder, number, config, abstract))
+
+    def load_step(number: int) -> LoadedRun:
+        return _load_step(folder, number, config, abstract, average=average)
+
+    return reading(folder, step, load_step)
 
 
-def _load_step(folder: Path, number: int, config: Config, abstract: Glow) -> LoadedRun:
+def _load_step(
+    folder: Path, number: int, config: Config, abstract: Glow, *, average: bool
+) -> LoadedRun:
     verify(folder, number)
     with _reader(folder) as manager:
         items = manager.item_metadata(number)
@@ -103,7 +104,7 @@ def _load_step(folder: Path, number: int, config: Config, abstract: Glow) -> Loa
             "model": ocp.args.StandardRestore(unflatten_dict(saved_tree.of_model)),
             "progress": ocp.args.JsonRestore(),
         }
-        if "average" in items:
+        if average and "average" in items:
             wanted["average"] = ocp.args.StandardRestore(unflatten_dict(saved_tree.of_average))
         restored = manager.restore(number, args=ocp.args.Composite(**wanted))
 
@@ -116,7 +117,7 @@ def _load_step(folder: Path, number: int, config: Config, abstract: Glow) -> Loa
         config=config,
         step=number,
         model=build(model),
-        average=build(model, restored["average"]) if "average" in items else None,
+        average=build(model, restored["average"]) if "average" in wanted else None,
         has_optimizer="optimizer" in items,
         progress=restored["progress"],
     )

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from glow_jax.errors import GlowError
+from glow_jax.errors import GlowError, first_line
 from glow_jax.runs.digests import DIGESTS, check_number, first_damaged
 from glow_jax.runs.folder import (
     CHECKPOINTS,
@@ -62,11 +62,8 @@ def _state_of(folder: Path) -> list[tuple[str, int, int]]:
 
 
 def _unreadable(folder: Path, number: int | None, error: Exception) -> GlowError:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    reason = lines[0] if len(lines[0]) <= 200 else f"{lines[0][:200]}..."
-    reason = "".join(letter if letter.isprintable() else "?" for letter in reason).rstrip(".")
     what = f"Step {number} of {folder}" if number is not None else f"{folder / CHECKPOINTS}"
-    return GlowError(f"{what} cannot be read: {reason}{_advice(folder, number)}.")
+    return GlowError(f"{what} cannot be read: {first_line(error)}{_advice(folder, number)}.")
 
 
 def _advice(folder: Path, step: int | None) -> str:
