@@ -8,18 +8,11 @@ import jax
 import numpy as np
 from openai_files import write_bundle
 
-from glow_jax.bridge.reading.openai_files import open_openai
-
 OPENAI = Path(__file__).parent / "data" / "openai"
 FULL = OPENAI / "b_1x1_additive_5bit"  # weights, averages and slots
 CONDITIONAL = OPENAI / "e_conditional_5bit"
 SHUFFLED = OPENAI / "c_shuffle_affine_8bit"
 SETTINGS: dict[str, Any] = json.loads((FULL / "train.txt").read_text().split("\n")[0])
-
-
-def arrays_of(folder: Path) -> dict[str, np.ndarray]:
-    with open_openai(folder) as file:
-        return {name: np.array(file.read(name)) for name in file.variables}
 
 
 def write(

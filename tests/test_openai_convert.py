@@ -13,7 +13,8 @@ import pytest
 
 pytest.importorskip("torch")
 
-from openai_cases import FULL, SETTINGS, SHUFFLED, arrays_of, same_models, write
+from openai_cases import FULL, SETTINGS, SHUFFLED, same_models, write
+from openai_files import read_all
 from torch_files import exit_status
 
 from glow_jax import GlowError
@@ -96,7 +97,7 @@ def test_every_form_is_the_same_model(form: str, tmp_path: Path) -> None:
 
 def test_slots_are_the_state_of_the_optimizer_by_the_order_of_creation() -> None:
     names = json.loads((FULL / "variables.json").read_text())["trainable_in_creation_order"]
-    arrays, state = arrays_of(FULL), convert(FULL).optimizer_state
+    arrays, state = read_all(FULL), convert(FULL).optimizer_state
     assert state is not None
     adam = next(part for part in jax.tree.leaves(state, is_leaf=is_adam) if is_adam(part))
     assert int(adam.count) == int(arrays["Variable"]) - 1 == 150
@@ -143,7 +144,7 @@ def is_adam(part: Any) -> bool:
 def test_variables_that_cannot_be(
     name: str, change: np.ndarray | None, sentence: str, tmp_path: Path
 ) -> None:
-    arrays = arrays_of(FULL)
+    arrays = read_all(FULL)
     if change is None:
         del arrays[name]
     else:
@@ -163,7 +164,7 @@ def test_variables_that_cannot_be(
     ],
 )
 def test_orders_that_cannot_be(change: Any, sentence: str, tmp_path: Path) -> None:
-    arrays = arrays_of(SHUFFLED)
+    arrays = read_all(SHUFFLED)
     name = "model/0/1/shuffle/indices"
     arrays[name] = change(arrays[name])
     settings = json.loads((SHUFFLED / "train.txt").read_text().split("\n")[0])
@@ -173,7 +174,7 @@ def test_orders_that_cannot_be(change: Any, sentence: str, tmp_path: Path) -> No
 
 def test_weights_under_the_names_of_averages(tmp_path: Path) -> None:
     suffix = "/ExponentialMovingAverage"
-    raw = {k: v for k, v in arrays_of(FULL).items() if k.startswith("model/") and suffix not in k}
+    raw = {k: v for k, v in read_all(FULL).items() if k.startswith("model/") and suffix not in k}
     renamed = {name + suffix: array for name, array in raw.items()}
     found = convert(write(tmp_path / "logs", renamed, SETTINGS))
     assert same_models(found.model, convert(FULL).model)
@@ -187,7 +188,7 @@ def test_a_file_of_something_else(tmp_path: Path) -> None:
 
 
 def test_settings_that_cannot_be_read_are_told_of(tmp_path: Path) -> None:
-    folder = write(tmp_path / "logs", arrays_of(SHUFFLED))
+    folder = write(tmp_path / "logs", read_all(SHUFFLED))
     notes = convert(folder, image_size=8, n_bits=8).notes
     assert [note for note in notes if "holds no train.txt" in note]
     (folder / "train.txt").write_text("{")
@@ -204,7 +205,7 @@ def test_the_layout_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_zeros_of_the_top_prior_are_made_once(tmp_path: Path) -> None:
-    folder = write(tmp_path / "logs", arrays_of(FULL))
+    folder = write(tmp_path / "logs", read_all(FULL))
     zeros = 4 * 2 * 24 * (2048 // 4) ** 2  # bytes
     tracemalloc.start()
     try:

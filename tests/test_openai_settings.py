@@ -10,15 +10,15 @@ import pytest
 
 pytest.importorskip("torch")
 
-from openai_cases import CONDITIONAL, FULL, SETTINGS, arrays_of, write
-from openai_files import write_graph
+from openai_cases import CONDITIONAL, FULL, SETTINGS, write
+from openai_files import read_all, write_graph
 
 from glow_jax import GlowError
 from glow_jax.bridge.from_openai import convert
 
 
 def test_settings_by_flags_where_there_is_no_train_txt(tmp_path: Path) -> None:
-    bare = write(tmp_path / "bare", arrays_of(CONDITIONAL))
+    bare = write(tmp_path / "bare", read_all(CONDITIONAL))
     with pytest.raises(GlowError, match=r"image_size and n_bits: .*--image_size 32 --n_bits 8"):
         convert(bare)
     with pytest.raises(GlowError, match="--n_bits 8"):
@@ -32,7 +32,7 @@ def test_settings_by_flags_where_there_is_no_train_txt(tmp_path: Path) -> None:
 
 
 def test_conditional_without_a_classifier(tmp_path: Path) -> None:
-    arrays = arrays_of(CONDITIONAL)
+    arrays = read_all(CONDITIONAL)
     settings = {**SETTINGS, "ycond": True, "width": 24, "weight_y": 0.0}
     with pytest.raises(GlowError, match=r"weight_y = 0.0.* have a classifier"):
         convert(write(tmp_path / "with", arrays, settings))
@@ -46,7 +46,7 @@ def test_conditional_without_a_classifier(tmp_path: Path) -> None:
 
 
 def test_a_graph_has_lost_its_classifier(tmp_path: Path) -> None:
-    arrays = {k: v for k, v in arrays_of(CONDITIONAL).items() if "classifier" not in k}
+    arrays = {k: v for k, v in read_all(CONDITIONAL).items() if "classifier" not in k}
     write_graph(
         tmp_path / "graph.pb", {**arrays, "model/0/0/f1/l_1/Const": np.ones((1, 18, 18, 1))}
     )
@@ -95,12 +95,12 @@ def test_settings_that_cannot_be(change: dict, sentence: str, tmp_path: Path) ->
 def test_unknown_settings_are_ignored_and_others_change_the_run(tmp_path: Path) -> None:
     settings = SETTINGS | {"beta3": 1, "shift": [], "problem": "lsun_realnvp", "category": "tower"}
     settings |= {"polyak_epochs": 2, "lr": 5e-4, "n_batch_train": 64, "optimizer": "adam"}
-    found = convert(write(tmp_path / "logs", arrays_of(FULL), settings))
+    found = convert(write(tmp_path / "logs", read_all(FULL), settings))
     config = found.config
     assert (config.data.dataset, config.training.batch_size) == ("lsun/tower", 64)
     assert (config.optimizer.lr, config.optimizer.ema_decay) == (5e-4, 1 - 1 / 40)
     assert found.optimizer_state is None
     assert any("of adam, not of adamax" in note for note in found.notes)
     settings |= {"problem": "../../etc", "category": "../x"}
-    again = convert(write(tmp_path / "logs", arrays_of(FULL), settings))
+    again = convert(write(tmp_path / "logs", read_all(FULL), settings))
     assert again.config.data.dataset == "cifar10"

@@ -4,8 +4,7 @@ Their exponential moving average is the average of the run; their Adamax is `ope
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from glow_jax.bridge.openai_settings import (
     needed,
     what_differs,
 )
-from glow_jax.bridge.reading.budget import DEFAULT_LIMIT, guarded
+from glow_jax.bridge.reading.budget import DEFAULT_LIMIT, guarded, naming
 from glow_jax.bridge.reading.openai_files import OpenaiFile, open_openai
 from glow_jax.config import Config, ModelConfig, OptimizerConfig
 from glow_jax.errors import GlowError, shown
@@ -81,26 +80,16 @@ def convert(
     notes: list[str] = []
     # Part by part, so that only one part at a time is held twice.
     with open_openai(Path(path), memory=memory) as file:
-        with _naming(name):
+        with guarded(name), naming(name):
             names = _sort(file, notes)
             config = _configure(file, names, flags, memory, notes)
             values = _read_weights(file, names, config.model)
         model = to_glow(values, config.model)
-        with _naming(name):
+        with guarded(name), naming(name):
             average = _read_average(file, names, model, notes)
             step = _read_step(file, names, config.model, notes)
             state = None if step is None else _read_state(file, step, model, config.optimizer)
     return Conversion(openai.NAME, values, model, config, state, step or 0, notes, average)
-
-
-@contextmanager
-def _naming(name: str) -> Iterator[None]:
-    """Make one sentence, which begins with the file's name, of what reading it raises."""
-    with guarded(name):
-        try:
-            yield
-        except GlowError as error:
-            raise GlowError(f"{name}: {error}") from error
 
 
 def _sort(file: OpenaiFile, notes: list[str]) -> _Names:
@@ -180,7 +169,7 @@ def _read_average(file: OpenaiFile, names: _Names, model: Glow, notes: list[str]
     values = _read_values(file, names.averages, model.config)
     limits.check_mixings(values, model.config, _spelling(model.config, _AVERAGE))
     average = nnx.clone(model)
-    nnx.update(average, fill(nnx.state(model, nnx.Param), values, model.config))
+    nnx.update(average, _like(model, values))
     return average
 
 
@@ -200,7 +189,8 @@ def _read_step(file: OpenaiFile, names: _Names, model: ModelConfig, notes: list[
             f"The optimizer's state is left out: it is of {shown(algorithm)}, not of adamax."
         )
         return None
-    common.check_keys(names.slots, ["Variable", *_largest(model).values(), *_mean(model).values()])
+    largest, mean = _slots(model)
+    common.check_keys(names.slots, ["Variable", *largest.values(), *mean.values()])
     t = float(_read_one(file, "Variable", (), "float32"))
     if not (t.is_integer() and 1 <= t <= MOST_STEPS):
         raise GlowError(
@@ -214,33 +204,33 @@ def _read_state(
     file: OpenaiFile, step: int, model: Glow, config: OptimizerConfig
 ) -> optax.OptState:
     """The state of their Adamax, in which it has done `step` updates."""
-    largest = _largest(model.config)
+    largest, mean = _slots(model.config)
     nu = _read_like(file, largest, model)
     for path, leaf in nnx.to_flat_state(nu):
         if (np.asarray(leaf[...]) < 0).any():
             where = ".".join(map(str, path))
             raise GlowError(f"The optimizer's largest gradient of {where} is negative.")
-    return to_optax(_read_like(file, _mean(model.config), model), nu, step, model, config)
+    return to_optax(_read_like(file, mean, model), nu, step, model, config)
 
 
-def _largest(model: ModelConfig) -> dict[str, str]:
-    """Each weight's largest gradient: slots have no names of their own, only numbers.
+def _slots(model: ModelConfig) -> tuple[dict[str, str], dict[str, str]]:
+    """Where the largest and the mean gradient of each weight are: slots have only numbers.
 
     `Variable` is the step. The j-th weight that their program made has the largest gradient in
     `Variable_{2j+1}` and the mean gradient in `Variable_{2j+2}`.
     """
-    return {name: f"Variable_{2 * j + 1}" for j, name in enumerate(openai.places(model))}
-
-
-def _mean(model: ModelConfig) -> dict[str, str]:
-    """Each weight's mean gradient; see `_largest`."""
-    return {name: f"Variable_{2 * j + 2}" for j, name in enumerate(openai.places(model))}
+    numbered = list(enumerate(openai.places(model)))
+    largest = {name: f"Variable_{2 * j + 1}" for j, name in numbered}
+    return largest, {name: f"Variable_{2 * j + 2}" for j, name in numbered}
 
 
 def _read_like(file: OpenaiFile, names: Mapping[str, str], model: Glow) -> nnx.State:
     """Tensors of the weights' shapes as a state like that of the model's parameters."""
-    params = nnx.state(model, nnx.Param)
-    return fill(params, _read_values(file, names, model.config), model.config)
+    return _like(model, _read_values(file, names, model.config))
+
+
+def _like(model: Glow, values: Mapping[str, np.ndarray]) -> nnx.State:
+    return fill(nnx.state(model, nnx.Param), values, model.config)
 
 
 def _read_values(

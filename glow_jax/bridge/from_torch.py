@@ -18,7 +18,7 @@ from glow_jax.bridge.conversion import Conversion
 from glow_jax.bridge.layouts import FlowPermutation
 from glow_jax.bridge.mapping import fill, layout_shapes, to_glow
 from glow_jax.bridge.moments import LARGEST_NUMBER, Moments, read_moments, to_optax
-from glow_jax.bridge.reading.budget import DEFAULT_LIMIT, guarded
+from glow_jax.bridge.reading.budget import DEFAULT_LIMIT, guarded, naming
 from glow_jax.config import Config, ModelConfig, from_json
 from glow_jax.errors import GlowError, shown
 from glow_jax.model import Glow
@@ -81,13 +81,11 @@ def convert_file(
         checkpoint = read_checkpoint(path, optimizer_path, weights=weights, memory=given.memory)
         hparams = checkpoint.hparams or {}
         given = dataclasses.replace(given, hparams=checkpoint.hparams)
-        try:
+        with naming(str(path)):
             layout, found = layouts.read_layout(checkpoint.weights, given)
             config = _build_config(found.config, hparams)
             if checkpoint.optimizer is not None:
                 moments = _moments_of(checkpoint.optimizer, layout, found)
-        except GlowError as error:
-            raise GlowError(f"{path}: {error}") from error
     model = to_glow(found.values, found.config)
     notes = list(checkpoint.notes)
     is_wide = any(array.dtype == np.float64 for array in checkpoint.weights.values())

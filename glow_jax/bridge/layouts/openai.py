@@ -71,10 +71,12 @@ class Place(NamedTuple):
     Attributes:
         key: its key in Glow-PyTorch's layout.
         shape: its shape in openai/glow.
+        order: its axes, in the order of Glow-PyTorch's layout; empty for a vector.
     """
 
     key: str
     shape: Shape
+    order: tuple[int, ...]
 
 
 def is_weight(name: str, constant: Variable) -> bool:
@@ -99,7 +101,7 @@ def places(config: ModelConfig) -> dict[str, Place]:
     def add(prefix: str, layer: str, names: Mapping[str, str]) -> None:
         for name, key in names.items():
             if (shape := shapes.get(f"{layer}.{key}")) is not None:
-                found[f"model/{prefix}/{name}"] = Place(f"{layer}.{key}", _their_shape(key, shape))
+                found[f"model/{prefix}/{name}"] = _place(f"{layer}.{key}", shape)
 
     for level in range(config.L):
         for k in range(config.K):
@@ -124,20 +126,13 @@ def order_shapes(config: ModelConfig) -> dict[str, Shape]:
     }
 
 
-def _their_shape(key: str, shape: Shape) -> Shape:
-    """The shape in openai/glow of a tensor of Glow-PyTorch's layout."""
-    if key.endswith(("conv.weight", "linear.weight", "invconv.weight")):
-        outputs, inputs, *window = shape
-        return (*window, inputs, outputs)
-    size = max(shape)
-    return (
-        (1, 1, 1, size)
-        if key.endswith(("actnorm.bias", "actnorm.logs", "conv.bias"))
-        else (
-            1,
-            size,
-        )
-    )
+def _place(key: str, shape: Shape) -> Place:
+    """Where the variable of a tensor belongs that has this shape in Glow-PyTorch's layout."""
+    if key.endswith(".weight"):  # kernels (O, I, h, w) and matrices (O, I)
+        order = (3, 2, 0, 1) if len(shape) == 4 else (1, 0)
+        return Place(key, tuple(shape[order.index(axis)] for axis in range(len(shape))), order)
+    before = 3 if key.endswith(("actnorm.bias", "actnorm.logs", "conv.bias")) else 1
+    return Place(key, (*(before * (1,)), max(shape)), ())
 
 
 def to_layout(array: np.ndarray, place: Place, shapes: Mapping[str, Shape]) -> np.ndarray:
@@ -148,11 +143,7 @@ def to_layout(array: np.ndarray, place: Place, shapes: Mapping[str, Shape]) -> n
         place: where it belongs.
         shapes: the shapes of Glow-PyTorch's layout.
     """
-    if array.ndim == 4 and place.key.endswith("conv.weight"):
-        return array.transpose(3, 2, 0, 1)
-    if place.key.endswith(("linear.weight", "invconv.weight")):
-        return array.T
-    return array.reshape(shapes[place.key])
+    return array.transpose(place.order) if place.order else array.reshape(shapes[place.key])
 
 
 def infer(shapes: Mapping[str, Shape], given: Given) -> ModelConfig:

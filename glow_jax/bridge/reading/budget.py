@@ -86,6 +86,19 @@ def first_sentence(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Put a file's name in front of the messages that do not say which file they are about.
+
+    Args:
+        name: the file's name.
+    """
+    try:
+        yield
+    except GlowError as error:
+        raise GlowError(f"{name}: {error}") from error
+
+
+@contextlib.contextmanager
 def guarded(name: str) -> Iterator[None]:
     """Make one sentence of whatever is raised while a stranger's file is looked at.
 
