@@ -1,6 +1,7 @@
 """A run that is hindered, by its numbers, its disk or another run, says so in one sentence."""
 
 import errno
+import io
 import itertools
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from training_runs import (
     two_epochs,
 )
 
+from glow_jax.cli.errors import one_line_errors
 from glow_jax.runs import CheckpointWriter, metrics, whole_steps
 from glow_jax.runs.lock import locked
 from glow_jax.training import trainer
@@ -136,3 +138,10 @@ def test_metrics_watch_over_convergence_and_the_machine(whole: Path) -> None:
     assert row["gradient_norm"] > 0
     assert row["skipped_updates"] == 0
     assert row["images_per_second"] > 0
+
+
+def test_a_name_that_is_no_text_is_printed_with_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="utf-8"))
+    one_line_errors(lambda: print("written to run\udcff"))()
+    assert written.getvalue() == b"written to run\\udcff\n"
