@@ -9,10 +9,12 @@ pytest.importorskip("torch")
 
 from torch_files import TINY, exit_status, make_values, save, spoil, tiny_values
 
-from glow_jax import GlowError, ModelConfig
+from glow_jax import Glow, GlowError, ModelConfig
 from glow_jax.bridge import mapping, proof
 from glow_jax.bridge.from_torch import convert
 from glow_jax.cli.from_torch import main as from_torch
+from glow_jax.layers.convolution import Formulation
+from glow_jax.model import computing
 
 
 @pytest.mark.parametrize(
@@ -82,6 +84,24 @@ def test_the_proof_finds_a_wrong_weight() -> None:
     key = "flow.layers.1.block.4.conv.bias"
     wrong = {**values, key: values[key] + np.float32(1e-2)}
     assert not all(figure.holds for figure in proof.prove(model, wrong))
+
+
+@pytest.mark.parametrize("wrong_way", ["products", "convolution"])
+def test_the_proof_finds_one_wrong_way(wrong_way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = ModelConfig(K=1, L=1, hidden_channels=4, image_shape=(4, 8, 3))
+    values = make_values(config)
+    key = "flow.layers.1.block.4.conv.bias"
+    wrong = mapping.to_glow({**values, key: values[key] + np.float32(1e-2)}, config)
+
+    def compute(model: Glow, formulation: Formulation) -> Glow:
+        return computing(wrong if formulation == wrong_way else model, formulation=formulation)
+
+    monkeypatch.setattr(proof, "computing", compute)
+    figures = {
+        figure.name: figure for figure in proof.prove(mapping.to_glow(values, config), values)
+    }
+    assert not figures["latents"].holds
+    assert figures["encode -> decode in JAX"].holds
 
 
 def test_an_output_below_a_file_is_refused_before_anything_is_read(

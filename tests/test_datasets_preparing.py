@@ -10,6 +10,7 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -62,9 +63,15 @@ def test_without_tensorflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         load("cifar10", tmp_path)
 
 
-def test_no_download(tmp_path: Path):
+def test_no_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     with pytest.raises(GlowError, match="leave --no_download out"):
         load("cifar10", tmp_path, download=False)
+    # Nothing is left there, where tensorflow-datasets leaves an empty folder each time.
+    assert list(temporary.iterdir()) == []
+    assert tempfile.gettempdir() == str(temporary)
 
 
 def test_sources_that_are_gone_say_so_at_once(tmp_path: Path):

@@ -1,5 +1,6 @@
 """`convert/from_openai.py`: forms of files, refusals, averages and the optimizer's state."""
 
+import dataclasses
 import json
 import shutil
 import tarfile
@@ -13,17 +14,21 @@ import pytest
 
 pytest.importorskip("torch")
 
+from flax import nnx
 from openai_cases import FULL, SETTINGS, SHUFFLED, same_models, write
 from openai_files import read_all
 from torch_files import exit_status
+from training_runs import metrics_of, train
 
 from glow_jax import GlowError
+from glow_jax.bridge import from_openai as from_openai_module
 from glow_jax.bridge import mapping
+from glow_jax.bridge.conversion import Conversion
 from glow_jax.bridge.from_openai import convert
 from glow_jax.bridge.openai import flat_noise, levels_of
 from glow_jax.cli.from_openai import main as from_openai
 from glow_jax.cli.sample import main as sample
-from glow_jax.runs import load, load_run
+from glow_jax.runs import load, load_optimizer_state, load_run
 
 
 def test_the_command(
@@ -56,6 +61,58 @@ def test_the_command(
         assert exit_status(sample, monkeypatch, *arguments) == 0
         grids.append(picture.read_bytes())
     assert grids[0] != grids[1]
+
+
+def test_a_wrong_average_is_found_and_nothing_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def wrong(*arguments: Any, **flags: Any) -> Conversion:
+        conversion = convert(*arguments, **flags)
+        return dataclasses.replace(conversion, average=conversion.model)
+
+    monkeypatch.setattr(from_openai_module, "convert", wrong)
+    assert exit_status(from_openai, monkeypatch, FULL, "--output", tmp_path / "run") == 2
+    captured = capsys.readouterr()
+    raw, average = captured.out.split("the same of the average:")
+    assert "EXCEEDS" not in raw
+    assert "EXCEEDS" in average
+    assert "is not converted" in captured.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_training_goes_on_where_their_program_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, folder, data = (tmp_path / name for name in ("source", "run", "images.npz"))
+    convert(FULL).save(source)
+    images = np.random.default_rng(0).integers(0, 256, (36, 16, 16, 3), np.uint8)
+    np.savez(data, images=images)
+    # One update an epoch; 150 are done.
+    train(
+        monkeypatch,
+        *("--saved_model", source, "--saved_optimizer", source, "--dataset", data),
+        *("--n_bits", 5, "--batch_size", 32, "--epochs", 151, "--output_dir", folder),
+    )
+    rows = metrics_of(folder)
+    assert [row["step"] for row in rows] == [151]
+    # Their warm-up is of 10 epochs, which are over.
+    assert rows[0]["learning_rate"] == pytest.approx(1e-3)
+    start, theirs = load_run(folder, 150), convert(FULL)
+    assert same_models(start.model, theirs.model)
+    assert same_models(start.average, theirs.average)
+    target = jax.eval_shape(lambda: theirs.optimizer_state)
+    assert same_models(load_optimizer_state(folder, target, 150), theirs.optimizer_state)
+    # The average goes on from theirs, with our lower decay of early updates instead of 1 - 1/20.
+    end = load_run(folder)
+    before, after, raw = (
+        nnx.state(model, nnx.Param) for model in (start.average, end.average, end.model)
+    )
+    share = 1 - (1 + 150) / (10 + 150)
+    expected = jax.tree.map(lambda average, new: average + share * (new - average), before, raw)
+    for found, wanted in zip(jax.tree.leaves(after), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-7)
+    assert not same_models(before, after)
 
 
 def test_the_name_of_the_run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

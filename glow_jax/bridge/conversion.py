@@ -26,6 +26,7 @@ class Conversion:
         step: the number of updates done, 0 if no optimizer's state tells.
         notes: what the conversion changed, one sentence each.
         average: the model of its averaged weights, if it holds them.
+        average_values: the weights of `average`, as `values` of `model`.
     """
 
     layout: str
@@ -36,6 +37,7 @@ class Conversion:
     step: int
     notes: list[str]
     average: Glow | None = None
+    average_values: dict[str, np.ndarray] | None = None
 
     def save(self, folder: Path) -> None:
         """Write a run folder that appears whole or not at all.

@@ -86,10 +86,13 @@ def convert(
             values = _read_weights(file, names, config.model)
         model = to_glow(values, config.model)
         with guarded(name), naming(name):
-            average = _read_average(file, names, model, notes)
+            averages = _read_averages(file, names, values, config.model, notes)
             step = _read_step(file, names, config.model, notes)
             state = None if step is None else _read_state(file, step, model, config.optimizer)
-    return Conversion(openai.NAME, values, model, config, state, step or 0, notes, average)
+    average = None if averages is None else to_glow(averages, config.model)
+    return Conversion(
+        openai.NAME, values, model, config, state, step or 0, notes, average, averages
+    )
 
 
 def _sort(file: OpenaiFile, notes: list[str]) -> _Names:
@@ -158,19 +161,23 @@ def _read_weights(file: OpenaiFile, names: _Names, model: ModelConfig) -> dict[s
     return values
 
 
-def _read_average(file: OpenaiFile, names: _Names, model: Glow, notes: list[str]) -> Glow | None:
-    """The model of the averaged weights; None if the file holds none."""
+def _read_averages(
+    file: OpenaiFile,
+    names: _Names,
+    values: Mapping[str, np.ndarray],
+    model: ModelConfig,
+    notes: list[str],
+) -> dict[str, np.ndarray] | None:
+    """The averaged weights, beside what of `values` is not trained; None if the file holds none."""
     if not names.averages:
         return None
     notes.append(
         "The raw weights are the model, which its own program evaluates; the average is the run's, "
         "which eval.py and sample.py take unless --no_average is given."
     )
-    values = _read_values(file, names.averages, model.config)
-    limits.check_mixings(values, model.config, _spelling(model.config, _AVERAGE))
-    average = nnx.clone(model)
-    nnx.update(average, _like(model, values))
-    return average
+    averages = _read_values(file, names.averages, model)
+    limits.check_mixings(averages, model, _spelling(model, _AVERAGE))
+    return {**values, **averages}
 
 
 def _spelling(model: ModelConfig, suffix: str = "") -> Callable[[str], str]:

@@ -68,15 +68,20 @@ def _prove(file: Path, conversion: "Conversion", memory: int) -> None:
     """
     from glow_jax.bridge.proof import prove
 
-    print("largest differences from PyTorch on 4 random images:")
-    figures = prove(conversion.model, conversion.values, memory)
-    for figure in figures:
-        print(f"  {figure}", flush=True)
-    if not all(figure.holds for figure in figures):
-        raise GlowError(
-            f"{file} is not converted: JAX and PyTorch differ by more than float32 explains, or by "
-            "more than would go unseen; --no_check converts it anyway."
-        )
+    title = "largest differences from PyTorch on 4 random images, by products and by convolutions:"
+    proofs = {title: (conversion.model, conversion.values)}
+    if conversion.average is not None and conversion.average_values is not None:
+        proofs["the same of the average:"] = (conversion.average, conversion.average_values)
+    for title, (model, values) in proofs.items():
+        print(title)
+        figures = prove(model, values, memory)
+        for figure in figures:
+            print(f"  {figure}", flush=True)
+        if not all(figure.holds for figure in figures):
+            raise GlowError(
+                f"{file} is not converted: JAX and PyTorch differ by more than float32 explains, "
+                "or by more than would go unseen; --no_check converts it anyway."
+            )
 
 
 def _describe(conversion: "Conversion") -> str:

@@ -10,12 +10,14 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from unittest import mock
 
 from glow_jax.errors import GlowError
 
@@ -142,7 +144,13 @@ def judge(make: Maker, seed: int, folder: Path, limits: Limits | None = None) ->
     before, started = _contents(folder / OUTSIDE), time.monotonic()
     output_before = _is_there(case.output)
     memory = _memory("VmRSS") if _forget_peak() else None
-    with traced_once(), _watching(folder) as watched:
+    temporary = folder / "temporary"
+    temporary.mkdir()
+    with (
+        traced_once(),
+        mock.patch.object(tempfile, "tempdir", str(temporary)),
+        _watching(folder) as watched,
+    ):
         verdict, message = _run(case, folder, limits.seconds)
     if memory is not None and _memory("VmHWM") - memory > limits.memory:
         verdict, message = "over memory", f"{(_memory('VmHWM') - memory) / 2**30:.1f} GB"
@@ -151,6 +159,8 @@ def judge(make: Maker, seed: int, folder: Path, limits: Limits | None = None) ->
         verdict, message = "ran code", ", ".join(watched.run)
     elif watched.outside or after != before:
         verdict, message = "wrote outside", ", ".join([*watched.outside, *sorted(after)])
+    elif any(temporary.iterdir()):
+        verdict, message = "left output", f"temporary files: {sorted(_contents(temporary))}"
     elif verdict == "refused" and not output_before and _is_there(case.output):
         verdict = "left output"
     return Outcome(verdict, message, tuple(case.damage), time.monotonic() - started)
@@ -243,7 +253,7 @@ def _is_there(path: Path | None) -> bool:
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
-    """What lies in the folder outside, by name."""
+    """What lies in a folder, by name."""
     return {
         path.name: path.read_bytes() if path.is_file() else b"" for path in sorted(folder.iterdir())
     }

@@ -5,7 +5,9 @@ are therefore always those of the library's own code, and a file that names any 
 refused before the library sees it.
 """
 
+import contextlib
 import json
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -68,7 +70,8 @@ def open_builder(name: str, dataroot: str) -> "DatasetBuilder":
         # configuration or a version. Decorators hide the parameters from type checkers.
         build = cast("Callable[..., DatasetBuilder]", tfds.builder_cls(base))
         folder = str(Path(dataroot).expanduser())
-        return build(data_dir=folder, config=configuration or None, file_format="array_record")
+        with _forgotten_folders_removed():
+            return build(data_dir=folder, config=configuration or None, file_format="array_record")
     except (ValueError, ImportError, TypeError, OSError) as error:
         raise GlowError(f"Data set {shown(name)}: {first_line(error)}.") from None
     except Exception as error:  # protocol buffers' own errors, of a damaged file
@@ -76,6 +79,21 @@ def open_builder(name: str, dataroot: str) -> "DatasetBuilder":
             f"Data set {shown(name)} in {shown(dataroot)} is damaged ({first_line(error)}): remove "
             "it, and the next run prepares it anew."
         ) from None
+
+
+@contextlib.contextmanager
+def _forgotten_folders_removed() -> Iterator[None]:
+    """Remove what a block leaves among temporary files.
+
+    For each data set that is not prepared, a builder of tensorflow-datasets makes an empty folder
+    there and forgets it.
+    """
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory() as tempfile.tempdir:
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
 
 
 def _check_files(folder: Path) -> None:
