@@ -59,6 +59,8 @@ def test_the_command(
         picture = tmp_path / f"{len(grids)}.png"
         arguments = (tmp_path / "run", "--num", 2, "--output", picture, *flags)
         assert exit_status(sample, monkeypatch, *arguments) == 0
+        kind = "" if flags else ", averaged parameters"
+        assert f"2 samples of step 150{kind}, written to" in capsys.readouterr().out
         grids.append(picture.read_bytes())
     assert grids[0] != grids[1]
 
@@ -284,3 +286,6 @@ def test_flat_noise_there_and_back() -> None:
     np.testing.assert_array_equal(flat_noise(levels), flat)
     with pytest.raises(GlowError, match=r"\(B, 192\)"):
         levels_of(flat[:, :-1], config)
+    for wrong in ([levels[0], levels[1][:1]], [levels[0], levels[1][0]], []):
+        with pytest.raises(GlowError, match="of one B"):
+            flat_noise(wrong)

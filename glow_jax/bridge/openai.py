@@ -22,7 +22,15 @@ def flat_noise(noise: Sequence[Array]) -> jax.Array:
 
     Returns:
         (B, D), where D is the number of values in an image.
+
+    Raises:
+        GlowError: a level is not (B, h, w, c), or levels differ in B.
     """
+    shapes = [entry.shape for entry in noise]
+    if len({shape[:1] for shape in shapes}) != 1 or any(len(shape) != 4 for shape in shapes):
+        raise GlowError(
+            f"noise has levels of shapes {shapes}; each must be (B, h, w, c), of one B."
+        )
     rows = [jnp.asarray(entry).reshape(len(entry), -1) for entry in noise]
     return jnp.concatenate(rows, axis=1)
 

@@ -70,7 +70,8 @@ def main() -> None:
     except OSError as error:
         advice = "; give --output another place" if arguments.output is None else ""
         raise GlowError(f"{path} cannot be used: {error.strerror}{advice}.") from error
-    print(f"{num * len(rows)} samples of step {run.step}, written to {path}")
+    kind = "" if run.average is None else ", averaged parameters"
+    print(f"{num * len(rows)} samples of step {run.step}{kind}, written to {path}")
 
 
 def _temperatures(arguments: Arguments) -> list[float]:
