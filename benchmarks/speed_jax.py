@@ -45,7 +45,7 @@ class Side:
         self.x = prepare(self.images, config.training.seed, 0, self.indices)
         model = jax.jit(lambda key: Glow(config.model, rngs=nnx.Rngs(key)))(jax.random.key(0))
         model = initialise_actnorm(model, self.x)
-        self.models = {
+        self.models: dict[Precision, Glow] = {
             precision: computing(model, memory=memory, precision=precision)
             for precision in precisions
         }
