@@ -126,10 +126,13 @@ def main() -> None:
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:
         set_environment(arguments, cache)
-        with Worker("machine") as here:
-            machine, platform = here.ask("machine"), here.ask("platform")
-            card = "cpu" if platform == "cpu" else here.ask("card")
-            without_reference = here.ask("without_reference")
+        try:
+            with Worker("machine") as here:
+                machine, platform = here.ask("machine"), here.ask("platform")
+                card = "cpu" if platform == "cpu" else here.ask("card")
+                without_reference = here.ask("without_reference")
+        except GlowError as error:
+            raise GlowError(f"JAX cannot compute here: {last_line(error)}") from error
         if platform == "cpu" and not arguments.cpu:
             raise GlowError(
                 "JAX finds no GPU here: install JAX for it (pip install 'jax[cuda12]'), or try the "

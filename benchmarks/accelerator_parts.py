@@ -237,7 +237,7 @@ def _speed_cells(row: Row, card: str) -> dict[str, str]:
 
 PARTS: dict[str, tuple[Callable[[Task], Found], float]] = {
     "parity": (parity, 90),
-    "memory": (memory, 120),
+    "memory": (memory, 150),
     "training": (training, 120),
     "resume": (resume, 75),
     "speed": (speed, 600),

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import product
 
@@ -117,9 +117,14 @@ def start(case: Case, stack: ExitStack) -> tuple[dict[str, Worker], dict[str, st
     for name, worker in different.values():
         try:
             worker.answer()
-            worker.until = case.until
         except GlowError as error:
             failures[name] = last_line(error)
+    for name in list(failures):  # alone: the others may have held the memory
+        with suppress(GlowError):
+            workers[name].ask("warm_up", list(TASKS))
+            del failures[name]
+    if compiled is not None:
+        compiled.until = case.until
     if "torch_compiled" in failures:
         del workers["torch_compiled"]
     return workers, {k: why for k, why in failures.items() if k not in workers}

@@ -89,11 +89,12 @@ class Side:
         """Seconds that a model's task takes, run so many times after once."""
         allow_tf32(precision)
         once = partial(getattr(self, f"_{task}"), name)
-        once()
-        taken = sum(seconds(once) for _ in range(times))
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()  # the device's memory is another's now
-        return taken
+        try:
+            once()
+            return sum(seconds(once) for _ in range(times))
+        finally:
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()  # the device's memory is another's now
 
     def _training(self, name: str) -> None:
         self.optimizers[name].zero_grad()
