@@ -17,8 +17,8 @@ from functools import partial
 from pathlib import Path
 
 import jax
-import numpy as np
 from flax import nnx
+from pictures import squares
 from PIL import Image
 
 from glow_jax.cli.errors import one_line_errors
@@ -47,16 +47,10 @@ class Arguments:
 
 def write_jpegs(folder: Path, count: int, size: int) -> None:
     """Squares of scikit-learn's two photographs, as JPEGs in two classes."""
-    from sklearn.datasets import load_sample_images
-
-    photographs = load_sample_images().images
-    rng = np.random.default_rng(0)
-    for number in range(count):
-        photograph = photographs[number % 2]
-        top, left = rng.integers(np.array(photograph.shape[:2]) - size)
+    for number, square in enumerate(squares(count, size)):
         place = folder / str(number % 2) / f"{number}.jpg"
         place.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(photograph[top : top + size, left : left + size]).save(place, quality=90)
+        Image.fromarray(square).save(place, quality=90)
 
 
 def pipeline(arguments: Arguments, dataset: Dataset) -> Iterator[Batch]:

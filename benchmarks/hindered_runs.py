@@ -53,10 +53,21 @@ class Runs:
             text=True,
         )
 
-    def finish(self, folder: Path, *flags: str, script: str = "train.py") -> tuple[int, str]:
-        """Run to the end: the exit status, and all that was printed."""
+    def finish(
+        self, folder: Path, *flags: str, script: str = "train.py", limit: float | None = None
+    ) -> tuple[int, str]:
+        """Run to the end: the exit status, and all that was printed.
+
+        Raises:
+            Failure: it has not ended after `limit` seconds.
+        """
         run = self.start(folder, *flags, script=script)
-        output, errors = run.communicate()
+        try:
+            output, errors = run.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            run.kill()
+            run.communicate()
+            raise Failure(f"{folder.name}: the run did not end in {limit:.0f} s") from None
         return run.returncode, output + errors
 
 

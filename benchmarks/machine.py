@@ -23,6 +23,36 @@ def machine() -> str:
     return f"{kind}, {threads()} threads; {packages}, Python {platform.python_version()}"
 
 
+class Side:
+    """Finds out in a process of its own, which gives the device's memory back when it ends."""
+
+    def machine(self) -> str:
+        """As the function."""
+        return machine()
+
+    def platform(self) -> str:
+        """Where JAX computes: "cpu", "gpu" or "tpu"."""
+        return jax.devices()[0].platform
+
+    def card(self) -> str:
+        """The accelerator's name."""
+        return jax.devices()[0].device_kind
+
+    def without_reference(self) -> str | None:
+        """Why the PyTorch reference cannot compute where JAX does; None if it can."""
+        if find_spec("torch") is None:
+            return "PyTorch is not installed: pip install -e '.[torch]'."
+        import torch
+
+        if self.platform() == "cpu" or torch.cuda.is_available():
+            return None
+        if torch.version.cuda is None and torch.version.hip is None:
+            return (
+                f"PyTorch {torch.__version__} is built for CPUs only: install its build for GPUs."
+            )
+        return f"PyTorch {torch.__version__} finds no GPU, though JAX does: is the driver too old?"
+
+
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

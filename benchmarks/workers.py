@@ -1,7 +1,9 @@
 """A process for each library, so that neither finds the other's threads and memory in its way."""
 
+import math
 import multiprocessing
 import signal
+import time
 import traceback
 from importlib import import_module
 from multiprocessing.connection import Connection
@@ -16,12 +18,18 @@ _CONTEXT = multiprocessing.get_context("spawn")
 class Worker:
     """A module's `Side`, in a process of its own, that waits for what it is asked."""
 
-    def __init__(self, module: str, *arguments: Any):
+    def __init__(self, module: str, *arguments: Any, until: float = math.inf):
         """Start the process, which imports `module` and builds its `Side` of the arguments.
 
+        Args:
+            module: a module of this folder.
+            arguments: of its `Side`.
+            until: the time, by `time.monotonic`, at which a process that has not answered is ended.
+
         Raises:
-            GlowError: that failed.
+            GlowError: that failed, or took too long.
         """
+        self.until = until
         self._module = module
         self._connection, there = _CONTEXT.Pipe()
         arguments = (there, module, *arguments)
@@ -29,7 +37,7 @@ class Worker:
         self._process.start()
         there.close()  # so that nothing is waited for where the process has died
         try:
-            self._answer()
+            self.answer()
         except BaseException:
             self._process.terminate()
             raise
@@ -38,15 +46,27 @@ class Worker:
         """What the side's method returns.
 
         Raises:
-            GlowError: it failed, or the process has died.
+            GlowError: it failed, or took too long, or the process has died.
         """
-        self._connection.send((method, *arguments))
-        return self._answer()
+        self.begin(method, *arguments)
+        return self.answer()
 
-    def _answer(self) -> Any:
+    def begin(self, method: str, *arguments: Any) -> None:
+        """Let the side's method run; `answer` has its result."""
         try:
+            self._connection.send((method, *arguments))
+        except OSError:  # it has ended; `answer` says so
+            return
+
+    def answer(self) -> Any:
+        """What the method that was begun returns; raises as `ask` does."""
+        left = None if self.until == math.inf else max(0.0, self.until - time.monotonic())
+        try:
+            if not self._connection.poll(left):
+                self._process.kill()
+                raise GlowError(f"The process of {self._module} took too long and was ended.")
             error, result = self._connection.recv()
-        except (EOFError, ConnectionError):
+        except (EOFError, OSError):
             raise GlowError(f"The process of {self._module} has died: is memory short?") from None
         if error:
             raise GlowError(f"The process of {self._module} failed: {error}")
@@ -71,8 +91,12 @@ def _serve(connection: Connection, module: str, *arguments: Any) -> None:
         connection.send((None, None))
         while True:
             method, *rest = connection.recv()
-            connection.send((None, getattr(side, method)(*rest)))
-    except EOFError:
+            try:
+                answer = (None, getattr(side, method)(*rest))
+            except Exception:  # of one task: the others may do
+                answer = (traceback.format_exc(), None)
+            connection.send(answer)
+    except (EOFError, ConnectionError):
         return
     except Exception:
         connection.send((traceback.format_exc(), None))

@@ -61,8 +61,8 @@ def test_layer_by_layer_is_the_reference(
 
 def test_every_command_finds_what_it_imports(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(BENCHMARKS)
-    names = ("data", "digits", "faults", "memory", "precision", "saving", "speed", "speed_jax")
-    for name in (*names, "startup"):
+    names = ("accelerator", "curves", "data", "digits", "faults", "memory", "parity", "precision")
+    for name in (*names, "saving", "speed", "speed_jax", "speed_torch", "startup"):
         monkeypatch.delitem(sys.modules, name, raising=False)
         monkeypatch.setitem(sys.modules, name, importlib.import_module(name))
     # What runs in a fresh Python for a batch of NaN takes the place of this.
@@ -72,7 +72,7 @@ def test_every_command_finds_what_it_imports(monkeypatch: pytest.MonkeyPatch):
 
 SMALL = "--hidden_channels 8"
 COMMANDS = {
-    "speed": f"--K 1 --L 1 {SMALL} --image_size 8 --batch_sizes 2 4 --rounds 2 --output OUT/speed",
+    "speed": "--models tiny --rounds 2 --seconds 0.01 --output OUT/speed",
     "memory": f"--depths 1 2 --batch_size 2 {SMALL} --output OUT",
     "startup": f"--K 1 --L 1 {SMALL} --batch_size 2 --attempts 1 --output OUT/startup.json",
 }

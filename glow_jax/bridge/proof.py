@@ -81,6 +81,7 @@ def prove(
     *,
     images: int = 4,
     seed: int = 0,
+    device: str = "cpu",
 ) -> list[Figure]:
     """Compare a converted model with the PyTorch reference on the same weights.
 
@@ -92,6 +93,7 @@ def prove(
         memory: the number of bytes that the activations may take.
         images: the number of random images.
         seed: seed of the random images.
+        device: PyTorch's name of where the reference computes.
 
     Returns:
         The figures, each the larger one of both ways; the conversion is proved if all of them hold.
@@ -116,7 +118,7 @@ def prove(
     x, y = _draw_images(config, images, seed)
     x = x.astype(values["flow.layers.1.actnorm.bias"].dtype)
     ours = [_run_jax(computing(model, formulation=way), x, y) for way in _FORMULATIONS]
-    reference = build_reference(config, values).eval()
+    reference = build_reference(config, values).to(device).eval()
     try:
         theirs = _run_torch(reference, x, y)
         exact = _run_torch(reference.double(), x.astype(np.float64), y)
@@ -132,9 +134,10 @@ def _draw_images(
     rng = np.random.default_rng(seed)
     pixels = rng.integers(0, 256, (images, *config.image_shape), np.uint8)
     x = dequantize(jnp.asarray(pixels), jax.random.key(seed), n_bits=config.n_bits)
+    if not config.y_condition:
+        return np.asarray(x), None
     labels = rng.integers(0, config.y_classes, images)
-    y = np.eye(config.y_classes, dtype=np.float32)[labels] if config.y_condition else None
-    return np.asarray(x), y
+    return np.asarray(x), np.eye(config.y_classes, dtype=np.float32)[labels]
 
 
 @jax.jit
@@ -166,20 +169,22 @@ def _run_jax(model: Glow, x: np.ndarray, y: np.ndarray | None) -> _Numbers:
 
 @torch.no_grad()
 def _run_torch(model: torch_glow.Glow, x: np.ndarray, y: np.ndarray | None) -> _Numbers:
-    images = torch.from_numpy(x.copy()).permute(0, 3, 1, 2)
-    labels = None if y is None else torch.from_numpy(y).to(images.dtype)
+    """The results in PyTorch, computed where the model is."""
+    device = next(model.parameters()).device
+    images = torch.from_numpy(x.copy()).permute(0, 3, 1, 2).to(device)
+    labels = None if y is None else torch.from_numpy(y).to(images)
     code = model.encode(images, labels)
 
     def nhwc(tensor: torch.Tensor) -> np.ndarray:
-        return tensor.double().permute(0, 2, 3, 1).numpy()
+        return tensor.cpu().double().permute(0, 2, 3, 1).numpy()
 
     return _Numbers(
         latents=[nhwc(latent) for latent in code.latents],
-        log_det=code.log_det.double().numpy(),
-        log_prob=code.log_prob.double().numpy(),
+        log_det=code.log_det.cpu().double().numpy(),
+        log_prob=code.log_prob.cpu().double().numpy(),
         logits=None
         if model.project_class is None
-        else model.classify(code.latents[-1]).double().numpy(),
+        else model.classify(code.latents[-1]).cpu().double().numpy(),
         error=_largest(nhwc(model.decode(code.latents, labels)) - x),
     )
 
