@@ -119,16 +119,19 @@ gpu_device_info {
   block_dim_limit_z: 65535
 }
 """
-_WHEELS = {"tpu": ("libtpu",), "cuda": ("jax_cuda12_plugin", "jax_plugins")}
+# platform -> the compiler's module, what to install
+_COMPILERS = {
+    "tpu": ("libtpu", "-e '.[aot]'"),
+    "cuda": ("jax_cuda12_plugin", "'jax[cuda12]'"),
+}
 
 
 def missing(platform: str) -> str | None:
     """What has to be installed to compile for "tpu" or "cuda"; None if it is there."""
-    absent = [name for name in _WHEELS[platform] if importlib.util.find_spec(name) is None]
-    if not absent:
+    module, package = _COMPILERS[platform]
+    if importlib.util.find_spec(module):
         return None
-    extra = {"tpu": "glow-jax[aot]", "cuda": "jax[cuda12]"}[platform]
-    return f"{absent[0]} is not installed: pip install '{extra}'"
+    return f"{module} is not installed: pip install {package}"
 
 
 def absent_machine(platform: str, topology: str) -> topologies.TopologyDescription:
