@@ -2,10 +2,11 @@
 
 import importlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -61,13 +62,53 @@ def test_layer_by_layer_is_the_reference(
 
 def test_every_command_finds_what_it_imports(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(BENCHMARKS)
-    names = ("accelerator", "curves", "data", "digits", "faults", "memory", "parity", "precision")
-    for name in (*names, "saving", "speed", "speed_jax", "speed_torch", "startup"):
+    names = ("accelerator", "ahead_of_time", "compiled", "curves", "data", "digits", "faults")
+    names += ("memory", "parity", "precision", "programs", "saving", "speed", "speed_jax")
+    for name in (*names, "speed_torch", "startup"):
         monkeypatch.delitem(sys.modules, name, raising=False)
         monkeypatch.setitem(sys.modules, name, importlib.import_module(name))
     # What runs in a fresh Python for a batch of NaN takes the place of this.
     assert "trainer.prepare_images = " in sys.modules["faults"].NAN
     assert callable(trainer.prepare_images)
+
+
+@pytest.fixture
+def ahead_of_time(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The command that compiles for machines that are not there."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module("ahead_of_time")
+
+
+def test_the_docs_have_the_table_of_what_was_compiled(ahead_of_time: Any):
+    docs = BENCHMARKS.parent / "docs"
+    rows = ahead_of_time.read(docs / "benchmarks" / "ahead_of_time.json")
+    assert rows
+    lines = (docs / "accelerators.md").read_text().splitlines()
+    assert [line for line in lines if " x " in line and line.startswith("| ")] == [
+        ahead_of_time.row(name, found) for name, found in rows.items()
+    ]
+
+
+def test_what_was_compiled_is_not_compiled_again(
+    ahead_of_time: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+):
+    name, *others = ahead_of_time.CASES
+    output = tmp_path / "found.json"
+    output.write_text(json.dumps({"machine": "one", "rows": {name: {"unfinished": 60}}}))
+    monkeypatch.setattr(ahead_of_time, "missing", lambda platform: f"{platform} lacks its compiler")
+    monkeypatch.setattr(sys, "argv", ["ahead_of_time.py", "--output", str(output)])
+    ahead_of_time.main()
+    out, err = capsys.readouterr()
+    assert out.splitlines()[2:] == [f"| {name} | not within 60 min | | | | | |"]
+    assert [
+        re.sub(": (tpu|cuda) lacks its compiler", "", line) for line in err.splitlines()
+    ] == others
+
+
+def test_a_program_that_takes_too_long_is_stopped(ahead_of_time: Any):
+    arguments = ahead_of_time.Arguments(minutes=1e-3)
+    name = next(iter(ahead_of_time.CASES))
+    assert ahead_of_time.compile_apart(name, arguments) == {"unfinished": 1e-3}
 
 
 SMALL = "--hidden_channels 8"

@@ -1,7 +1,5 @@
 """The compiled training step: its memory, its share of the work, and what it sends."""
 
-import re
-
 import jax
 import numpy as np
 import pytest
@@ -16,6 +14,7 @@ from device_runs import (
 )
 from flax import nnx
 
+from benchmarks.compiled import communication
 from glow_jax.config import Config
 from glow_jax.devices import Devices, mean_over_devices
 from glow_jax.devices.compilation import fast_to_compile
@@ -55,20 +54,6 @@ def test_a_step_needs_memory_for_gradients_and_not_for_copies(count: int) -> Non
     assert memory is not None
     needed = memory.temp_size_in_bytes
     assert 0.9 * size <= needed <= (1.5 if alone else 2.5) * size
-
-
-WIDTH = {"f32": 4, "s32": 4, "u32": 4, "pred": 1}
-
-
-def communication(program: str) -> dict[str, int]:
-    """The bytes that each kind of collective operation of a compiled program returns."""
-    found: dict[str, int] = {}
-    kinds = "all-reduce|all-gather|all-to-all|reduce-scatter|collective-permute"
-    for shapes, kind in re.findall(rf"^.*? = (.*?) ({kinds})(?:-start)?\(", program, re.M):
-        for dtype, sizes in re.findall(r"(\w+)\[([\d,]*)\]", shapes):
-            elements = int(np.prod([int(size) for size in sizes.split(",") if size]))
-            found[kind] = found.get(kind, 0) + WIDTH[dtype] * elements
-    return found
 
 
 @pytest.mark.parametrize(

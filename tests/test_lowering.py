@@ -3,21 +3,17 @@
 import dataclasses
 import re
 from collections.abc import Callable
-from functools import cache, partial
-from typing import Any, NamedTuple
+from functools import cache
 
 import jax
 import jax.numpy as jnp
 import pytest
-from flax import nnx
 
-from glow_jax import Config, Glow, ModelConfig, initialise_actnorm
+from benchmarks.programs import Program, initialisation, likelihood, sampling, training_step
+from glow_jax import Config, ModelConfig
 from glow_jax.config import OptimizerConfig, TrainingConfig
 from glow_jax.flow import GradientMemory
 from glow_jax.kernels.products import Precision
-from glow_jax.model import abstract_glow, computing
-from glow_jax.training.optimizer import make_optimizer
-from glow_jax.training.step import make_train_step, new_state, prepare_images
 
 BATCH = 4
 MODEL = ModelConfig(K=2, L=1, hidden_channels=8, image_shape=(8, 8, 3), y_classes=0)
@@ -49,59 +45,25 @@ KERNELS = {
 }
 
 
-class Program(NamedTuple):
-    """A function, and arguments of shapes and dtypes alone."""
-
-    function: Callable[..., Any]
-    arguments: tuple[Any, ...]
-
-
-def shape(*sizes: int, dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(sizes, dtype)
-
-
-def training_step(
-    memory: GradientMemory, architecture: ModelConfig = MODEL, precision: Precision = "highest"
-) -> Program:
-    config = Config(
+def config_of(
+    memory: GradientMemory = "remat",
+    architecture: ModelConfig = MODEL,
+    precision: Precision = "highest",
+) -> Config:
+    return Config(
         model=architecture,
         optimizer=OptimizerConfig(ema_decay=0.9),
-        training=TrainingConfig(batch_size=BATCH, memory=memory),
+        training=TrainingConfig(batch_size=BATCH, memory=memory, precision=precision),
     )
-    optimizer = make_optimizer(config.optimizer, 10)
-    prepare = partial(prepare_images, config=config, flips=True, shifts=True)
-    step = make_train_step(optimizer, config, prepare=prepare)
-    model = computing(abstract_glow(architecture), memory=memory, precision=precision)
-    state = jax.eval_shape(lambda model: new_state(model, optimizer, config), model)
-    images = shape(BATCH, *architecture.image_shape, dtype=jnp.uint8)
-    return Program(step, (state, images, shape(BATCH, 0), shape(BATCH, dtype=jnp.uint32)))
-
-
-def likelihood() -> Program:
-    images = shape(BATCH, *MODEL.image_shape)
-    return Program(lambda model, x: model.log_prob(x), (abstract_glow(MODEL), images))
-
-
-def sample() -> Program:
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    return Program(lambda model, key: model.sample(key, BATCH), (abstract_glow(MODEL), key))
-
-
-def initialisation() -> Program:
-    def initialise(key: jax.Array, x: jax.Array) -> Glow:
-        return initialise_actnorm(Glow(MODEL, rngs=nnx.Rngs(key)), x)
-
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    return Program(initialise, (key, shape(BATCH, *MODEL.image_shape)))
 
 
 PROGRAMS: dict[str, Callable[[], Program]] = {
-    "step, fast": lambda: training_step("fast"),
-    "step, remat": lambda: training_step("remat"),
-    "step, reversible": lambda: training_step("reversible"),
-    "likelihood": likelihood,
-    "sample": sample,
-    "initialisation": initialisation,
+    "step, fast": lambda: training_step(config_of("fast"), BATCH),
+    "step, remat": lambda: training_step(config_of("remat"), BATCH),
+    "step, reversible": lambda: training_step(config_of("reversible"), BATCH),
+    "likelihood": lambda: likelihood(config_of(), BATCH),
+    "sample": lambda: sampling(config_of(), BATCH),
+    "initialisation": lambda: initialisation(config_of(), BATCH),
 }
 STEPS = [name for name in PROGRAMS if name.startswith("step")]
 
@@ -141,7 +103,7 @@ def test_an_update_is_a_branch_on_a_cpu_alone(name: str) -> None:
 
 
 def test_nothing_is_left_of_choices_by_platform() -> None:
-    function, arguments = likelihood()
+    function, arguments, _ = likelihood(config_of(), BATCH)
     text = jax.jit(function).lower(*arguments).as_text()
     assert "stablehlo.case" in text
     compiled = jax.jit(function).lower(*arguments).compile().as_text()
@@ -183,9 +145,7 @@ def test_training_computes_the_networks_alone_at_their_precision(precision: Prec
     # No array of another layer has a size of 7. A split and the labels have layers of their own.
     sizes = {"hidden_channels": 7, "L": 2, "y_condition": True, "y_classes": 5}
     architecture = dataclasses.replace(MODEL, **sizes)
-    program = training_step("remat", architecture, precision)
-    function, (state, images, _, indices) = program
-    program = Program(function, (state, images, shape(BATCH, 5), indices))
+    program = training_step(config_of("remat", architecture, precision), BATCH)
     for platform, text in texts_of(program).items():
         networks, others = precisions(text, 7)
         # In each of two levels: three forwards, three again, six of the gradient.

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar, TypeVarTuple
 
 import jax
 import numpy as np
+from jax.experimental.topologies import TopologyDescription
 from jax.stages import Compiled
 
 from glow_jax.devices.compilation import fast_to_compile
@@ -42,13 +43,17 @@ def mean_over_devices(tree: _T) -> _T:
 class Devices:
     """The devices that a program computes on, each with a copy of the model."""
 
-    def __init__(self, count: int = 0):
+    def __init__(self, count: int = 0, *, absent: TopologyDescription | None = None):
         """Use `count` devices of each process; 0 means all.
+
+        Args:
+            count: the number.
+            absent: a machine that is not there. Programs compile for its devices; none can be run.
 
         Raises:
             GlowError: this machine has fewer devices.
         """
-        there = jax.local_devices()
+        there = absent.devices if absent else jax.local_devices()
         if count > len(there):
             kind = there[0].platform.upper()
             raise GlowError(
@@ -62,7 +67,9 @@ class Devices:
         self._devices = [
             device
             for process in range(self.processes)
-            for device in jax.local_devices(process)[: self.local_count]
+            for device in (absent.devices if absent else jax.local_devices(process))[
+                : self.local_count
+            ]
         ]
         # The axis has the training step's name: for another name the step would compile again.
         self._copy = jax.pmap(_second, _AXIS, in_axes=(0, None), devices=self._devices)

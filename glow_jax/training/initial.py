@@ -66,12 +66,13 @@ def start_of(
         state = _from_saved(config, optimizer)
     else:
         state = new_state(
-            _as_trained(_new_model(config, images, prepare), config), optimizer, config
+            as_trained(_new_model(config, images, prepare), config), optimizer, config
         )
     return Start(state, int(state.step) // updates_per_epoch, EpochProgress())
 
 
-def _as_trained(model: Glow, config: Config) -> Glow:
+def as_trained(model: Glow, config: Config) -> Glow:
+    """The model, computed as a run trains it."""
     training = config.training
     return computing(
         model, memory=training.memory, dtype=training.dtype, precision=training.network_precision
@@ -85,7 +86,7 @@ def _resumed(
     updates_per_epoch: int,
 ) -> Start:
     progress = progress_of(run.progress)
-    state = new_state(_as_trained(run.model, config), optimizer, config)
+    state = new_state(as_trained(run.model, config), optimizer, config)
     state = state._replace(
         step=jnp.asarray(run.step, jnp.int32),
         average=None if run.average is None else nnx.state(run.average, nnx.Param),
@@ -101,7 +102,7 @@ def _from_saved(config: Config, optimizer: optax.GradientTransformation) -> Trai
     """The state of a new run that starts from a saved model and, if given, an optimizer's state."""
     saved_run = load_run(config.training.saved_model)
     if not config.training.saved_optimizer:
-        return new_state(_as_trained(saved_run.average_or_model, config), optimizer, config)
+        return new_state(as_trained(saved_run.average_or_model, config), optimizer, config)
     folder = Path(config.training.saved_optimizer)
     kind = read_config(folder).optimizer.optimizer
     if kind != config.optimizer.optimizer:
@@ -110,7 +111,7 @@ def _from_saved(config: Config, optimizer: optax.GradientTransformation) -> Trai
             f"{config.optimizer.optimizer}: give --optimizer {kind}."
         )
     # An optimizer's state belongs to the parameters as trained, not to their average.
-    state = new_state(_as_trained(saved_run.model, config), optimizer, config)
+    state = new_state(as_trained(saved_run.model, config), optimizer, config)
     optimizer_state = load_optimizer_state(folder, state.optimizer_state)
     updates = optax.tree.get_all_with_path(optimizer_state, "count")[0][1]
     average = state.average
