@@ -10,7 +10,8 @@ from unittest.mock import MagicMock
 import jax
 import pytest
 
-from glow_jax.devices.compilation import fast_to_compile, keep_compiled_programs
+from glow_jax.compiler import fast_to_compile
+from glow_jax.devices.compilation import keep_compiled_programs
 
 LEVEL = {"xla_backend_optimization_level": "1"}
 UNKNOWN = "INVALID_ARGUMENT: No such compile option: 'xla_cpu_use_fusion_emitters'"
