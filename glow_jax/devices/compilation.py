@@ -14,7 +14,7 @@ from glow_jax.files import user_cache
 _T = TypeVar("_T")
 _Arguments = TypeVarTuple("_Arguments")
 # A program that compiles faster than this compiles about as fast as it is found in the cache.
-_WORTH_KEEPING_SECONDS = 0.3
+_WORTH_KEEPING_SECONDS = 0.1
 
 
 def run_once(function: Callable[[*_Arguments], _T], *arguments: *_Arguments) -> _T:
