@@ -25,8 +25,8 @@ from machine import machine
 
 from glow_jax.cli.errors import one_line_errors
 from glow_jax.cli.flags import parse
+from glow_jax.compiler import fast_to_compile
 from glow_jax.config import Config, ModelConfig, TrainingConfig
-from glow_jax.devices.compilation import fast_to_compile
 from glow_jax.files import write_json
 from glow_jax.flow import GradientMemory
 from glow_jax.model import Glow, computing

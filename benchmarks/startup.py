@@ -1,11 +1,13 @@
-"""How long `python train.py` takes to the end of its first step, cold and with kept compilations.
+"""How long programs take to start, cold and with kept compilations.
 
 python benchmarks/startup.py        (the published size, batch 16)
 
-Runs train.py in pairs on random images, with a cache folder that is empty the first time, and reads
-its progress bar; the median of three pairs counts. What a warm step and a warm pass of the actnorm
-initialisation take is taken off: the rest is Python, imports, tracing and compiling. Prints a table
-in Markdown; writes it as JSON.
+Everything is started in pairs, with a cache folder that is empty the first time; the median of
+three pairs counts. Of train.py, on random images, the progress bar is read to the end of the first
+step, and what a warm step and a warm pass of the actnorm initialisation take is taken off. Of
+eval.py and sample.py, what the same computation takes in a warm process is taken off. The rest is
+Python, imports, tracing and compiling. The README's lines of Python, with a model of the size that
+it trains, and imports are timed whole. Prints tables in Markdown; writes them as JSON.
 """
 
 import os
@@ -14,7 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax
@@ -24,12 +27,20 @@ from machine import machine
 
 from glow_jax.cli.errors import one_line_errors
 from glow_jax.cli.flags import parse
-from glow_jax.config import ModelConfig
+from glow_jax.config import Config, DataConfig, ModelConfig
+from glow_jax.config.presets import PRESETS
+from glow_jax.data import load_dataset
+from glow_jax.devices import Devices
 from glow_jax.errors import GlowError
+from glow_jax.evaluation.evaluate import evaluate
+from glow_jax.evaluation.samples import sample_pixels
 from glow_jax.files import write_json
 from glow_jax.model import Glow, initialise_actnorm
+from glow_jax.runs import load_run, save_weights
 
-SCRIPT = Path(__file__).parents[1] / "train.py"
+REPOSITORY = Path(__file__).resolve().parents[1]
+SCRIPT = REPOSITORY / "train.py"
+README = REPOSITORY / "README.md"
 IMAGE_SIZE = 32
 STEPS = 4
 BAR = re.compile(rf"\| (\d+)/{STEPS} \[")
@@ -50,24 +61,43 @@ class Arguments:
     output: Path = Path("docs/benchmarks/startup.json")
 
 
-def initialisation(arguments: Arguments) -> float:
-    """Seconds that a warm pass of the actnorm initialisation takes."""
-    shape = (IMAGE_SIZE, IMAGE_SIZE, 3)
-    config = ModelConfig(
+def config_of(arguments: Arguments) -> ModelConfig:
+    """The model that is started."""
+    return ModelConfig(
         K=arguments.K,
         L=arguments.L,
         hidden_channels=arguments.hidden_channels,
-        image_shape=shape,
+        image_shape=(IMAGE_SIZE, IMAGE_SIZE, 3),
         y_classes=0,
     )
-    model = jax.jit(lambda key: Glow(config, rngs=nnx.Rngs(key)))(jax.random.key(0))
-    x = jax.random.uniform(
-        jax.random.key(1), (arguments.batch_size * arguments.n_init_batches, *shape)
-    )
-    jax.block_until_ready(initialise_actnorm(model, x))
+
+
+def random_model(config: ModelConfig) -> Glow:
+    """A model with random parameters."""
+    return jax.jit(lambda key: Glow(config, rngs=nnx.Rngs(key)))(jax.random.key(0))
+
+
+def warm(compute: Callable[[], object]) -> float:
+    """Seconds that a computation takes the second time."""
+    jax.block_until_ready(compute())
     started = time.perf_counter()
-    jax.block_until_ready(initialise_actnorm(model, x))
+    jax.block_until_ready(compute())
     return time.perf_counter() - started
+
+
+def initialisation(arguments: Arguments) -> float:
+    """Seconds that a warm pass of the actnorm initialisation takes."""
+    model = random_model(config_of(arguments))
+    images = arguments.batch_size * arguments.n_init_batches
+    x = jax.random.uniform(jax.random.key(1), (images, *model.config.image_shape))
+    return warm(lambda: initialise_actnorm(model, x))
+
+
+def with_cache(folder: Path) -> dict[str, str]:
+    """The environment of a program that keeps its compilations in a folder."""
+    environment = {**os.environ, "XDG_CACHE_HOME": str(folder), "TQDM_MININTERVAL": "0"}
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    return environment | {"PYTHONPATH": str(REPOSITORY)}
 
 
 def start(arguments: Arguments, folder: Path, name: str, cache: Path) -> tuple[float, float]:
@@ -79,12 +109,10 @@ def start(arguments: Arguments, folder: Path, name: str, cache: Path) -> tuple[f
         f" --n_init_batches {arguments.n_init_batches} --memory {arguments.memory}"
         f" --output_dir {folder / name}"
     )
-    environment = {**os.environ, "XDG_CACHE_HOME": str(cache), "TQDM_MININTERVAL": "0"}
-    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
     started = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, *flags.split()],
-        env=environment,
+        env=with_cache(cache),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -102,6 +130,69 @@ def start(arguments: Arguments, folder: Path, name: str, cache: Path) -> tuple[f
     return reached[1], (reached[STEPS] - reached[1]) / (STEPS - 1)
 
 
+def whole(command: Sequence[str], folder: Path, cache: Path) -> float:
+    """Seconds that a Python program takes, started in a folder."""
+    started = time.perf_counter()
+    subprocess.run(
+        [sys.executable, *command],
+        cwd=folder,
+        env=with_cache(cache),
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    return time.perf_counter() - started
+
+
+def readme_lines() -> str:
+    """The README's lines of Python that load `runs/digits`."""
+    _, _, after = README.read_text().partition("## Fifteen lines of Python\n\n```python\n")
+    return after.partition("```")[0]
+
+
+def computing_seconds(run: Path, arguments: Arguments) -> dict[str, float]:
+    """Seconds that warm runs of what eval.py and sample.py compute take."""
+    loaded, devices = load_run(run), Devices()
+    dataset = load_dataset(loaded.config.data)
+    model, key = loaded.model, jax.random.key(0)
+    return {
+        "eval.py": warm(lambda: evaluate(loaded, dataset, devices=devices).likelihood.mean),
+        "sample.py": warm(lambda: sample_pixels(model, key, arguments.batch_size, temperature=0.7)),
+    }
+
+
+def programs(arguments: Arguments, folder: Path) -> dict[str, dict[str, float]]:
+    """Seconds of everything but train.py, by its name."""
+    data = DataConfig(dataset=str(folder / "noise.npz"))
+    training = replace(Config().training, eval_batch_size=arguments.batch_size)
+    config = Config(model=config_of(arguments), data=data, training=training)
+    save_weights(folder / "run", config, random_model(config.model))
+    digits = PRESETS["digits"]
+    digits = replace(digits, model=replace(digits.model, image_shape=(8, 8, 1)))
+    save_weights(folder / "runs" / "digits", digits, random_model(digits.model))
+    num = str(arguments.batch_size)
+    commands = {
+        "import jax": ["-c", "import jax"],
+        "import glow_jax": ["-c", "import glow_jax"],
+        "README": ["-c", readme_lines()],
+        "eval.py": [str(REPOSITORY / "eval.py"), "run"],
+        "sample.py": [str(REPOSITORY / "sample.py"), "run", "--num", num],
+    }
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
+    for attempt in range(arguments.attempts):
+        for name, command in commands.items():
+            cache = folder / f"cache of {name} {attempt}"
+            cold, again = (whole(command, folder, cache) for _ in range(2))
+            found[name].append((cold, again))
+    computing = computing_seconds(folder / "run", arguments)
+    rows = {}
+    for name, pairs in found.items():
+        cold, again = (float(value) for value in np.median(pairs, axis=0))
+        compute = computing.get(name, 0.0)
+        rows[name] = {"cold": cold - compute, "warm": again - compute, "computing": compute}
+    return rows
+
+
 @one_line_errors
 def main() -> None:
     """Start twice, print, write."""
@@ -116,6 +207,7 @@ def main() -> None:
             cache = folder / f"cache{attempt}"
             for run, starts in found.items():
                 starts.append(start(arguments, folder, f"{run}{attempt}", cache))
+        others = programs(arguments, folder)
     actnorm = initialisation(arguments)
     print("| | first step ends after, s | a warm step, s | actnorm pass, s | start-up, s |")
     print("|---|---|---|---|---|")
@@ -126,8 +218,11 @@ def main() -> None:
         rows[run]["start_up"] = float(np.median([a - b for a, b in starts])) - actnorm
         cells = " | ".join(f"{value:.1f}" for value in rows[run].values())
         print(f"| {run} | {cells} |", flush=True)
+    print("\n| | cold, s | warm, s | computing, s |\n|---|---|---|---|")
+    for name, row in others.items():
+        print(f"| {name} | {' | '.join(f'{value:.1f}' for value in row.values())} |")
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    write_json(arguments.output, {"machine": machine(), "rows": rows})
+    write_json(arguments.output, {"machine": machine(), "rows": rows, "programs": others})
 
 
 if __name__ == "__main__":

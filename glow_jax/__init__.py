@@ -2,6 +2,7 @@
 
 from glow_jax.config import Config, ModelConfig
 from glow_jax.data import load_dataset
+from glow_jax.devices import keep_compiled_programs
 from glow_jax.errors import GlowError
 from glow_jax.evaluation.evaluate import evaluate
 from glow_jax.model import Code, Glow, initialise_actnorm
@@ -19,6 +20,7 @@ __all__ = [
     "dequantize",
     "evaluate",
     "initialise_actnorm",
+    "keep_compiled_programs",
     "load",
     "load_dataset",
     "to_pixels",

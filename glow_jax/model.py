@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from glow_jax.compiler import quick_jit
 from glow_jax.config import ModelConfig
 from glow_jax.errors import GlowError
 from glow_jax.flow import GradientMemory, Level, Step
@@ -261,7 +262,7 @@ def _build_level(config: ModelConfig, level: int, rngs: nnx.Rngs) -> Level:
     return Level(build_step, K=config.K, rngs=rngs)
 
 
-@jax.jit
+@quick_jit
 def _encode(model: Glow, x: jax.Array, y: jax.Array | None) -> Code:
     x = x.astype(jnp.promote_types(x.dtype, model.dtype))
     latents, noise, level_log_prob = [], [], []
@@ -299,7 +300,7 @@ def _invert(
     return x
 
 
-@jax.jit
+@quick_jit
 def _decode(
     model: Glow,
     latents: tuple[jax.Array | None, ...],
@@ -318,7 +319,7 @@ def _decode(
     return _invert(model, latents, y, choose)
 
 
-@jax.jit
+@quick_jit
 def _decode_noise(model: Glow, noise: tuple[jax.Array, ...], y: jax.Array | None) -> jax.Array:
     def choose(entry: jax.Array | None, prior: DiagonalGaussian, _: int) -> jax.Array:
         assert entry is not None, "decode_noise checks this"
@@ -327,7 +328,7 @@ def _decode_noise(model: Glow, noise: tuple[jax.Array, ...], y: jax.Array | None
     return _invert(model, noise, y, choose)
 
 
-@partial(jax.jit, static_argnames="n")
+@partial(quick_jit, static_argnames=("n",))
 def _sample(
     model: Glow, key: jax.Array, n: int, temperature: float | jax.Array, y: jax.Array | None
 ) -> jax.Array:
@@ -339,7 +340,7 @@ def _sample(
     return _decode_noise(model, noise, y)
 
 
-@jax.jit
+@quick_jit
 def _classify(model: Glow, top: jax.Array) -> jax.Array:
     assert model.classifier is not None, "classify checks this"
     return model.classifier(jnp.mean(top, axis=(1, 2)))
@@ -368,7 +369,7 @@ def initialise_actnorm(model: Glow, x: Array, y: Array | None = None) -> Glow:
     return _initialise_actnorm(model, x)
 
 
-@jax.jit
+@quick_jit
 def _initialise_actnorm(model: Glow, x: jax.Array) -> Glow:
     for level, split in model.levels_and_splits():  # a traced copy: the caller's stays as it is
         x = level.initialise(x)

@@ -1,11 +1,13 @@
 """Pixels to continuous values for a flow, and back; log-likelihoods to bits/dim."""
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from glow_jax.compiler import quick_jit
 from glow_jax.errors import GlowError, InputTypeError
 from glow_jax.typing import Array
 
@@ -57,20 +59,26 @@ def dequantize(pixels: Array, keys: Array, *, n_bits: int = 8) -> jax.Array:
     typed = jnp.issubdtype(given.dtype, jax.dtypes.prng_key)
     random_keys = given if typed else jax.random.wrap_key_data(given)
 
+    one_per_image = pixels.ndim == 4 and random_keys.shape == pixels.shape[:1]
+    if random_keys.ndim != 0 and not one_per_image:
+        raise GlowError(
+            f"dequantize takes one key or one per image, got {random_keys.shape} keys for pixels "
+            f"of shape {pixels.shape}."
+        )
+    return _dequantize(pixels, random_keys, n_bits)
+
+
+@partial(quick_jit, static_argnames=("n_bits",))
+def _dequantize(pixels: Array, keys: jax.Array, n_bits: int) -> jax.Array:
     noise_bits = _GRID_BITS - n_bits
 
     def draw(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         return jax.random.bits(key, shape, jnp.uint32) >> (32 - noise_bits)
 
-    if random_keys.ndim == 0:
-        noise = draw(random_keys, pixels.shape)
-    elif pixels.ndim == 4 and random_keys.shape == pixels.shape[:1]:
-        noise = jax.vmap(lambda key: draw(key, pixels.shape[1:]))(random_keys)
+    if keys.ndim == 0:
+        noise = draw(keys, pixels.shape)
     else:
-        raise GlowError(
-            f"dequantize takes one key or one per image, got {random_keys.shape} keys for pixels "
-            f"of shape {pixels.shape}."
-        )
+        noise = jax.vmap(lambda key: draw(key, pixels.shape[1:]))(keys)
     bins = jnp.asarray(pixels).astype(jnp.uint32) >> (8 - n_bits)
     return ((bins << noise_bits) + noise).astype(jnp.float32) * 2.0**-_GRID_BITS - 0.5
 
@@ -91,6 +99,11 @@ def to_pixels(x: Array, *, n_bits: int = 8) -> jax.Array:
     check_n_bits(n_bits)
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise InputTypeError(f"to_pixels takes floating-point values, not {x.dtype}.")
+    return _to_pixels(x, n_bits)
+
+
+@partial(quick_jit, static_argnames=("n_bits",))
+def _to_pixels(x: Array, n_bits: int) -> jax.Array:
     top = 2**n_bits - 1
     values = jnp.asarray(x, jnp.promote_types(x.dtype, jnp.float32))
     bins = jnp.clip(jnp.floor((values + 0.5) * 2**n_bits), 0, top)

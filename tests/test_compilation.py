@@ -1,16 +1,19 @@
 """Programs that compile fast, and are kept for the next start."""
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest.mock import MagicMock
 
 import jax
 import pytest
 
-from glow_jax.devices.compilation import fast_to_compile, keep_compiled_programs
+from glow_jax import compiler
+from glow_jax.compiler import fast_to_compile, quick_jit
+from glow_jax.devices.compilation import keep_compiled_programs
 
 LEVEL = {"xla_backend_optimization_level": "1"}
 UNKNOWN = "INVALID_ARGUMENT: No such compile option: 'xla_cpu_use_fusion_emitters'"
@@ -39,6 +42,76 @@ def test_other_errors_of_the_compiler_are_not_taken_for_that(
     monkeypatch.setattr(jax, "jit", MagicMock(side_effect=error))
     with pytest.raises(jax.errors.JaxRuntimeError, match="out of memory"):
         fast_to_compile.__wrapped__("cpu")
+
+
+@pytest.fixture
+def impossible_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiler, "fast_to_compile", lambda platform: {f"no_{platform}": True})
+
+
+def test_what_is_called_by_itself_gets_the_options(impossible_option: None) -> None:
+    with pytest.raises(jax.errors.JaxRuntimeError, match="No such compile option: 'no_cpu'"):
+        quick_jit(lambda x: 2 * x)(1.0)
+
+
+@pytest.mark.parametrize("inside", [jax.jit, jax.grad, jax.vmap, jax.make_jaxpr, jax.checkpoint])
+def test_a_part_of_another_program_gets_no_options(
+    inside: Callable[..., Callable[[jax.Array], object]], impossible_option: None
+) -> None:
+    double = quick_jit(lambda x: 2 * x)
+    x = jax.numpy.ones(1) if inside is jax.vmap else jax.numpy.ones(())
+    inside(lambda x: double(x) * double(1.0))(x)  # also where nothing traced is given to it
+
+
+def test_static_arguments_stay_values() -> None:
+    shape = quick_jit(lambda n: jax.numpy.zeros(n), static_argnames=("n",))(3).shape
+    assert shape == (3,)
+
+
+# What a user calls, and the same as a part of a program that is compiled as XLA does by itself.
+COMPILE = """
+import json, time
+import jax
+from flax import nnx
+from glow_jax import Glow, ModelConfig
+
+config = ModelConfig(K=2, L=3, hidden_channels=16, image_shape=(16, 16, 3), y_classes=0)
+model = Glow(config, rngs=nnx.Rngs(0))
+x = jax.random.uniform(jax.random.key(1), (4, 16, 16, 3))
+key = jax.random.key(2)
+
+def seconds(function):
+    started = time.process_time()
+    jax.block_until_ready(function(model))
+    return time.process_time() - started
+
+def encode(model):
+    return model.encode(x)
+
+def sample(model):
+    return model.sample(key, 4)
+
+jax.block_until_ready((encode(model), sample(model)))  # what is needed once
+jax.clear_caches()
+print(json.dumps([(seconds(f), seconds(jax.jit(f))) for f in (encode, sample)]))
+"""
+
+
+@pytest.mark.slow
+def test_encoding_and_sampling_compile_faster_than_by_xla_s_own_options() -> None:
+    variables = {
+        key: value for key, value in os.environ.items() if not key.startswith(("JAX_", "XLA_"))
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILE],
+        env=variables,
+        cwd=Path(__file__).parents[1],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    for quick, plain in json.loads(done.stdout):
+        assert quick < 0.8 * plain
 
 
 @pytest.fixture

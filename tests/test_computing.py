@@ -14,8 +14,8 @@ from gradients import build, difference, gradient
 
 from glow_jax import reversible
 from glow_jax.cli.training_flags import parse_training
+from glow_jax.compiler import fast_to_compile
 from glow_jax.config import ModelConfig
-from glow_jax.devices.compilation import fast_to_compile
 from glow_jax.errors import GlowError
 from glow_jax.flow import GradientMemory
 from glow_jax.kernels.products import Precision

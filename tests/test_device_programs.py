@@ -15,9 +15,9 @@ from device_runs import (
 from flax import nnx
 
 from benchmarks.compiled import communication
+from glow_jax.compiler import fast_to_compile
 from glow_jax.config import Config
 from glow_jax.devices import Devices, mean_over_devices
-from glow_jax.devices.compilation import fast_to_compile
 from glow_jax.training.step import loss_function
 
 pytestmark = NEEDS_EIGHT

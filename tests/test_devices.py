@@ -20,11 +20,11 @@ from device_runs import (
 )
 
 import glow_jax
+from glow_jax.compiler import fast_to_compile
 from glow_jax.config import Config, DataConfig, TrainingConfig
 from glow_jax.data import load_dataset
 from glow_jax.data.dataset import InMemory
 from glow_jax.devices import Devices, losing_processes, processes
-from glow_jax.devices.compilation import fast_to_compile
 from glow_jax.errors import GlowError
 from glow_jax.evaluation.likelihood import likelihood
 from glow_jax.training import resolve

@@ -1,5 +1,6 @@
 """Pixels to continuous values and back, and bits/dim."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -24,9 +25,19 @@ def keys(n: int, seed: int = 0) -> jax.Array:
     return jax.random.split(jax.random.key(seed), n)
 
 
+@pytest.fixture
+def compiled_anew() -> Iterator[None]:
+    """For a test that changes what programs are made of."""
+    jax.clear_caches()
+    yield
+    jax.clear_caches()
+
+
 @ALL_BITS
 @pytest.mark.parametrize("draws", ["random", "all_ones", "all_zeros"])
-def test_every_bin_comes_back(n_bits: int, draws: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_bin_comes_back(
+    n_bits: int, draws: str, monkeypatch: pytest.MonkeyPatch, compiled_anew: None
+) -> None:
     if draws != "random":
         bits = {"all_ones": 2**32 - 1, "all_zeros": 0}[draws]
         monkeypatch.setattr(

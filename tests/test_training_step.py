@@ -15,9 +15,9 @@ from flax import nnx
 from training_runs import identical
 
 import glow_jax
+from glow_jax.compiler import fast_to_compile
 from glow_jax.config import Config, ModelConfig, OptimizerConfig, TrainingConfig
 from glow_jax.devices import Devices, mean_over_devices
-from glow_jax.devices.compilation import fast_to_compile
 from glow_jax.evaluation.diagnosis import first_nonfinite_layer
 from glow_jax.layers import Conv1x1LU
 from glow_jax.training.optimizer import make_optimizer, update_average

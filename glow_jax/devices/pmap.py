@@ -12,7 +12,7 @@ import numpy as np
 from jax.experimental.topologies import TopologyDescription
 from jax.stages import Compiled
 
-from glow_jax.devices.compilation import fast_to_compile
+from glow_jax.compiler import fast_to_compile
 from glow_jax.errors import GlowError
 from glow_jax.typing import Array
 
@@ -73,7 +73,7 @@ class Devices:
         ]
         # The axis has the training step's name: for another name the step would compile again.
         self._copy = jax.pmap(_second, _AXIS, in_axes=(0, None), devices=self._devices)
-        self._compiled: dict[Callable[..., object], Callable[..., tuple[jax.Array, ...]]] = {}
+        self._compiled: dict[tuple[object, ...], Callable[..., tuple[jax.Array, ...]]] = {}
 
     @property
     def count(self) -> int:
@@ -111,6 +111,12 @@ class Devices:
                 f"batch_size {batch_size} cannot be shared equally by {self}; the nearest that can "
                 f"are {nearest}."
             )
+
+    @property
+    def compile_ahead(self) -> bool:
+        """Whether programs are compiled before they are called: `jax.pmap` takes no options."""
+        # With several processes, a program compiled ahead of time would need the arrays of all.
+        return self.platform == "cpu" and self.processes == 1
 
     def replicate(self, tree: _T) -> _T:
         """Copy every array to every device; this adds a leading axis."""
@@ -153,7 +159,7 @@ class Devices:
         share equally, or to its part of `pad_to`; the results of the padding are cut off.
 
         Args:
-            function: compiled once, however often this is called.
+            function: compiled once for each shape of its arguments.
             replicated: its first argument, as `replicate` returns it.
             batch: arrays of images, labels, ..., each (B, ...).
             pad_to: images in a whole batch, over all processes.
@@ -161,8 +167,6 @@ class Devices:
         Returns:
             The results on the host, each (B, ...).
         """
-        if function not in self._compiled:
-            self._compiled[function] = jax.pmap(function, axis_name=_AXIS, devices=self._devices)
         arrays = [np.asarray(part) for part in batch]
         size = len(arrays[0])
         each = -(-max(size * self.processes, pad_to) // self.count)
@@ -171,8 +175,22 @@ class Devices:
             np.concatenate([part, np.zeros((padding, *part.shape[1:]), part.dtype)])
             for part in arrays
         )
-        results = self._compiled[function](replicated, *(self.divide(part) for part in padded))
+        arguments = (replicated, *(self.divide(part) for part in padded))
+        results = self._program(function, arguments)(*arguments)
         return tuple(_on_host(leaf)[:size] for leaf in results)
+
+    def _program(
+        self, function: Callable[..., tuple[jax.Array, ...]], arguments: tuple[object, ...]
+    ) -> Callable[..., tuple[jax.Array, ...]]:
+        leaves, structure = jax.tree.flatten(arguments)
+        kind = (function, structure, *((leaf.shape, leaf.dtype) for leaf in leaves))
+        if kind not in self._compiled:
+            program = jax.pmap(function, axis_name=_AXIS, devices=self._devices)
+            if self.compile_ahead:
+                options = fast_to_compile(self.platform)
+                program = program.lower(*arguments).compile(compiler_options=options)
+            self._compiled[kind] = program
+        return self._compiled[kind]
 
     def divide(self, array: Array) -> Array:
         """(B, ...) -> (this process's devices, B / devices, ...)."""
@@ -203,8 +221,7 @@ class SharedStep(Generic[_State, _Metrics]):
             replicated.
         """
         arguments = self._arguments(requests, batch)
-        # With several processes, a program compiled ahead of time would need the arrays of all.
-        if self._devices.platform != "cpu" or self._devices.processes > 1:
+        if not self._devices.compile_ahead:
             return self._shared(state, *arguments)
         shapes = tuple(leaf.shape for leaf in jax.tree.leaves(arguments))
         if shapes not in self._programs:

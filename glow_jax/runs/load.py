@@ -4,13 +4,12 @@ import functools
 import inspect
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import jax
-import orbax.checkpoint as ocp
 from flax import nnx
 from flax.traverse_util import flatten_dict, unflatten_dict
 
@@ -23,6 +22,9 @@ from glow_jax.runs.folder import CHECKPOINTS, WhichStep, step_folder
 from glow_jax.runs.hparams import HPARAMS, read_config
 from glow_jax.runs.reading import reading, verify
 from glow_jax.runs.version_1 import Keys
+
+if TYPE_CHECKING:
+    import orbax.checkpoint as ocp
 
 _T = TypeVar("_T")
 _Shaped = Mapping[Keys, jax.Array] | Mapping[Keys, jax.ShapeDtypeStruct]
@@ -100,13 +102,10 @@ def _load_step(
         saved_tree = _SavedTree(abstract, items["model"].tree)
         _check_match(folder, number, saved_tree.of_model, _flat(items["model"].tree))
         check_origin(step_folder(folder, number), config, folder / HPARAMS)
-        wanted: dict[str, ocp.args.CheckpointArgs] = {
-            "model": ocp.args.StandardRestore(unflatten_dict(saved_tree.of_model)),
-            "progress": ocp.args.JsonRestore(),
-        }
+        wanted = {"model": unflatten_dict(saved_tree.of_model)}
         if average and "average" in items:
-            wanted["average"] = ocp.args.StandardRestore(unflatten_dict(saved_tree.of_average))
-        restored = manager.restore(number, args=ocp.args.Composite(**wanted))
+            wanted["average"] = unflatten_dict(saved_tree.of_average)
+        restored = _restore(manager, number, wanted, values=("progress",))
 
     def build(*trees: Mapping[str, object]) -> Glow:
         return computing(saved_tree.fill(*trees), dtype=config.training.dtype)
@@ -196,9 +195,8 @@ def _load_optimizer(folder: Path, number: int, target: _T) -> _T:
             names.append(".".join(map(str, there)))
             shapes.append(_abstract(leaf, keys, is_old))
         wanted = dict(zip(names, shapes, strict=True))
-        args = ocp.args.Composite(optimizer=ocp.args.StandardRestore(wanted))
         try:
-            restored = manager.restore(number, args=args)["optimizer"]
+            restored = _restore(manager, number, {"optimizer": wanted})["optimizer"]
         except (ValueError, KeyError, TypeError) as error:
             raise GlowError(
                 f"The optimizer's state in step {number} of {folder} belongs to another optimizer "
@@ -235,7 +233,9 @@ def _ignore_late_reads() -> None:
     logging.getLogger("asyncio").addFilter(is_news)
 
 
-def _reader(folder: Path) -> ocp.CheckpointManager:
+def _reader(folder: Path) -> "ocp.CheckpointManager":
+    import orbax.checkpoint as ocp  # a third of a second: not at `import glow_jax`
+
     _ignore_late_reads()
     arrays = ("model", "average", "optimizer")
     handlers: dict[str, ocp.CheckpointHandler] = {
@@ -246,6 +246,23 @@ def _reader(folder: Path) -> ocp.CheckpointManager:
         options=ocp.CheckpointManagerOptions(read_only=True),
         item_handlers=handlers | {"progress": ocp.JsonCheckpointHandler()},
     )
+
+
+def _restore(
+    manager: "ocp.CheckpointManager",
+    step: int,
+    arrays: Mapping[str, object],
+    *,
+    values: Iterable[str] = (),
+) -> Mapping[str, Mapping[str, Any]]:
+    """Read items of a step: those of arrays by the arrays' shapes, those of plain values whole."""
+    import orbax.checkpoint as ocp
+
+    args: dict[str, ocp.args.CheckpointArgs] = {
+        name: ocp.args.StandardRestore(shapes) for name, shapes in arrays.items()
+    }
+    args |= {name: ocp.args.JsonRestore() for name in values}
+    return manager.restore(step, args=ocp.args.Composite(**args))
 
 
 def _abstract(

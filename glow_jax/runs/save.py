@@ -10,7 +10,6 @@ from pathlib import Path
 
 import jax
 import optax
-import orbax.checkpoint as ocp
 from flax import nnx
 
 from glow_jax.config import Config
@@ -80,6 +79,8 @@ class CheckpointWriter:
             folder: the run folder.
             keep_best: also keep the step with the lowest validation bits/dim.
         """
+        import orbax.checkpoint as ocp  # a third of a second: not at `import glow_jax`
+
         self._folder = folder
         self._keep_best = keep_best
         self._sealing: threading.Thread | None = None
@@ -127,6 +128,8 @@ class CheckpointWriter:
         Raises:
             GlowError: this step or an earlier one could not be written.
         """
+        import orbax.checkpoint as ocp
+
         self.wait()
         if step in self._manager.all_steps():
             if is_main_process():
