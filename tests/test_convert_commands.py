@@ -93,13 +93,14 @@ def test_the_state_of_an_optimizer_that_pytorch_lacks_stays_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     model, config, state = convert(DATA / "midway.pt")
-    settings = dataclasses.replace(config.optimizer, optimizer="openai_adamax")
+    settings = dataclasses.replace(config.optimizer, optimizer="openai_adamax", schedule="cosine")
     config = dataclasses.replace(config, optimizer=settings)
     save_weights(tmp_path / "run", config, model, optimizer_state=state, step=6)
     arguments = (tmp_path / "run", "--output", tmp_path / "export" / "glow.pt")
     assert exit_status(to_torch, monkeypatch, *arguments) == 0
     said = capsys.readouterr().out
     assert "The optimizer's state is left out: PyTorch has no openai_adamax." in said
+    assert "The cosine schedule is left out: Glow-PyTorch's rate stays at lr." in said
     names = sorted(path.name for path in (tmp_path / "export").iterdir())
     assert names == ["glow.pt", "hparams.json"]
 

@@ -137,6 +137,8 @@ def export_run(
     else:
         state = _optimizer_state_dict(run, folder, algorithm)
         contents[output.with_name(_OPTIMIZER)] = _serialise(state)
+    if run.config.optimizer.schedule == "cosine":
+        notes.append("The cosine schedule is left out: Glow-PyTorch's rate stays at lr.")
     contents[output.with_name(HPARAMS)] = hparams.encode()
     return Export(run.step, contents, notes)
 
