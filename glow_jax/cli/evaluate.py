@@ -12,9 +12,10 @@ from tqdm import tqdm
 from glow_jax.cli.errors import keeping, one_line_errors
 from glow_jax.cli.flags import parse
 from glow_jax.cli.ood import compare_with
+from glow_jax.config import Dequantization
 from glow_jax.devices import Devices, keep_compiled_programs
 from glow_jax.errors import GlowError
-from glow_jax.evaluation.evaluate import Evaluation, dataset_of, evaluate
+from glow_jax.evaluation.evaluate import Evaluation, dataset_of, dequantizing, evaluate
 from glow_jax.evaluation.likelihood import OnImages
 from glow_jax.model import computing
 from glow_jax.ood.measure import replicated_model
@@ -32,6 +33,8 @@ class Arguments:
     """run folder"""
     step: int | Literal["best"] | None = None
     """checkpoint: a step's number, or best on the validation split; by default the newest"""
+    dequantization: Dequantization | None = None
+    """noise of the images, and so the kind of the bound; by default as in training"""
     dequantizations: int = 1
     """draws of the dequantisation noise to average over"""
     eval_batch_size: int | None = None
@@ -95,6 +98,7 @@ def main() -> None:
         found = evaluate(
             run,
             dataset,
+            dequantization=arguments.dequantization,
             dequantizations=arguments.dequantizations,
             batch_size=arguments.eval_batch_size,
             dtype=arguments.dtype,
@@ -108,7 +112,8 @@ def main() -> None:
         return
     dtype = arguments.dtype or run.config.training.dtype
     precision = arguments.precision
-    model = computing(run.average_or_model, dtype=dtype, precision=precision)
+    model = dequantizing(run, arguments.dequantization)
+    model = computing(model, dtype=dtype, precision=precision)
     compare_with(
         arguments.ood,
         run=run,
@@ -136,7 +141,8 @@ def _text(found: Evaluation) -> str:
     return (
         f"{found.run.folder}, step {found.run.step}{kind}: {len(bits.bits_per_dim)} test images of "
         f"{found.dataset}\n"
-        f"bits/dim            {bits.mean:.4f} +- {bits.standard_error:.4f} (standard error)\n"
+        f"bits/dim            {bits.mean:.4f} +- {bits.standard_error:.4f} (standard error), "
+        f"{found.dequantization} dequantisation\n"
         f"of which            {shares}\n"
         f"max abs error of encode -> decode: {errors.from_latents:.2e} from latents, "
         f"{errors.from_noise:.2e} from noise"

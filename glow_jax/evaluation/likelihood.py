@@ -31,7 +31,8 @@ class Likelihood:
     Attributes:
         bits_per_dim: (N,).
         level_bits_per_dim: each level's share, (N, L); the shares sum to `bits_per_dim`. The n_bits
-            that a uniform distribution costs are divided among levels by their dimensions.
+            that a uniform distribution costs are divided among levels by their dimensions, and so
+            is what variational noise saves.
     """
 
     bits_per_dim: np.ndarray
@@ -113,7 +114,7 @@ def likelihood_of_batch(
     results = devices.map_images(_log_prob, replicated, *parts, pad_to=pad_to)
     log_prob, level_log_prob = (np.asarray(part, np.float64) for part in results)
     level_bits = level_log_prob / (config.dimensions * np.log(2))
-    of_dimensions = np.array([np.prod(shape) for shape in config.latent_shapes]) / config.dimensions
+    of_dimensions = _of_dimensions(config)
     return Likelihood(
         np.asarray(bits_per_dim(log_prob, config.image_shape, n_bits=config.n_bits)),
         config.n_bits * of_dimensions - level_bits,
@@ -125,12 +126,22 @@ def _log_prob(
 ) -> tuple[jax.Array, ...]:
     # The draw is one number per batch, but there is one per image: devices divide it like images.
     x = dequantized(model, images, indices, draw=draws[0])
+    x, logdet = model.redequantize(x)
     code = model.encode(x, labels if model.config.y_condition else None)
-    return code.log_prob, code.level_log_prob
+    of_dimensions = jnp.asarray(_of_dimensions(model.config), logdet.dtype)
+    return code.log_prob + logdet, code.level_log_prob + logdet[:, None] * of_dimensions
+
+
+def _of_dimensions(config: ModelConfig) -> np.ndarray:
+    """Each level's share of the dimensions, (L,)."""
+    return np.array([np.prod(shape) for shape in config.latent_shapes]) / config.dimensions
 
 
 def dequantized(model: Glow, images: Array, indices: Array, *, draw: Array | int = 0) -> jax.Array:
-    """Dequantise a batch with the noise of every evaluation, fixed by draw and image index."""
+    """Dequantise a batch with the noise of every evaluation, fixed by draw and image index.
+
+    It is uniform; a model may move it, see `Glow.redequantize`.
+    """
     return model.dequantize(images, example_keys(EVALUATION_SEED, draw, indices))
 
 
