@@ -10,6 +10,8 @@ import pytest
 from flax import nnx
 
 from glow_jax import Glow, ModelConfig, initialise_actnorm
+from glow_jax.evaluation.importance import ImportanceBounds
+from glow_jax.evaluation.likelihood import Likelihood
 from glow_jax.model import with_uniform_dequantization
 
 DRAWS = 2000
@@ -102,3 +104,43 @@ def test_the_variational_bound_lies_between_the_likelihood_and_the_uniform_bound
     assert np.all(variational.mean(axis=1) > toy.exact - 4 * errors)
     uniform = bounds(with_uniform_dequantization(toy.model), toy.images)
     assert toy.shares @ uniform.mean(axis=1) > toy.shares @ variational.mean(axis=1) + 0.1
+
+
+@pytest.mark.parametrize("kind", ["variational", "uniform"])
+def test_importance_weighted_bounds_fall_to_the_exact_likelihood(kind: str, toy: Toy) -> None:
+    model = toy.model if kind == "variational" else with_uniform_dequantization(toy.model)
+    draws = bounds(model, toy.images)
+    importance = ImportanceBounds(DRAWS, dimensions=4)
+    for bits in draws.T:
+        importance.add(Likelihood(bits, bits[:, None]))
+    found = {size: bound.bits_per_dim for size, bound in importance.found().items()}
+    assert list(found) == [1, 10, 100, 1000, 2000]
+    # Of each image: the same draws, and the logarithm is concave.
+    for few, more in zip(list(found)[:-1], list(found)[1:], strict=True):
+        assert np.all(found[few] >= found[more])
+    np.testing.assert_allclose(found[1], draws.mean(axis=1), rtol=1e-12)
+    assert toy.shares @ found[1] > toy.shares @ toy.exact + 0.01
+    # 2000 draws of uniform noise are 12 points in each of 4 dimensions.
+    tolerance = 2e-3 if kind == "variational" else 0.05
+    assert toy.shares @ found[2000] == pytest.approx(toy.shares @ toy.exact, abs=tolerance)
+
+
+def test_importance_weighted_bounds_by_hand() -> None:
+    weights = np.array([[0.5, 0.25], [0.125, 2.0**-60], [0.25, 0.25]])  # of 3 draws and 2 images
+    importance = ImportanceBounds(2, dimensions=3)
+    for draw in weights:
+        importance.add(Likelihood(-np.log2(draw) / 3, np.zeros((2, 1))))
+    found = importance.found()
+    assert list(found) == [1, 2]
+    np.testing.assert_allclose(found[1].bits_per_dim, -np.log2(weights).mean(axis=0) / 3)
+    expected = -np.log2(weights[:2].mean(axis=0)) / 3  # the third draw fills no group of 2
+    np.testing.assert_allclose(found[2].bits_per_dim, expected, rtol=1e-14)
+    assert found[2].standard_error == pytest.approx(abs(expected[0] - expected[1]) / 2)
+
+
+def test_weights_too_small_for_a_float_count() -> None:
+    importance = ImportanceBounds(2, dimensions=784)
+    for bits in (3.0, 3.001):
+        importance.add(Likelihood(np.array([bits]), np.zeros((1, 1))))
+    expected = 3.0 - np.log2((1 + 2 ** (-0.001 * 784)) / 2) / 784
+    assert importance.found()[2].bits_per_dim[0] == pytest.approx(expected, abs=1e-13)

@@ -85,6 +85,34 @@ def test_eval_says_which_bound_it_prints(
     assert uniform["bits_per_dim"] == pytest.approx(found.mean, abs=1e-6)
 
 
+def test_importance_weighted_bounds_are_printed_beside_the_average(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_script(eval_script.main, monkeypatch, trained, "--importance", 12)
+    said, results = capsys.readouterr().out, results_of(trained)
+    bounds = results["importance"]
+    assert list(bounds) == ["1", "10", "12"]
+    assert results["dequantizations"] == 12
+    assert bounds["1"]["bits_per_dim"] == pytest.approx(results["bits_per_dim"], abs=1e-12)
+    assert bounds["1"]["standard_error"] == pytest.approx(results["standard_error"], abs=1e-12)
+    assert bounds["1"]["bits_per_dim"] > bounds["10"]["bits_per_dim"]
+    assert bounds["1"]["bits_per_dim"] > bounds["12"]["bits_per_dim"]
+    for draws, bound in bounds.items():
+        shown = f"{bound['bits_per_dim']:.4f} +- {bound['standard_error']:.4f} of {draws} draw"
+        assert f"importance-weighted {shown}" in said
+    run_script(eval_script.main, monkeypatch, trained, "--importance", 12)
+    assert results_of(trained) == results
+    averaged = ("--importance", 12, "--dequantizations", 2)
+    message = error_of(eval_script.main, monkeypatch, capsys, trained, *averaged)
+    assert "importance averages over its own 12 draws" in message
+    message = error_of(eval_script.main, monkeypatch, capsys, trained, "--importance", -1)
+    assert "importance is -1" in message
+    line = ("--importance", 2, "--ood", "digits")
+    assert "importance is 2; with --ood" in error_of(
+        eval_script.main, monkeypatch, capsys, trained, *line
+    )
+
+
 def test_a_run_with_uniform_noise_has_no_other(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
@@ -109,7 +137,7 @@ def test_other_data_sets_are_compared_by_either_bound(
         assert all(score["not_finite"] == 0 for score in compared["scores"].values())
         # The second model is the same, with the same noise.
         assert compared["scores"]["likelihood_ratio"]["mean_in"] == pytest.approx(0, abs=1e-5)
-        means.append(compared["inside"]["bits_per_dim"]["mean"])
+        means.append(compared["in_distribution"]["bits_per_dim"])
     assert means[0] == pytest.approx(metrics_of(trained)[-1]["test_bits_per_dim"], abs=1e-5)
     assert means[1] != pytest.approx(means[0], abs=1e-4)
 

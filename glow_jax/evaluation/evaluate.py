@@ -1,6 +1,6 @@
 """The evaluation of a run on the test split of a data set."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +13,9 @@ from glow_jax.data import Dataset, load_dataset
 from glow_jax.data.fit import check_fits
 from glow_jax.devices import Devices
 from glow_jax.errors import GlowError
+from glow_jax.evaluation.importance import ImportanceBounds
 from glow_jax.evaluation.likelihood import (
+    BitsPerDim,
     Likelihood,
     OnImages,
     Reconstruction,
@@ -39,6 +41,7 @@ class Evaluation:
         dequantization: the kind of the noise, and so of the bound.
         dequantizations: the number of noise draws in the average.
         likelihood: bits/dim of each image.
+        importance: importance-weighted bounds, by the number of draws in each; none if not asked.
         reconstruction: the largest errors of encode -> decode.
     """
 
@@ -49,6 +52,7 @@ class Evaluation:
     dequantization: Dequantization
     dequantizations: int
     likelihood: Likelihood
+    importance: Mapping[int, BitsPerDim]
     reconstruction: Reconstruction
 
     @property
@@ -58,6 +62,10 @@ class Evaluation:
 
     def to_json(self) -> dict[str, object]:
         """Plain values, for `results.json`."""
+        importance = {
+            str(draws): {"bits_per_dim": bound.mean, "standard_error": bound.standard_error}
+            for draws, bound in self.importance.items()
+        }
         return {
             "dataset": self.dataset,
             "split": "test",
@@ -71,6 +79,7 @@ class Evaluation:
             "bits_per_dim": self.likelihood.mean,
             "standard_error": self.likelihood.standard_error,
             "level_bits_per_dim": self.level_bits_per_dim.tolist(),
+            **({"importance": importance} if importance else {}),
             "reconstruction_max_abs_error": self.reconstruction._asdict(),
         }
 
@@ -81,6 +90,7 @@ def evaluate(
     *,
     dequantization: Dequantization | None = None,
     dequantizations: int = 1,
+    importance: int = 0,
     batch_size: int | None = None,
     dtype: Literal["float32", "bfloat16"] | None = None,
     precision: Precision = PRECISION,
@@ -95,6 +105,8 @@ def evaluate(
         dequantization: uniform noise, or variational noise where the model was trained with it;
             by default as in training.
         dequantizations: draws of the noise to average over.
+        importance: draws for importance-weighted bounds of 1, 10, 100, ... and so many draws; the
+            average is then over these draws. 0 for no such bounds.
         batch_size: images at a time; by default as in training. The result does not depend on it.
         dtype: dtype of the coupling networks; by default as in training.
         precision: precision of their convolutions on a GPU or TPU; see `computing`.
@@ -112,6 +124,12 @@ def evaluate(
         _check_fits(run, dataset)
     if dequantizations < 1:
         raise GlowError(f"dequantizations is {dequantizations}; it must be at least 1.")
+    if importance and dequantizations > 1:
+        raise GlowError(
+            f"dequantizations is {dequantizations}; importance averages over its own {importance} "
+            "draws: leave one of them out."
+        )
+    draws = importance or dequantizations
     batch_size = run.config.training.eval_batch_size if batch_size is None else batch_size
     if batch_size < 1:
         raise GlowError(f"eval_batch_size is {batch_size}; it must be at least 1.")
@@ -120,14 +138,16 @@ def evaluate(
     model = dequantizing(run, dequantization)
     model = computing(model, dtype=dtype, precision=precision)
     test = dataset.test
-    with bar(len(test) * (dequantizations + 1)) as progress:
+    bounds = ImportanceBounds(draws, model.config.dimensions)
+    with bar(len(test) * (draws + 1)) as progress:
         found = likelihood(
             model,
             test,
             devices,
             batch_size=batch_size,
-            draws=dequantizations,
+            draws=draws,
             progress=progress,
+            on_draw=bounds.add,
         )
         errors = reconstruction(model, test, devices, batch_size=batch_size, progress=progress)
     return Evaluation(
@@ -136,8 +156,9 @@ def evaluate(
         dtype,
         precision,
         model.config.dequantization,
-        dequantizations,
+        draws,
         found,
+        bounds.found() if importance else {},
         errors,
     )
 
