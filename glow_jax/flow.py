@@ -1,9 +1,10 @@
-"""One step of flow; and a level: a squeeze, then K steps run as one scan."""
+"""One step of flow, also given an image; and a level: a squeeze, then K steps run as one scan."""
 
 from collections.abc import Callable
 from typing import Literal
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from glow_jax import reversible, stack
@@ -101,6 +102,55 @@ class Step(Bijection):
         return self.coupling.initialise(x)
 
 
+class ConditionalStep(Bijection):
+    """A step on some channels, given others, which stand in front and stay as they are.
+
+    Forward:   y = (given, coupling(given, permutation(actnorm(x))))  for an input (given, x)
+    log|det|:  the sum over the three layers
+    Inverse:   x = actnorm^-1(permutation^-1(coupling^-1(given, y)))
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        given: int,
+        hidden_channels: int,
+        actnorm_scale: float,
+        rngs: nnx.Rngs,
+    ):
+        """Build an affine step on `channels` channels with `given` others in front of them."""
+        self.given = given
+        self.actnorm = ActNorm(channels, scale=actnorm_scale)
+        self.permutation: Bijection = Conv1x1LU(channels, key=rngs.params())
+        self.coupling = AffineCoupling(
+            channels, given=given, hidden_channels=hidden_channels, rngs=rngs
+        )
+
+    def forward(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """(B, H, W, given + C) -> (B, H, W, given + C), (B,)."""
+        given, x = self._parts(x)
+        x, actnorm_logdet = self.actnorm.forward(x)
+        x, permutation_logdet = self.permutation.forward(x)
+        y, coupling_logdet = self.coupling.forward(jnp.concatenate([given, x], axis=-1))
+        return y, actnorm_logdet + permutation_logdet + coupling_logdet
+
+    def inverse(self, y: jax.Array) -> jax.Array:
+        """(B, H, W, given + C) -> (B, H, W, given + C)."""
+        given, x = self._parts(self.coupling.inverse(y))
+        x = self.actnorm.inverse(self.permutation.inverse(x))
+        return jnp.concatenate([given, x], axis=-1)
+
+    def initialise(self, x: jax.Array) -> jax.Array:
+        """Initialise every actnorm in order, each from its own input; return the output."""
+        given, x = self._parts(x)
+        x, _ = self.permutation.forward(self.actnorm.initialise(x))
+        return self.coupling.initialise(jnp.concatenate([given, x], axis=-1))
+
+    def _parts(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return x[..., : self.given], x[..., self.given :]
+
+
 class Level(Bijection):
     """Squeeze and K steps.
 
@@ -116,7 +166,9 @@ class Level(Bijection):
             output, from which each step's input is computed by inversion.
     """
 
-    def __init__(self, build_step: Callable[[nnx.Rngs], Step], *, K: int, rngs: nnx.Rngs):
+    def __init__(
+        self, build_step: Callable[[nnx.Rngs], Step | ConditionalStep], *, K: int, rngs: nnx.Rngs
+    ):
         """Build a level of `K` steps; `build_step` makes each from random keys."""
         self.squeeze = Squeeze()
         self.K = K
@@ -141,7 +193,9 @@ class Level(Bijection):
     def initialise(self, x: jax.Array) -> jax.Array:
         """Initialise every actnorm of the steps from `x`, (B, H, W, C); return the output."""
 
-        def run(x: jax.Array, step: Step) -> tuple[jax.Array, Step]:
+        def run(
+            x: jax.Array, step: Step | ConditionalStep
+        ) -> tuple[jax.Array, Step | ConditionalStep]:
             return step.initialise(x), step
 
         x, _ = self.squeeze.forward(x)

@@ -4,6 +4,7 @@ A model is a pytree. Every method passes it to a compiled function as an argumen
 are never compiled into a program as constants.
 """
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import Literal, NamedTuple
@@ -14,6 +15,7 @@ from flax import nnx
 
 from glow_jax.compiler import quick_jit
 from glow_jax.config import ModelConfig
+from glow_jax.dequantizer import Dequantizer
 from glow_jax.errors import GlowError
 from glow_jax.flow import GradientMemory, Level, Step
 from glow_jax.inputs import check_images, check_labels, check_latents
@@ -58,6 +60,7 @@ class Glow(nnx.Module):
         top_prior: the prior of the top latent.
         classifier: logits from the pooled top latent; None without `y_condition`, or where the
             architecture has none.
+        dequantizer: moves the noise of dequantised images; None if it is to stay uniform.
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
@@ -82,6 +85,9 @@ class Glow(nnx.Module):
             top, learn_top=config.learn_top, classes=classes, padding=config.padding
         )
         self.classifier = ZeroLinear(top[-1], classes) if classes and config.classifier else None
+        # Last, so that a seed gives the same flow with either dequantisation.
+        is_variational = config.dequantization == "variational"
+        self.dequantizer = Dequantizer(config, rngs=rngs) if is_variational else None
 
     def encode(self, x: Array, y: Array | None = None) -> Code:
         """Map images to latents, and compute their log-likelihood.
@@ -193,6 +199,8 @@ class Glow(nnx.Module):
     def bits_per_dim(self, x: Array, y: Array | None = None) -> jax.Array:
         """Bits/dim of quantised images, (B,), from their dequantised values.
 
+        With variational dequantisation, the noise is first moved by `redequantize`.
+
         Args:
             x: images, (B, H, W, C), as `dequantize` returns them.
             y: labels, (B, classes), for conditional models.
@@ -204,12 +212,15 @@ class Glow(nnx.Module):
         Raises:
             GlowError: as for `encode`.
         """
-        log_prob = self.log_prob(x, y)
+        x, logdet = self.redequantize(x)
+        log_prob = self.log_prob(x, y) + logdet
         bits = bits_per_dim(log_prob, self.config.image_shape, n_bits=self.config.n_bits)
         return jnp.asarray(bits)
 
     def dequantize(self, pixels: Array, keys: Array) -> jax.Array:
         """Turn pixels into the model's input: `glow_jax.dequantize` with the model's `n_bits`.
+
+        The noise is uniform in every model; see `redequantize`.
 
         Args:
             pixels: uint8 images, (B, H, W, C).
@@ -219,6 +230,28 @@ class Glow(nnx.Module):
             float32, (B, H, W, C), in [-0.5, 0.5).
         """
         return dequantize(pixels, keys, n_bits=self.config.n_bits)
+
+    def redequantize(self, x: Array) -> tuple[jax.Array, jax.Array]:
+        """Move the noise of dequantised images to where the model was trained with it.
+
+        With v the places of the values in their bins before, and u after, an upper bound on the
+        discrete model's nats is, in expectation over a uniform v,
+
+            n_bits log(2) D - log p(x) - log|det du/dv|
+
+        (Ho et al. 2019, arXiv 1902.00275). With uniform dequantisation nothing moves.
+
+        Args:
+            x: images, (B, H, W, C), as `dequantize` returns them.
+
+        Returns:
+            Images of the same pixels, (B, H, W, C), and log|det du/dv| in nats, (B,).
+
+        Raises:
+            GlowError: the dtype or shape of `x` does not fit.
+        """
+        check_images(self.config, x)
+        return _redequantize(self, x)
 
     def to_pixels(self, x: Array) -> jax.Array:
         """Turn the model's values into pixels: `glow_jax.to_pixels` with the model's `n_bits`.
@@ -260,6 +293,13 @@ def _build_level(config: ModelConfig, level: int, rngs: nnx.Rngs) -> Level:
         )
 
     return Level(build_step, K=config.K, rngs=rngs)
+
+
+@quick_jit
+def _redequantize(model: Glow, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    if model.dequantizer is None:
+        return x, jnp.zeros(x.shape[0], x.dtype)
+    return model.dequantizer(x)
 
 
 @quick_jit
@@ -349,7 +389,8 @@ def _classify(model: Glow, top: jax.Array) -> jax.Array:
 def initialise_actnorm(model: Glow, x: Array, y: Array | None = None) -> Glow:
     """Data-dependent initialisation of every actnorm, in one pass over one batch.
 
-    Each actnorm is set from its own input, which the actnorms before it have already normalised. On
+    A dequantiser's actnorms come first, then those of the flow, which sees what it gives. Each
+    actnorm is set from its own input, which the actnorms before it have already normalised. On
     this batch its output then has zero mean and the wanted standard deviation (paper, section 3.1).
     Apart from this, only training changes an actnorm.
 
@@ -371,7 +412,10 @@ def initialise_actnorm(model: Glow, x: Array, y: Array | None = None) -> Glow:
 
 @quick_jit
 def _initialise_actnorm(model: Glow, x: jax.Array) -> Glow:
-    for level, split in model.levels_and_splits():  # a traced copy: the caller's stays as it is
+    # This is a traced copy: the caller's model stays as it is.
+    if model.dequantizer is not None:
+        x = model.dequantizer.initialise(x)
+    for level, split in model.levels_and_splits():
         x = level.initialise(x)
         if split is not None:
             x, _, _ = split.factor(x)
@@ -426,6 +470,20 @@ def computing(
             f"measured how well inputs are reconstructed: use remat with {networks[0].precision}, "
             "or highest."
         )
+    return other
+
+
+def with_uniform_dequantization(model: Glow) -> Glow:
+    """The same flow with uniform dequantisation; its bits/dim are another, looser bound.
+
+    Args:
+        model: left as it is.
+    """
+    other = nnx.clone(model)
+    other.config = dataclasses.replace(model.config, dequantization="uniform")
+    # Set to None alone, it would stay a subtree, which a model built without it does not have.
+    del other.dequantizer
+    other.dequantizer = None
     return other
 
 

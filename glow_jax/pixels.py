@@ -83,6 +83,44 @@ def _dequantize(pixels: Array, keys: jax.Array, n_bits: int) -> jax.Array:
     return ((bins << noise_bits) + noise).astype(jnp.float32) * 2.0**-_GRID_BITS - 0.5
 
 
+def places_in_bins(x: jax.Array, *, n_bits: int) -> tuple[jax.Array, jax.Array]:
+    """The pixels of dequantised images, and where each value lies in its pixel's bin.
+
+    Args:
+        x: images, as `dequantize` returns them, of any shape.
+        n_bits: the bits of each pixel, 1 to 8.
+
+    Returns:
+        The centres of the bins, in [-0.5, 0.5), and the places in them: 0 at the lower edge, 1 at
+        the upper, and half a step of the noise's grid away from both.
+    """
+    values = (x + 0.5) * 2**n_bits
+    bins = jnp.floor(values)
+    half = 2.0 ** (n_bits - _GRID_BITS - 1)
+    return (bins + 0.5) * 2.0**-n_bits - 0.5, jnp.clip(values - bins + half, half, 1 - half)
+
+
+def in_bins(x: jax.Array, places: jax.Array, *, n_bits: int) -> jax.Array:
+    """Move values to other places in their bins: the inverse of `places_in_bins`.
+
+    Each is rounded to the nearest of the grid of `dequantize`, so that `to_pixels` returns every
+    bin unchanged; the gradient is that of the place before rounding.
+
+    Args:
+        x: images, as `dequantize` returns them.
+        places: in [0, 1], with the shape of `x`.
+        n_bits: the bits of each pixel, 1 to 8.
+
+    Returns:
+        Images of the same pixels, with the shape of `x`, in the wider of both dtypes.
+    """
+    bins = jnp.floor((x + 0.5) * 2**n_bits)
+    in_bin = 2 ** (_GRID_BITS - n_bits)  # values of the grid
+    noise = jnp.clip(jnp.round(places * in_bin), 0, in_bin - 1)
+    moved = jax.lax.stop_gradient((bins * in_bin + noise) * 2.0**-_GRID_BITS - 0.5)
+    return moved + (places - jax.lax.stop_gradient(places)) * 2.0**-n_bits
+
+
 def to_pixels(x: Array, *, n_bits: int = 8) -> jax.Array:
     """Turn continuous values into pixels: each value becomes the bin that it lies in.
 

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from glow_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TrainingConfig
+from glow_jax.config import (
+    Config,
+    DataConfig,
+    Dequantization,
+    ModelConfig,
+    OptimizerConfig,
+    TrainingConfig,
+)
 from glow_jax.data import load_dataset
 from glow_jax.devices import Devices, SharedStep, mean_over_devices
 from glow_jax.model import Glow, initialise_actnorm
@@ -26,11 +33,23 @@ NOTHING = Requests.of()
 
 
 def config_of(
-    *, hidden_channels: int = 8, K: int = 2, L: int = 2, batch_size: int = 16, **training
+    *,
+    hidden_channels: int = 8,
+    K: int = 2,
+    L: int = 2,
+    dequantization: Dequantization = "uniform",
+    batch_size: int = 16,
+    **training,
 ) -> Config:
     """A run on digits that flips and shifts are not left out of."""
     model = ModelConfig(
-        K=K, L=L, hidden_channels=hidden_channels, image_shape=(8, 8, 1), y_classes=0, n_bits=4
+        K=K,
+        L=L,
+        hidden_channels=hidden_channels,
+        image_shape=(8, 8, 1),
+        y_classes=0,
+        n_bits=4,
+        dequantization=dequantization,
     )
     return Config(
         model=model,

@@ -39,6 +39,7 @@ from glow_jax.config.checks import NO_FLAG
         (DataConfig, "memory_limit", -1.0),
         (OptimizerConfig, "lr", 0.0),
         (OptimizerConfig, "lr", float("nan")),
+        (OptimizerConfig, "final_lr", 1e-4),  # without the cosine schedule
         (OptimizerConfig, "warmup", -1.0),
         (OptimizerConfig, "polyak_epochs", 0.0),
         (OptimizerConfig, "polyak_epochs", float("inf")),

@@ -8,21 +8,25 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
+from flax import nnx
 
 pytest.importorskip("torch")
 
 import torch
 from torch_files import DATA, exit_status, same, save, tiny_values
 
-from glow_jax import GlowError, ModelConfig
+from glow_jax import Glow, GlowError, ModelConfig
 from glow_jax.bridge import mapping
 from glow_jax.bridge.from_torch import convert
 from glow_jax.bridge.to_torch import Export, check_fits, to_hparams
 from glow_jax.cli.from_torch import main as from_torch
 from glow_jax.cli.to_torch import main as to_torch
 from glow_jax.config import Config, OptimizerConfig
+from glow_jax.model import with_uniform_dequantization
 from glow_jax.runs import load_run, save_weights
+from glow_jax.training.optimizer import make_optimizer
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -93,15 +97,38 @@ def test_the_state_of_an_optimizer_that_pytorch_lacks_stays_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     model, config, state = convert(DATA / "midway.pt")
-    settings = dataclasses.replace(config.optimizer, optimizer="openai_adamax")
+    settings = dataclasses.replace(config.optimizer, optimizer="openai_adamax", schedule="cosine")
     config = dataclasses.replace(config, optimizer=settings)
     save_weights(tmp_path / "run", config, model, optimizer_state=state, step=6)
     arguments = (tmp_path / "run", "--output", tmp_path / "export" / "glow.pt")
     assert exit_status(to_torch, monkeypatch, *arguments) == 0
     said = capsys.readouterr().out
     assert "The optimizer's state is left out: PyTorch has no openai_adamax." in said
+    assert "The cosine schedule is left out: Glow-PyTorch's rate stays at lr." in said
     names = sorted(path.name for path in (tmp_path / "export").iterdir())
     assert names == ["glow.pt", "hparams.json"]
+
+
+def test_a_dequantisation_flow_stays_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    model = ModelConfig(
+        K=1, L=1, hidden_channels=4, image_shape=(4, 4, 1), dequantization="variational"
+    )
+    config = Config(model=model)
+    built = jax.jit(lambda: Glow(model, rngs=nnx.Rngs(0)))()
+    state = make_optimizer(config.optimizer, 1).init(nnx.state(built, nnx.Param))
+    save_weights(tmp_path / "run", config, built, optimizer_state=state)
+    exported = tmp_path / "glow.pt"
+    assert exit_status(to_torch, monkeypatch, tmp_path / "run", "--output", exported) == 0
+    assert "The dequantisation flow is left out" in capsys.readouterr().out
+    weights = torch.load(exported, weights_only=True)
+    reference = mapping.build_reference(model)
+    reference.load_state_dict(weights, strict=True)
+    wanted = mapping.from_glow(with_uniform_dequantization(built))
+    assert same(weights, wanted)
+    optimizer = torch.optim.Adamax(reference.parameters())
+    optimizer.load_state_dict(torch.load(tmp_path / "optimizer.pt", weights_only=True))
 
 
 @pytest.mark.parametrize(

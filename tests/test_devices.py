@@ -75,6 +75,12 @@ def test_training_does_not_depend_on_the_number_of_devices(count: int, one_devic
 
 
 @pytest.mark.slow
+def test_variational_training_does_not_depend_on_the_number_of_devices() -> None:
+    config = config_of(K=1, L=1, dequantization="variational")
+    assert_same(run(config, 1), run(config, 4))
+
+
+@pytest.mark.slow
 def test_a_step_compiled_for_devices_is_the_function_itself(one_device) -> None:
     config = config_of()
     model, prepare = start(config, np.float32)

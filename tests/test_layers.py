@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 from jax.typing import DTypeLike
 
-from glow_jax.flow import Level, Step
+from glow_jax.flow import ConditionalStep, Level, Step
 from glow_jax.layers import (
     ActNorm,
     AdditiveCoupling,
@@ -20,12 +20,17 @@ from glow_jax.layers import (
     Conv1x1LU,
     Reverse,
     Shuffle,
+    Sigmoid,
     Split,
     Squeeze,
 )
 
 B, H, W, C = 2, 4, 6, 4  # oblong, so that swapped axes show
-SHAPES = {"level": (B, H, W, 1)}
+SHAPES = {
+    "level": (B, H, W, 1),
+    "conditional_step": (B, H, W, 8),
+    "conditional_level": (B, H, W, 2),
+}
 
 
 def step(**options: Any) -> Step:
@@ -59,8 +64,12 @@ def level() -> Level:
     return Level(build_step, K=2, rngs=nnx.Rngs(0))
 
 
+def conditional_step(rngs: nnx.Rngs) -> ConditionalStep:
+    return ConditionalStep(4, given=4, hidden_channels=5, actnorm_scale=0.7, rngs=rngs)
+
+
 def coupling(kind: type, **options: Any) -> Bijection:
-    return kind(C, hidden_channels=5, **options, rngs=nnx.Rngs(0))
+    return kind(**{"channels": C, **options}, hidden_channels=5, rngs=nnx.Rngs(0))
 
 
 LAYERS: dict[str, Callable[[], Bijection]] = {
@@ -76,6 +85,8 @@ LAYERS: dict[str, Callable[[], Bijection]] = {
     "affine_coupling_edge_bias": lambda: coupling(
         AffineCoupling, padding="edge_bias", logs_factor=3.0
     ),
+    "affine_coupling_given": lambda: coupling(AffineCoupling, channels=2, given=2),
+    "sigmoid": Sigmoid,
     "squeeze": Squeeze,
     "split": lambda: Split(C),
     "split_pad_ones": lambda: Split(C, padding="ones"),
@@ -85,6 +96,8 @@ LAYERS: dict[str, Callable[[], Bijection]] = {
     "step_shuffle": lambda: step(flow_permutation="shuffle"),
     "step_reverse": lambda: step(flow_permutation="reverse", flow_coupling="additive"),
     "level": level,
+    "conditional_step": lambda: conditional_step(nnx.Rngs(0)),
+    "conditional_level": lambda: Level(conditional_step, K=2, rngs=nnx.Rngs(0)),
 }
 # Those that hold no linear algebra, which XLA does not do in 16 bits.
 WITHOUT_SOLVES = [
@@ -92,6 +105,8 @@ WITHOUT_SOLVES = [
     "reverse",
     "shuffle",
     "affine_coupling_pad_ones",
+    "affine_coupling_given",
+    "sigmoid",
     "squeeze",
     "split",
 ]
@@ -118,8 +133,9 @@ class Examined(NamedTuple):
 
 def there_and_back(layer: Bijection, x: jax.Array) -> dict[str, Any]:
     y, logdet = layer.forward(x)
-    # Any y will do, not only those that forward gives.
-    other = jax.tree.map(lambda part: jnp.flip(part, 0) * 1.5 + 0.1, y)
+    # Any y will do that forward can give.
+    scale = 0.5 if isinstance(layer, Sigmoid) else 1.5
+    other = jax.tree.map(lambda part: jnp.flip(part, 0) * scale + 0.1, y)
     return {
         "x": x,
         "y": y,

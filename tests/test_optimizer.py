@@ -1,5 +1,6 @@
 """The learning rate, the optimizer and the average of the parameters, by hand."""
 
+import math
 from typing import Literal
 
 import jax
@@ -22,10 +23,41 @@ from glow_jax.training.optimizer import (
     [(0, [1, 1, 1]), (1, [1, 1, 1]), (2.5, [1 / 2.5, 2 / 2.5, 1]), (5, [0.2, 0.4, 0.6])],
 )
 def test_warmup_is_the_published_one(warmup: float, expected: list[float]) -> None:
-    schedule = learning_rate(OptimizerConfig(lr=1e-3, warmup=warmup), updates_per_epoch=7)
+    config = OptimizerConfig(lr=1e-3, warmup=warmup)
+    schedule = learning_rate(config, updates_per_epoch=7, epochs=3)
     rates = [np.asarray(schedule(jnp.asarray(update))).item() for update in (0, 7, 14)]
     np.testing.assert_allclose(rates, 1e-3 * np.array(expected), rtol=1e-6)
     assert np.asarray(schedule(jnp.asarray(6))).item() == rates[0]
+
+
+@pytest.mark.parametrize("kind", ["adamax", "openai_adamax"])
+@pytest.mark.parametrize("final_lr", [0, 1e-4])
+def test_cosine_goes_from_the_warm_up_to_its_floor(
+    kind: Literal["adamax", "openai_adamax"], final_lr: float
+) -> None:
+    config = OptimizerConfig(kind, lr=1e-3, schedule="cosine", final_lr=final_lr, warmup=2)
+    schedule = learning_rate(config, updates_per_epoch=5, epochs=6)
+    # Warm-up in updates 0 to 9; then 20 updates of cosine, and of the floor what would follow.
+    rates = np.array([np.asarray(schedule(jnp.asarray(update))).item() for update in range(40)])
+    warm_up = np.arange(10) / 10 if kind == "openai_adamax" else np.repeat([0.5, 1], 5)
+    np.testing.assert_allclose(rates[:10], 1e-3 * warm_up, rtol=1e-6)
+    heights = [(1 + math.cos(math.pi * update / 20)) / 2 for update in range(20)]
+    expected = final_lr + (1e-3 - final_lr) * np.array(heights)
+    np.testing.assert_allclose(rates[10:30], expected, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(rates[30:], final_lr, rtol=0, atol=1e-10)
+    assert rates[10] == pytest.approx(1e-3)
+    assert rates[20] == pytest.approx((1e-3 + final_lr) / 2)
+
+
+def test_an_update_has_the_rate_of_the_schedule() -> None:
+    config = OptimizerConfig("adam", lr=1e-2, schedule="cosine", warmup=0)
+    optimizer = make_optimizer(config, updates_per_epoch=2, epochs=2)
+    params = jnp.zeros(1)
+    state = optimizer.init(params)
+    for rate in (1, (1 + 0.5**0.5) / 2, 0.5, (1 - 0.5**0.5) / 2, 0):
+        # Adam moves by the rate if all gradients are the same.
+        updates, state = optimizer.update(jnp.ones(1), state, params)
+        np.testing.assert_allclose(np.asarray(updates), [-1e-2 * rate], rtol=1e-4, atol=1e-12)
 
 
 def test_adamax_with_l2_decay_and_clipping_by_hand() -> None:
@@ -91,7 +123,7 @@ def test_openai_adamax_warms_up_from_zero() -> None:
     second, _ = optimizer.update(gradient, state, params)
     assert np.asarray(first).tolist() == [0, 0, 0]
     assert np.asarray(second)[:2].tolist() != [0, 0]
-    schedule = learning_rate(config, updates_per_epoch=4)
+    schedule = learning_rate(config, updates_per_epoch=4, epochs=10)
     rates = [np.asarray(schedule(jnp.asarray(update))).item() for update in (0, 1, 5, 10, 99)]
     np.testing.assert_allclose(rates, [0, 1e-4, 5e-4, 1e-3, 1e-3], rtol=1e-6)
 

@@ -1,5 +1,7 @@
 """A run that goes on from its own checkpoint, or starts from another run's."""
 
+import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,39 @@ def test_resume_goes_on_as_if_never_stopped(
     train(monkeypatch, "--output_dir", halves, "--resume", "--epochs", 2)
     assert_same_run(trained, halves)
     assert state_of(halves)[1] is not None
+
+
+def test_a_cosine_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, resumed = tmp_path / "one", tmp_path / "resumed"
+    cosine = ["--schedule", "cosine", "--final_lr", 1e-4, "--warmup", 0]
+    train(monkeypatch, *TINY, *cosine, "--output_dir", one, "--epochs", 2)
+    shutil.copytree(one, resumed)
+    train(monkeypatch, "--output_dir", resumed, "--resume", "--step", 20)
+    assert_same_run(one, resumed)
+    # The rate of an epoch's last update, of 20.
+    rates = [row["learning_rate"] for row in metrics_of(one)]
+    heights = [(1 + math.cos(math.pi * update / 40)) / 2 for update in (19, 39)]
+    assert rates == pytest.approx([1e-4 + 1.9e-3 * height for height in heights])
+
+
+def test_more_epochs_stretch_the_cosine_and_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    line = [*TINY, "--schedule", "cosine", "--warmup", 0, "--output_dir", folder, "--epochs", 1]
+    train(monkeypatch, *line)
+    assert "cosine" not in capsys.readouterr().out
+    train(monkeypatch, "--output_dir", folder, "--resume", "--epochs", 2)
+    said = capsys.readouterr().out
+    assert (
+        "The cosine schedule now ends after 2 epochs instead of 1: the learning rate goes on at "
+        "1.00e-03 instead of 0.00e+00, down to 0."
+    ) in said
+    rates = [row["learning_rate"] for row in metrics_of(folder)]
+    assert rates == pytest.approx(
+        [1e-3 * (1 + math.cos(math.pi * share)) for share in (19 / 20, 39 / 40)], rel=1e-4
+    )
+    assert load_run(folder).config.training.epochs == 2
 
 
 def test_new_run_from_saved_model_and_optimizer(

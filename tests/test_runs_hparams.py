@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from damaged_runs import SCORES, refusal, step_of, three_steps
 
+from glow_jax.config import OptimizerConfig
 from glow_jax.errors import GlowError
 from glow_jax.runs import load, load_run
 from glow_jax.runs.digests import digests_of
@@ -103,6 +104,11 @@ def test_the_padding_of_older_folders_has_another_name(
     (tmp_path / "hparams.json").write_text(json.dumps(values))
     config = read_config(tmp_path)
     assert (config.model.K, config.model.padding) == (3, padding)
+
+
+def test_runs_of_before_schedules_have_the_constant_one(tmp_path: Path) -> None:
+    (tmp_path / "hparams.json").write_text('{"version": 4, "optimizer": {"lr": 0.1}}')
+    assert read_config(tmp_path).optimizer == OptimizerConfig(lr=0.1, schedule="constant")
 
 
 def test_the_older_name_of_the_padding_is_unknown_in_this_version(tmp_path: Path) -> None:

@@ -70,6 +70,11 @@ def test_a_saved_optimizer_brings_its_settings(trained: Path) -> None:
             ["--preset", "digits", "--optimizer", "openai_adamax", "--polyak_epochs", "0.04"],
             ["polyak_epochs is 0.04", "20 updates", "more --polyak_epochs"],
         ),
+        (["--preset", "digits", "--schedule", "cosine", "--final_lr", "0.1"], ["final_lr is 0.1"]),
+        (
+            ["--preset", "digits", "--schedule", "cosine", "--epochs", "5"],
+            ["warmup is 5 of 5 epochs", "--warmup", "--epochs"],
+        ),
         (["--preset", "digits", "--saved_model", "nowhere"], ["nowhere", "no run folder"]),
         (["--preset", "digits", "--multi_class", "--y_condition"], ["--multi_class"]),
         (["--preset", "digits", "--fresh", "--resume"], ["--fresh", "--resume"]),

@@ -129,10 +129,12 @@ def fill(state: nnx.State, values: Mapping[str, np.ndarray], config: ModelConfig
 def extract(state: nnx.State, config: ModelConfig) -> dict[str, np.ndarray]:
     """The inverse of `fill`: arrays under PyTorch's keys, in the shapes of its layout.
 
-    The order of a shuffle is left out: the layout has no place for it.
+    The order of a shuffle and a dequantisation flow are left out: the layout has no place for them.
     """
     shapes, values = layout_shapes(config), {}
     for path, leaf in nnx.to_flat_state(state):
+        if path[0] == "dequantizer":
+            continue
         array = np.asarray(leaf[...])
         arrays = list(array) if "steps" in path else [array]
         for key, part in zip(_keys(path, config), arrays, strict=True):

@@ -128,6 +128,11 @@ def export_run(
     hparams = json.dumps(to_hparams(run.config), indent=4, sort_keys=True) + "\n"
     contents = {output: _serialise(to_state_dict(model))}
     notes, algorithm = [], run.config.optimizer.optimizer
+    if run.config.model.dequantization == "variational":
+        notes.append(
+            "The dequantisation flow is left out: Glow-PyTorch's noise is uniform, for which the "
+            "exported flow was not trained."
+        )
     if average:
         notes.append("The optimizer's state is left out: it belongs to the trained parameters.")
     elif not run.has_optimizer:
@@ -137,6 +142,8 @@ def export_run(
     else:
         state = _optimizer_state_dict(run, folder, algorithm)
         contents[output.with_name(_OPTIMIZER)] = _serialise(state)
+    if run.config.optimizer.schedule == "cosine":
+        notes.append("The cosine schedule is left out: Glow-PyTorch's rate stays at lr.")
     contents[output.with_name(HPARAMS)] = hparams.encode()
     return Export(run.step, contents, notes)
 
@@ -163,6 +170,8 @@ def _check_output(output: Path) -> None:
 
 def to_state_dict(model: Glow) -> dict[str, torch.Tensor]:
     """The weights as Glow-PyTorch's `load_state_dict(strict=True)` takes them.
+
+    Those of a dequantisation flow are left out.
 
     Raises:
         GlowError: Glow-PyTorch's layout cannot hold the model.

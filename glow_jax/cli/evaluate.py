@@ -12,9 +12,10 @@ from tqdm import tqdm
 from glow_jax.cli.errors import keeping, one_line_errors
 from glow_jax.cli.flags import parse
 from glow_jax.cli.ood import compare_with
+from glow_jax.config import Dequantization
 from glow_jax.devices import Devices, keep_compiled_programs
 from glow_jax.errors import GlowError
-from glow_jax.evaluation.evaluate import Evaluation, dataset_of, evaluate
+from glow_jax.evaluation.evaluate import Evaluation, dataset_of, dequantizing, evaluate
 from glow_jax.evaluation.likelihood import OnImages
 from glow_jax.model import computing
 from glow_jax.ood.measure import replicated_model
@@ -32,8 +33,12 @@ class Arguments:
     """run folder"""
     step: int | Literal["best"] | None = None
     """checkpoint: a step's number, or best on the validation split; by default the newest"""
+    dequantization: Dequantization | None = None
+    """noise of the images, and so the kind of the bound; by default as in training"""
     dequantizations: int = 1
     """draws of the dequantisation noise to average over"""
+    importance: int = 0
+    """draws for importance-weighted bounds, of 1, 10, 100, ... and so many draws; 0 = none"""
     eval_batch_size: int | None = None
     """images at a time; by default as in training"""
     dataset: str | None = None
@@ -63,16 +68,20 @@ class Arguments:
         """
         if self.dequantizations < 1:
             raise GlowError(f"dequantizations is {self.dequantizations}; it must be at least 1.")
+        if self.importance < 0:
+            raise GlowError(f"importance is {self.importance}; it must be 0 (none) or above.")
         if self.eval_batch_size is not None and self.eval_batch_size < 1:
             raise GlowError(f"eval_batch_size is {self.eval_batch_size}; it must be at least 1.")
         for name in ("dataset", "dataroot"):
             if getattr(self, name) == "":
                 raise GlowError(f"--{name} is empty: give a value, or leave it out.")
-        if self.ood and self.dequantizations > 1:
-            raise GlowError(
-                f"dequantizations is {self.dequantizations}; with --ood, each image is measured "
-                "with one draw of noise: leave it out."
-            )
+        for name, least in (("dequantizations", 1), ("importance", 0)):
+            value = getattr(self, name)
+            if self.ood and value > least:
+                raise GlowError(
+                    f"{name} is {value}; with --ood, each image is measured with one draw of "
+                    "noise: leave it out."
+                )
         if self.ood and self.dataset:
             raise GlowError(
                 f"--ood compares with the images that the run was trained on, not with those of "
@@ -95,7 +104,9 @@ def main() -> None:
         found = evaluate(
             run,
             dataset,
+            dequantization=arguments.dequantization,
             dequantizations=arguments.dequantizations,
+            importance=arguments.importance,
             batch_size=arguments.eval_batch_size,
             dtype=arguments.dtype,
             precision=arguments.precision,
@@ -108,7 +119,8 @@ def main() -> None:
         return
     dtype = arguments.dtype or run.config.training.dtype
     precision = arguments.precision
-    model = computing(run.average_or_model, dtype=dtype, precision=precision)
+    model = dequantizing(run, arguments.dequantization)
+    model = computing(model, dtype=dtype, precision=precision)
     compare_with(
         arguments.ood,
         run=run,
@@ -132,11 +144,18 @@ def _text(found: Evaluation) -> str:
     levels = enumerate(found.level_bits_per_dim, start=1)
     shares = "  ".join(f"level {i}: {share:.4f}" for i, share in levels)
     bits, errors = found.likelihood, found.reconstruction
+    bounds = "".join(
+        f"importance-weighted {bound.mean:.4f} +- {bound.standard_error:.4f} of {draws} draw"
+        f"{'s' if draws > 1 else ''}\n"
+        for draws, bound in found.importance.items()
+    )
     kind = "" if found.run.average is None else ", averaged parameters"
     return (
         f"{found.run.folder}, step {found.run.step}{kind}: {len(bits.bits_per_dim)} test images of "
         f"{found.dataset}\n"
-        f"bits/dim            {bits.mean:.4f} +- {bits.standard_error:.4f} (standard error)\n"
+        f"bits/dim            {bits.mean:.4f} +- {bits.standard_error:.4f} (standard error), "
+        f"{found.dequantization} dequantisation\n"
+        f"{bounds}"
         f"of which            {shares}\n"
         f"max abs error of encode -> decode: {errors.from_latents:.2e} from latents, "
         f"{errors.from_noise:.2e} from noise"

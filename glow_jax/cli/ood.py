@@ -9,6 +9,7 @@ from glow_jax.cli.errors import keeping
 from glow_jax.config import ModelConfig
 from glow_jax.data import Dataset
 from glow_jax.errors import GlowError
+from glow_jax.evaluation.evaluate import dequantizing
 from glow_jax.files import write_json, write_whole
 from glow_jax.kernels.products import PRECISION
 from glow_jax.model import computing
@@ -72,6 +73,7 @@ def compare_with(
         "averaged_parameters": run.average is not None,
         "dtype": flow.origin["dtype"],
         "precision": flow.origin["precision"],
+        "dequantization": config.dequantization,
         "weights_sha256": flow.origin["weights_sha256"],
         "background": None if background is None else str(background),
     }
@@ -102,7 +104,9 @@ def _load_background(folder: Path, flow: ReplicatedModel) -> ReplicatedModel:
             f"{_pixels(ours)}: both must take the same."
         )
     dtype = run.config.training.dtype
-    model = computing(run.average_or_model, dtype=dtype, precision=PRECISION)
+    # The ratio is of two bounds of one kind.
+    kind = "uniform" if ours.dequantization == "uniform" else None
+    model = computing(dequantizing(run, kind), dtype=dtype, precision=PRECISION)
     return replicated_model(flow.devices, model, step=run.step, dtype=dtype, precision=PRECISION)
 
 

@@ -6,6 +6,9 @@ from typing import Literal
 from glow_jax.config.checks import NO_FLAG, check_choices, require
 from glow_jax.errors import GlowError
 
+Dequantization = Literal["uniform", "variational"]
+"""The noise that makes pixels continuous."""
+
 _MOST = {"K": 4096, "L": 24, "hidden_channels": 2**16}
 
 
@@ -38,6 +41,10 @@ class ModelConfig:
     """labels are multi-hot: an image may have several classes (needs y_condition)"""
     n_bits: int = 8
     """bits kept of each 8-bit pixel"""
+
+    dequantization: Dequantization = "uniform"
+    """noise of the images: uniform, or by a flow given the image, which is trained with the model
+    (Ho et al. 2019)"""
 
     # These have no flag: the data set or a converted checkpoint decides them.
     image_shape: tuple[int, int, int] = field(default=(0, 0, 0), metadata=NO_FLAG)

@@ -16,6 +16,11 @@ class OptimizerConfig:
     Glow-PyTorch's L2 weight decay of 5e-5"""
     lr: float = 5e-4
     """learning rate after the warm-up"""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """learning rate after the warm-up: constant, or half a cosine from lr down to final_lr at the
+    end of the last epoch; if a resumed run has other epochs, the cosine ends with those"""
+    final_lr: float = 0
+    """learning rate at which the cosine ends"""
     warmup: float = 5
     """epochs of linear warm-up, in one step per epoch, or of openai_adamax in one per update, from
     a rate of 0; may be a fraction"""
@@ -33,6 +38,10 @@ class OptimizerConfig:
         """Check every value."""
         check_choices(self)
         require(self.lr > 0, "lr", self.lr, "above 0")
+        if self.schedule == "cosine":
+            require(0 <= self.final_lr <= self.lr, "final_lr", self.final_lr, "from 0 to lr")
+        else:
+            require(self.final_lr == 0, "final_lr", self.final_lr, "0 unless schedule is cosine")
         polyak_epochs = self.polyak_epochs
         require(0 < polyak_epochs < math.inf, "polyak_epochs", polyak_epochs, "above 0 and finite")
         for name in ("warmup", "max_grad_clip", "max_grad_norm"):

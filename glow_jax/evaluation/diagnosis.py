@@ -19,6 +19,9 @@ def first_nonfinite_layer(model: Glow, x: jax.Array, y: jax.Array | None) -> str
     """
     if not _finite(x):
         return "the input"
+    x, logdet = model.redequantize(x)
+    if not _finite((x, logdet)):
+        return "the dequantisation flow"
     for number, (level, split) in enumerate(model.levels_and_splits(), start=1):
         x, _ = level.squeeze.forward(x)
         for k in range(model.config.K):

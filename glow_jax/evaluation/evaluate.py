@@ -1,6 +1,6 @@
 """The evaluation of a run on the test split of a data set."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,11 +8,14 @@ from typing import Literal
 
 import numpy as np
 
+from glow_jax.config import Dequantization
 from glow_jax.data import Dataset, load_dataset
 from glow_jax.data.fit import check_fits
 from glow_jax.devices import Devices
 from glow_jax.errors import GlowError
+from glow_jax.evaluation.importance import ImportanceBounds
 from glow_jax.evaluation.likelihood import (
+    BitsPerDim,
     Likelihood,
     OnImages,
     Reconstruction,
@@ -20,7 +23,7 @@ from glow_jax.evaluation.likelihood import (
     reconstruction,
 )
 from glow_jax.kernels.products import PRECISION, Precision
-from glow_jax.model import computing
+from glow_jax.model import Glow, computing, with_uniform_dequantization
 from glow_jax.runs import LoadedRun, load_run
 
 _Bar = Callable[[int], AbstractContextManager[OnImages]]
@@ -35,8 +38,10 @@ class Evaluation:
         dataset: the name of the data set.
         dtype: the dtype of the coupling networks.
         precision: the precision of their convolutions.
+        dequantization: the kind of the noise, and so of the bound.
         dequantizations: the number of noise draws in the average.
         likelihood: bits/dim of each image.
+        importance: importance-weighted bounds, by the number of draws in each; none if not asked.
         reconstruction: the largest errors of encode -> decode.
     """
 
@@ -44,8 +49,10 @@ class Evaluation:
     dataset: str
     dtype: str
     precision: str
+    dequantization: Dequantization
     dequantizations: int
     likelihood: Likelihood
+    importance: Mapping[int, BitsPerDim]
     reconstruction: Reconstruction
 
     @property
@@ -55,6 +62,10 @@ class Evaluation:
 
     def to_json(self) -> dict[str, object]:
         """Plain values, for `results.json`."""
+        importance = {
+            str(draws): {"bits_per_dim": bound.mean, "standard_error": bound.standard_error}
+            for draws, bound in self.importance.items()
+        }
         return {
             "dataset": self.dataset,
             "split": "test",
@@ -63,10 +74,12 @@ class Evaluation:
             "dtype": self.dtype,
             "precision": self.precision,
             "averaged_parameters": self.run.average is not None,
+            "dequantization": self.dequantization,
             "dequantizations": self.dequantizations,
             "bits_per_dim": self.likelihood.mean,
             "standard_error": self.likelihood.standard_error,
             "level_bits_per_dim": self.level_bits_per_dim.tolist(),
+            **({"importance": importance} if importance else {}),
             "reconstruction_max_abs_error": self.reconstruction._asdict(),
         }
 
@@ -75,7 +88,9 @@ def evaluate(
     run: str | Path | LoadedRun,
     dataset: Dataset | None = None,
     *,
+    dequantization: Dequantization | None = None,
     dequantizations: int = 1,
+    importance: int = 0,
     batch_size: int | None = None,
     dtype: Literal["float32", "bfloat16"] | None = None,
     precision: Precision = PRECISION,
@@ -87,7 +102,11 @@ def evaluate(
     Args:
         run: a loaded run, or a run folder, whose newest checkpoint is loaded.
         dataset: the data set; by default the run's own.
-        dequantizations: draws of the dequantisation noise to average over.
+        dequantization: uniform noise, or variational noise where the model was trained with it;
+            by default as in training.
+        dequantizations: draws of the noise to average over.
+        importance: draws for importance-weighted bounds of 1, 10, 100, ... and so many draws; the
+            average is then over these draws. 0 for no such bounds.
         batch_size: images at a time; by default as in training. The result does not depend on it.
         dtype: dtype of the coupling networks; by default as in training.
         precision: precision of their convolutions on a GPU or TPU; see `computing`.
@@ -95,7 +114,8 @@ def evaluate(
         bar: opens a progress bar for a number of images.
 
     Raises:
-        GlowError: the run cannot be loaded, or the data set does not fit it.
+        GlowError: the run cannot be loaded, the data set does not fit it, or it was not trained
+            with that dequantisation.
     """
     run = run if isinstance(run, LoadedRun) else load_run(run)
     if dataset is None:
@@ -104,24 +124,60 @@ def evaluate(
         _check_fits(run, dataset)
     if dequantizations < 1:
         raise GlowError(f"dequantizations is {dequantizations}; it must be at least 1.")
+    if importance and dequantizations > 1:
+        raise GlowError(
+            f"dequantizations is {dequantizations}; importance averages over its own {importance} "
+            "draws: leave one of them out."
+        )
+    draws = importance or dequantizations
     batch_size = run.config.training.eval_batch_size if batch_size is None else batch_size
     if batch_size < 1:
         raise GlowError(f"eval_batch_size is {batch_size}; it must be at least 1.")
     dtype = dtype or run.config.training.dtype
     devices = devices or Devices()
-    model = computing(run.average_or_model, dtype=dtype, precision=precision)
+    model = dequantizing(run, dequantization)
+    model = computing(model, dtype=dtype, precision=precision)
     test = dataset.test
-    with bar(len(test) * (dequantizations + 1)) as progress:
+    bounds = ImportanceBounds(draws, model.config.dimensions)
+    with bar(len(test) * (draws + 1)) as progress:
         found = likelihood(
             model,
             test,
             devices,
             batch_size=batch_size,
-            draws=dequantizations,
+            draws=draws,
             progress=progress,
+            on_draw=bounds.add,
         )
         errors = reconstruction(model, test, devices, batch_size=batch_size, progress=progress)
-    return Evaluation(run, dataset.name, dtype, precision, dequantizations, found, errors)
+    return Evaluation(
+        run,
+        dataset.name,
+        dtype,
+        precision,
+        model.config.dequantization,
+        draws,
+        found,
+        bounds.found() if importance else {},
+        errors,
+    )
+
+
+def dequantizing(run: LoadedRun, dequantization: Dequantization | None) -> Glow:
+    """The model of a run to evaluate, with this dequantisation; None for that of its training.
+
+    Raises:
+        GlowError: the run was not trained with it.
+    """
+    model = run.average_or_model
+    if dequantization == "uniform" and model.config.dequantization != "uniform":
+        return with_uniform_dequantization(model)
+    if dequantization not in (None, model.config.dequantization):
+        raise GlowError(
+            f"{run.folder} was trained with {model.config.dequantization} dequantisation, so it "
+            f"cannot be evaluated with {dequantization}: leave --dequantization out."
+        )
+    return model
 
 
 def dataset_of(

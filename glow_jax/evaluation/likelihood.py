@@ -25,17 +25,14 @@ OnImages = Callable[[int], object]
 
 
 @dataclass(frozen=True)
-class Likelihood:
-    """Bits/dim of each image of a split, averaged over draws of the noise.
+class BitsPerDim:
+    """Bits/dim of each image of a split.
 
     Attributes:
         bits_per_dim: (N,).
-        level_bits_per_dim: each level's share, (N, L); the shares sum to `bits_per_dim`. The n_bits
-            that a uniform distribution costs are divided among levels by their dimensions.
     """
 
     bits_per_dim: np.ndarray
-    level_bits_per_dim: np.ndarray
 
     @property
     def mean(self) -> float:
@@ -49,8 +46,22 @@ class Likelihood:
         return float(self.bits_per_dim.std(ddof=1) / np.sqrt(count)) if count > 1 else 0.0
 
 
-def ignore(_: int) -> None:
-    """No progress bar."""
+@dataclass(frozen=True)
+class Likelihood(BitsPerDim):
+    """Bits/dim of each image of a split, averaged over draws of the noise.
+
+    Attributes:
+        bits_per_dim: (N,).
+        level_bits_per_dim: each level's share, (N, L); the shares sum to `bits_per_dim`. The n_bits
+            that a uniform distribution costs are divided among levels by their dimensions, and so
+            is what variational noise saves.
+    """
+
+    level_bits_per_dim: np.ndarray
+
+
+def ignore(_: object) -> None:
+    """No progress bar, or nothing to do after a draw."""
 
 
 def likelihood(
@@ -61,6 +72,7 @@ def likelihood(
     batch_size: int,
     draws: int = 1,
     progress: OnImages = ignore,
+    on_draw: Callable[[Likelihood], object] = ignore,
 ) -> Likelihood:
     """Evaluate every image of a split.
 
@@ -73,6 +85,7 @@ def likelihood(
         batch_size: images at a time, over all devices; the result does not depend on it.
         draws: draws of the noise to average over.
         progress: called after each batch with the number of its images.
+        on_draw: called after each draw with the likelihoods of that draw.
     """
     config = model.config
     replicated = devices.replicate(model)
@@ -80,6 +93,7 @@ def likelihood(
     by_level = np.zeros((len(split), config.L))
     pad_to = min(batch_size, len(split))
     for draw in range(draws):
+        bits, level_bits = np.zeros_like(total), np.zeros_like(by_level)
         for batch in batches_in_order(
             split,
             batch_size=batch_size,
@@ -87,12 +101,15 @@ def likelihood(
             process=Process(devices.process, devices.processes),
         ):
             found = likelihood_of_batch(replicated, batch, devices, draw=draw, pad_to=pad_to)
-            total[batch.indices] += found.bits_per_dim
-            by_level[batch.indices] += found.level_bits_per_dim
+            bits[batch.indices] = found.bits_per_dim
+            level_bits[batch.indices] = found.level_bits_per_dim
             progress(len(batch.indices))
-    # Every process has filled in its own images and left the others at zero.
-    means = (sum_over_processes(part) / draws for part in (total, by_level))
-    return Likelihood(*means)
+        # Every process has filled in its own images and left the others at zero.
+        of_draw = Likelihood(*(sum_over_processes(part) for part in (bits, level_bits)))
+        on_draw(of_draw)
+        total += of_draw.bits_per_dim
+        by_level += of_draw.level_bits_per_dim
+    return Likelihood(total / draws, by_level / draws)
 
 
 def likelihood_of_batch(
@@ -113,7 +130,7 @@ def likelihood_of_batch(
     results = devices.map_images(_log_prob, replicated, *parts, pad_to=pad_to)
     log_prob, level_log_prob = (np.asarray(part, np.float64) for part in results)
     level_bits = level_log_prob / (config.dimensions * np.log(2))
-    of_dimensions = np.array([np.prod(shape) for shape in config.latent_shapes]) / config.dimensions
+    of_dimensions = _of_dimensions(config)
     return Likelihood(
         np.asarray(bits_per_dim(log_prob, config.image_shape, n_bits=config.n_bits)),
         config.n_bits * of_dimensions - level_bits,
@@ -125,12 +142,22 @@ def _log_prob(
 ) -> tuple[jax.Array, ...]:
     # The draw is one number per batch, but there is one per image: devices divide it like images.
     x = dequantized(model, images, indices, draw=draws[0])
+    x, logdet = model.redequantize(x)
     code = model.encode(x, labels if model.config.y_condition else None)
-    return code.log_prob, code.level_log_prob
+    of_dimensions = jnp.asarray(_of_dimensions(model.config), logdet.dtype)
+    return code.log_prob + logdet, code.level_log_prob + logdet[:, None] * of_dimensions
+
+
+def _of_dimensions(config: ModelConfig) -> np.ndarray:
+    """Each level's share of the dimensions, (L,)."""
+    return np.array([np.prod(shape) for shape in config.latent_shapes]) / config.dimensions
 
 
 def dequantized(model: Glow, images: Array, indices: Array, *, draw: Array | int = 0) -> jax.Array:
-    """Dequantise a batch with the noise of every evaluation, fixed by draw and image index."""
+    """Dequantise a batch with the noise of every evaluation, fixed by draw and image index.
+
+    It is uniform; a model may move it, see `Glow.redequantize`.
+    """
     return model.dequantize(images, example_keys(EVALUATION_SEED, draw, indices))
 
 

@@ -6,6 +6,7 @@ from glow_jax.layers.conv1x1 import Conv1x1, Conv1x1LU
 from glow_jax.layers.coupling import AdditiveCoupling, AffineCoupling
 from glow_jax.layers.permutation import Reverse, Shuffle
 from glow_jax.layers.prior import DiagonalGaussian, TopPrior, ZeroLinear
+from glow_jax.layers.sigmoid import Sigmoid
 from glow_jax.layers.split import Split
 from glow_jax.layers.squeeze import Squeeze
 
@@ -20,6 +21,7 @@ __all__ = [
     "DiagonalGaussian",
     "Reverse",
     "Shuffle",
+    "Sigmoid",
     "Split",
     "Squeeze",
     "TopPrior",

@@ -12,6 +12,8 @@ from glow_jax.layers.network import CouplingNetwork
 class Coupling(Bijection):
     """The base of both couplings: the first half of the channels transforms the second.
 
+    In a conditional one, further channels in front belong to the first part, and stay as they are.
+
     Forward:   y1 = x1;  y2 = move(network(x1), x2)
     log|det|:  that of `move`
     Inverse:   x1 = y1;  x2 = move_back(network(y1), y2)
@@ -23,6 +25,7 @@ class Coupling(Bijection):
         self,
         channels: int,
         *,
+        given: int = 0,
         hidden_channels: int,
         padding: Padding = "zeros",
         logs_factor: float = 1.0,
@@ -31,14 +34,16 @@ class Coupling(Bijection):
         """Start as a fixed scaling of the second half, or as the identity if it only shifts.
 
         Args:
-            channels: C.
+            channels: C, without those that are given.
+            given: the number of channels in front of them.
             hidden_channels: as for `CouplingNetwork`, like the arguments below.
             padding: what surrounds the input of its 3x3 convolutions.
             logs_factor: the factor of its actnorms.
             rngs: random keys of its kernels.
         """
+        self.kept = given + channels // 2
         self.network = CouplingNetwork(
-            channels // 2,
+            self.kept,
             self.outputs(channels),
             hidden_channels=hidden_channels,
             padding=padding,
@@ -60,13 +65,13 @@ class Coupling(Bijection):
 
     def forward(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """(B, H, W, C) -> (B, H, W, C), (B,)."""
-        x1, x2 = jnp.split(x, 2, axis=-1)
+        x1, x2 = self._parts(x)
         y2, logdet = self.move(self.network(x1), x2)
         return jnp.concatenate([x1, y2], axis=-1), logdet
 
     def inverse(self, y: jax.Array) -> jax.Array:
         """(B, H, W, C) -> (B, H, W, C)."""
-        y1, y2 = jnp.split(y, 2, axis=-1)
+        y1, y2 = self._parts(y)
         return jnp.concatenate([y1, self.move_back(self.network(y1), y2)], axis=-1)
 
     def inverse_and_gradient(
@@ -74,8 +79,8 @@ class Coupling(Bijection):
     ) -> tuple[jax.Array, jax.Array, nnx.State]:
         """As in `Bijection`, but the network runs once for both directions."""
         graph, params, buffers = nnx.split(self, nnx.Param, ...)
-        y1, y2 = jnp.split(y, 2, axis=-1)
-        y1_gradient, y2_gradient = jnp.split(y_gradient, 2, axis=-1)
+        y1, y2 = self._parts(y)
+        y1_gradient, y2_gradient = self._parts(y_gradient)
         out, through_network = jax.vjp(
             lambda params, x1: nnx.merge(graph, params, buffers).network(x1), params, y1
         )
@@ -89,8 +94,12 @@ class Coupling(Bijection):
 
     def initialise(self, x: jax.Array) -> jax.Array:
         """Initialise the network's actnorms from `x`, (B, H, W, C); return the layer's output."""
-        self.network.initialise(jnp.split(x, 2, axis=-1)[0])
+        self.network.initialise(self._parts(x)[0])
         return self.forward(x)[0]
+
+    def _parts(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The channels that stay, and those that are transformed."""
+        return x[..., : self.kept], x[..., self.kept :]
 
 
 class AdditiveCoupling(Coupling):

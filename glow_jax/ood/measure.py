@@ -105,6 +105,8 @@ def background_meter(flow: ReplicatedModel) -> Meter:
 def gradient_meter(flow: ReplicatedModel) -> Meter:
     """||d log p / dx|| at the dequantised image, nats per unit of x: `gradient_norm`, (B,).
 
+    The image is dequantised as the model was trained.
+
     No image's likelihood depends on another image, so the gradient of the batch's sum holds the
     gradient of each image.
     """
@@ -119,7 +121,8 @@ def gradient_meter(flow: ReplicatedModel) -> Meter:
 
 
 def _gradient_norm(model: Glow, images: Array, indices: Array) -> tuple[jax.Array]:
-    gradient = jax.grad(lambda x: jnp.sum(model.log_prob(x)))(dequantized(model, images, indices))
+    x, _ = model.redequantize(dequantized(model, images, indices))
+    gradient = jax.grad(lambda x: jnp.sum(model.log_prob(x)))(x)
     return (jnp.sqrt(jnp.sum(jnp.square(gradient), axis=(1, 2, 3))),)
 
 

@@ -14,17 +14,24 @@ WEIGHT_DECAY = 5e-5
 _OPENAI_BETA1, _OPENAI_EPSILON = 0.9, 1e-8
 
 
-def learning_rate(config: OptimizerConfig, updates_per_epoch: int) -> optax.Schedule:
-    """The published warm-up: lr * min(1, (epoch + 1) / warmup), constant within an epoch.
+def learning_rate(config: OptimizerConfig, updates_per_epoch: int, epochs: int) -> optax.Schedule:
+    """The published warm-up, lr * min(1, (epoch + 1) / warmup), constant within an epoch.
 
     That of openai_adamax is lr * min(1, updates done / updates in warmup), so the first update has
-    a rate of 0.
+    a rate of 0. With the cosine schedule (Loshchilov & Hutter 2017, arXiv 1608.03983, without
+    restarts), the rate after the warm-up is
+
+        final_lr + (lr - final_lr) (1 + cos(pi (t - w) / (T - w))) / 2
+
+    after t updates, with w updates in the warm-up and T in the whole run.
 
     Args:
-        config: the algorithm, lr, and warmup in epochs.
+        config: the algorithm, the schedule, its rates, and warmup in epochs.
         updates_per_epoch: converts the number of updates into an epoch, from 0.
+        epochs: the length of the run; the constant schedule does not depend on it.
     """
     updates = config.warmup * updates_per_epoch
+    decaying = max(epochs * updates_per_epoch - updates, 1)
 
     def by_epoch(count: jax.typing.ArrayLike) -> jax.Array:
         epoch = jnp.asarray(count) // updates_per_epoch
@@ -33,17 +40,26 @@ def learning_rate(config: OptimizerConfig, updates_per_epoch: int) -> optax.Sche
     def by_update(count: jax.typing.ArrayLike) -> jax.Array:
         return config.lr * jnp.minimum(1.0, jnp.asarray(count) / updates)
 
-    return by_update if config.optimizer == "openai_adamax" and updates else by_epoch
+    warm_up = by_update if config.optimizer == "openai_adamax" and updates else by_epoch
+
+    def cosine(count: jax.typing.ArrayLike) -> jax.Array:
+        share = jnp.clip((jnp.asarray(count) - updates) / decaying, 0.0, 1.0)
+        return warm_up(count) - (config.lr - config.final_lr) * (1 - jnp.cos(jnp.pi * share)) / 2
+
+    return cosine if config.schedule == "cosine" else warm_up
 
 
-def make_optimizer(config: OptimizerConfig, updates_per_epoch: int) -> optax.GradientTransformation:
+def make_optimizer(
+    config: OptimizerConfig, updates_per_epoch: int, epochs: int = 1
+) -> optax.GradientTransformation:
     """Clip by value, clip by norm, add weight decay, then apply Adamax or Adam.
 
     openai_adamax has no weight decay. The state has the same structure whether clipping is on or
-    off, so a run can continue with different clipping. It does not depend on `updates_per_epoch`.
+    off, so a run can continue with different clipping. It depends on neither `updates_per_epoch`
+    nor `epochs`; see `learning_rate` for what does.
     """
     by_value, by_norm = config.max_grad_clip, config.max_grad_norm
-    rate = learning_rate(config, updates_per_epoch)
+    rate = learning_rate(config, updates_per_epoch, epochs)
     if config.optimizer == "openai_adamax":
         scaling = scale_by_openai_adamax(updates_per_epoch * config.polyak_epochs)
         decay = optax.identity()

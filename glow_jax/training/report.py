@@ -39,6 +39,33 @@ def introduction(
     return text if devices.remark is None else f"{text}\n{devices.remark}"
 
 
+def schedule_change(
+    before: Config, after: Config, *, updates: int, updates_per_epoch: int
+) -> str | None:
+    """Say what becomes of the cosine schedule if a resumed run has other epochs than before.
+
+    Args:
+        before: the run as it was.
+        after: the run as it goes on.
+        updates: the number of updates applied so far.
+        updates_per_epoch: the number of steps in an epoch.
+
+    Returns:
+        A sentence; None if the learning rate does not change.
+    """
+    was, now = before.training.epochs, after.training.epochs
+    if after.optimizer.schedule == "constant" or was == now:
+        return None
+    old, new = (
+        float(jnp.asarray(learning_rate(after.optimizer, updates_per_epoch, epochs)(updates)))
+        for epochs in (was, now)
+    )
+    return (
+        f"The cosine schedule now ends after {now} epochs instead of {was}: the learning rate goes "
+        f"on at {new:.2e} instead of {old:.2e}, down to {after.optimizer.final_lr:g}."
+    )
+
+
 def epoch_values(
     progress: EpochProgress, config: Config, *, step: int, skipped: int, updates_per_epoch: int
 ) -> Values:
@@ -51,7 +78,7 @@ def epoch_values(
         skipped: the number of updates skipped among them.
         updates_per_epoch: the number of steps in an epoch.
     """
-    schedule = learning_rate(config.optimizer, updates_per_epoch)
+    schedule = learning_rate(config.optimizer, updates_per_epoch, config.training.epochs)
     seconds = {phase: round(value, 3) for phase, value in progress.seconds.items()}
     images = progress.steps * config.training.images_per_update
     return {

@@ -45,7 +45,8 @@ def check_sizes(
 ) -> None:
     """Raise `GlowError` if there are too few images, or the devices cannot share a batch.
 
-    Nor may an epoch have too few updates for openai_adamax's memory of gradients.
+    Nor may an epoch have too few updates for openai_adamax's memory of gradients, or the warm-up
+    leave no epoch to the cosine schedule.
     """
     training, images = config.training, len(training_images)
     if config.data.validation and not len(validation_images):
@@ -64,6 +65,11 @@ def check_sizes(
             f"polyak_epochs is {optimizer.polyak_epochs}, of epochs of {updates} updates; "
             "openai_adamax remembers gradients over at least one update: give more "
             "--polyak_epochs."
+        )
+    if optimizer.schedule == "cosine" and optimizer.warmup >= training.epochs:
+        raise GlowError(
+            f"warmup is {optimizer.warmup:g} of {training.epochs} epochs, which leaves none to the "
+            "cosine schedule: give fewer epochs of --warmup, or more --epochs."
         )
     starts_new = not (config.output.resume or training.saved_model)
     height, width, _ = config.model.latent_shapes[-1]

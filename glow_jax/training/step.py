@@ -110,8 +110,10 @@ def loss_function(model: Glow, x: Array, y: Array, config: Config) -> tuple[jax.
         The loss, and its bits/dim part, both means over the batch.
     """
     architecture = config.model
+    x, logdet = model.redequantize(x)
     code = model.encode(x, y if architecture.y_condition else None)
-    bits = bits_per_dim(code.log_prob, architecture.image_shape, n_bits=architecture.n_bits).mean()
+    log_prob = code.log_prob + logdet
+    bits = bits_per_dim(log_prob, architecture.image_shape, n_bits=architecture.n_bits).mean()
     if model.classifier is None:
         return bits, bits
     logits = model.classify(code.latents)

@@ -35,6 +35,7 @@ from glow_jax.runs import (
     locked,
     locked_beside,
     make_folder,
+    read_config,
     set_aside_after,
     whole_steps,
     write_config,
@@ -44,7 +45,13 @@ from glow_jax.training.initial import Start, start_of
 from glow_jax.training.logs import Logs
 from glow_jax.training.optimizer import make_optimizer
 from glow_jax.training.progress import EpochProgress, Progress
-from glow_jax.training.report import StepBar, epoch_line, epoch_values, introduction
+from glow_jax.training.report import (
+    StepBar,
+    epoch_line,
+    epoch_values,
+    introduction,
+    schedule_change,
+)
 from glow_jax.training.resolve import check_sizes, resolve
 from glow_jax.training.same_data import check_same_data, data_of
 from glow_jax.training.signals import Interruptions, Requests
@@ -130,7 +137,9 @@ class Trainer:
             seed = config.training.seed
             print(introduction(dataset, images, self._validation, self._devices, seed), flush=True)
 
-        optimizer = make_optimizer(config.optimizer, self._updates_per_epoch)
+        optimizer = make_optimizer(
+            config.optimizer, self._updates_per_epoch, config.training.epochs
+        )
         self._prepare = partial(
             prepare_images, config=config, flips=dataset.flips, shifts=dataset.shifts
         )
@@ -180,6 +189,7 @@ class Trainer:
                     check_folder(self._folder, resume=False, fresh=output.fresh)
                     write_config(self._folder, self._config)
             else:
+                self._print_schedule_change(start)
                 write_config(self._folder, self._config)
             write_data(self._folder, self._data)
             if output.step is not None:
@@ -188,6 +198,16 @@ class Trainer:
             going_on = f"; going on after step {first_step}" if first_step else ""
             print(f"{count:,} parameters; writing to {self._folder}{going_on}", flush=True)
         wait_for_processes("the output folder is ready")
+
+    def _print_schedule_change(self, start: Start) -> None:
+        change = schedule_change(
+            read_config(self._folder),
+            self._config,
+            updates=int(start.state.step) - int(start.state.skipped),
+            updates_per_epoch=self._updates_per_epoch,
+        )
+        if change is not None:
+            print(change, flush=True)
 
     def fit(self) -> Glow:
         """Train to the last epoch; return the model."""
