@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from glow_jax.data import load_dataset
 from glow_jax.devices import Devices, keep_compiled_programs
 from glow_jax.errors import GlowError
 from glow_jax.evaluation.evaluate import dataset_of
+from glow_jax.files import expanded
 from glow_jax.ood import store
 from glow_jax.runs import load_run
 from glow_jax.runs.measured import read_columns, write_columns
@@ -74,6 +76,47 @@ def test_without_a_home_nothing_is_kept_and_a_tilde_is_one_sentence(
     keep_compiled_programs()
     with pytest.raises(GlowError, match="output_dir is ~/x, but this user has no home folder"):
         parse_training(["--output_dir", "~/x"])
+
+
+@pytest.mark.parametrize(
+    ("dataset", "dataroot", "message"),
+    [
+        *[
+            (name, "./", f"dataset is {path}, but the user nouser has no home folder")
+            for name, path in (
+                ("folder:~nouser/p", "~nouser/p"),
+                ("~nouser/x.npz", "~nouser/x.npz"),
+                ("~nouser/x.npy", "~nouser/x.npy"),
+                ("~nouser/p.zip", "~nouser/p.zip"),
+                ("~nouser", "~nouser"),
+            )
+        ],
+        ("mnist", "~nouser", "dataroot is ~nouser, but the user nouser has no home folder"),
+        ("folder:a\0b", "./", r"dataset is a\\x00b, which no path can be"),
+        ("a\0b.npz", "./", "holds a null byte"),
+        ("a\0b.zip", "./", "holds a null byte"),
+        ("mnist", "\0", r"dataroot is \\x00, which no path can be"),
+    ],
+)
+def test_a_path_of_a_run_that_is_none_is_one_sentence(
+    dataset: str, dataroot: str, message: str
+) -> None:
+    data = DataConfig(dataset=dataset, dataroot=dataroot)
+    for named_by_run in (True, False):
+        with pytest.raises(GlowError, match=message):
+            load_dataset(data, named_by_run=named_by_run)
+
+
+def test_a_tilde_in_the_middle_of_a_path_is_no_home() -> None:
+    for path in ("./~nouser", "a/~nouser", "mnist~"):
+        assert expanded(path, "dataset") == Path(path)
+
+
+@pytest.mark.parametrize("name", ["memory_limit", "picture_limit"])
+@pytest.mark.parametrize("value", [1e308, float("inf"), float("nan"), -1.0])
+def test_a_limit_is_a_number_that_a_machine_can_have(name: str, value: float) -> None:
+    with pytest.raises(GlowError, match=rf"{name} is {re.escape(str(value))}; it must be .* 1000000"):
+        DataConfig(**{name: value})  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize(
