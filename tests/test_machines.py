@@ -115,7 +115,9 @@ def test_a_tilde_in_the_middle_of_a_path_is_no_home() -> None:
 @pytest.mark.parametrize("name", ["memory_limit", "picture_limit"])
 @pytest.mark.parametrize("value", [1e308, float("inf"), float("nan"), -1.0])
 def test_a_limit_is_a_number_that_a_machine_can_have(name: str, value: float) -> None:
-    with pytest.raises(GlowError, match=rf"{name} is {re.escape(str(value))}; it must be .* 1000000"):
+    with pytest.raises(
+        GlowError, match=rf"{name} is {re.escape(str(value))}; it must be .* 1000000"
+    ):
         DataConfig(**{name: value})  # pyright: ignore[reportArgumentType]
 
 

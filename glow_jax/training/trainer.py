@@ -27,6 +27,7 @@ from glow_jax.devices import (
 from glow_jax.errors import GlowError, Stopped
 from glow_jax.evaluation.diagnosis import first_nonfinite_layer
 from glow_jax.evaluation.likelihood import likelihood
+from glow_jax.evaluation.same_data import check_same_data, data_of
 from glow_jax.evaluation.samples import grid, labels_in_turn, sample_pixels
 from glow_jax.model import Glow, computing, parameter_count
 from glow_jax.runs import (
@@ -46,7 +47,6 @@ from glow_jax.training.optimizer import make_optimizer
 from glow_jax.training.progress import EpochProgress, Progress
 from glow_jax.training.report import StepBar, epoch_line, epoch_values, introduction
 from glow_jax.training.resolve import check_sizes, resolve
-from glow_jax.training.same_data import check_same_data, data_of
 from glow_jax.training.signals import Interruptions, Requests
 from glow_jax.training.step import (
     Metrics,
