@@ -45,7 +45,20 @@ def loaded_by(statement: str, *packages: str) -> set[str]:
 
 def test_importing_it_loads_no_other_framework_and_no_command_line() -> None:
     unwanted = ("torch", "tensorflow", "matplotlib", "sklearn", "tyro")
-    assert loaded_by("import glow_jax", *unwanted, "jax") == {"jax"}
+    assert loaded_by("import glow_jax; glow_jax.load", *unwanted, "jax") == {"jax"}
+
+
+def test_importing_it_waits_for_nothing_until_something_is_asked_for() -> None:
+    heavy = ("jax", "flax", "numpy", "orbax", "optax", "tyro")
+    assert loaded_by("import glow_jax, train, eval, sample", *heavy) == set()
+    assert loaded_by("from glow_jax import GlowError", "jax") == {"jax"}
+    assert loaded_by("import glow_jax; glow_jax.data", "numpy") == {"numpy"}
+
+
+def test_its_names_can_be_completed_and_others_are_refused() -> None:
+    assert {"load", "Config"} <= set(dir(glow_jax))
+    with pytest.raises(AttributeError, match="module 'glow_jax' has no attribute 'nothing'"):
+        glow_jax.nothing  # noqa: B018  # pyright: ignore[reportAttributeAccessIssue]
 
 
 # Which part may import which
