@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from glow_jax.api import *  # noqa: F403
+    from glow_jax.api import __all__ as __all__
 else:
 
     def __getattr__(name):

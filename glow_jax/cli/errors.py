@@ -109,11 +109,10 @@ def _about_outputs() -> str | None:
 def _say(text: str) -> None:
     """Print the last line of all as an error, or where that cannot be, as output."""
     said = False
-    for stream in (sys.stderr, sys.stdout):
+    for stream in [stream for stream in (sys.stderr, sys.stdout) if stream is not None]:
         try:
-            if stream is not None:
-                print("" if said else f"{text}\n", end="", file=stream, flush=True)
-                said = True
+            print("" if said else f"{text}\n", end="", file=stream, flush=True)
+            said = True
         except OSError:
             _discard(stream)
 
