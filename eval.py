@@ -5,7 +5,13 @@ python eval.py runs/digits --step best --dequantizations 10
 python eval.py runs/fashion --ood mnist
 """
 
-from glow_jax.cli.evaluate import main
+from glow_jax.cli.start import start
+
+
+def main() -> None:
+    """Run the command."""
+    start("evaluate")
+
 
 if __name__ == "__main__":
     main()

@@ -3,7 +3,13 @@
 python convert/from_openai.py logs/abl-1x1-aff --output runs/abl-1x1-aff
 """
 
-from glow_jax.cli.from_openai import main
+from glow_jax.cli.start import start
+
+
+def main() -> None:
+    """Run the command."""
+    start("from_openai")
+
 
 if __name__ == "__main__":
     main()

@@ -3,7 +3,13 @@
 python convert/from_torch.py glow.pt --output runs/published
 """
 
-from glow_jax.cli.from_torch import main
+from glow_jax.cli.start import start
+
+
+def main() -> None:
+    """Run the command."""
+    start("from_torch")
+
 
 if __name__ == "__main__":
     main()

@@ -1,28 +1,29 @@
-"""Glow (Kingma & Dhariwal 2018) in JAX and Flax, bridged to PyTorch."""
+"""Glow (Kingma & Dhariwal 2018) in JAX and Flax, bridged to PyTorch.
 
-from glow_jax.config import Config, ModelConfig
-from glow_jax.data import load_dataset
-from glow_jax.devices import keep_compiled_programs
-from glow_jax.errors import GlowError
-from glow_jax.evaluation.evaluate import evaluate
-from glow_jax.model import Code, Glow, initialise_actnorm
-from glow_jax.pixels import bits_per_dim, dequantize, to_pixels
-from glow_jax.runs import load
-from glow_jax.training.trainer import train
+What it offers is listed in `glow_jax.api` and imported when it is first asked for: that takes
+seconds, in which a script should already know what to do with Ctrl-C.
+"""
 
-__all__ = [
-    "Code",
-    "Config",
-    "Glow",
-    "GlowError",
-    "ModelConfig",
-    "bits_per_dim",
-    "dequantize",
-    "evaluate",
-    "initialise_actnorm",
-    "keep_compiled_programs",
-    "load",
-    "load_dataset",
-    "to_pixels",
-    "train",
-]
+import importlib
+import importlib.util
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from glow_jax.api import *  # noqa: F403
+    from glow_jax.api import __all__ as __all__
+else:
+
+    def __getattr__(name):
+        """A module of the package, or a name of `glow_jax.api`."""
+        if name.startswith("__") and name != "__all__":
+            raise AttributeError(name)
+        if importlib.util.find_spec(f"glow_jax.{name}") is not None:
+            return importlib.import_module(f"glow_jax.{name}")
+        offered = vars(importlib.import_module("glow_jax.api"))
+        if name not in offered:
+            raise AttributeError(f"module 'glow_jax' has no attribute {name!r}")
+        return offered[name]
+
+    def __dir__():
+        """What can be completed: the names of `glow_jax.api` too."""
+        return [*globals(), *__getattr__("__all__")]

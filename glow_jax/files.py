@@ -1,4 +1,4 @@
-"""Writing files completely or not at all."""
+"""Writing files completely or not at all, and paths of the user's own folders."""
 
 import contextlib
 import errno
@@ -6,6 +6,8 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+
+from glow_jax.errors import GlowError, shown
 
 
 @contextlib.contextmanager
@@ -56,6 +58,30 @@ def write_new(path: Path, data: bytes) -> None:
 def write_json(path: Path, values: object) -> None:
     """Write plain values as indented JSON, completely or not at all."""
     write_whole(path, json.dumps(values, indent=2) + "\n")
+
+
+def expanded(path: str, name: str) -> Path:
+    """A path from outside, with `~` as the home folder that it stands for.
+
+    Args:
+        path: the path as it was given.
+        name: the setting that holds it.
+
+    Raises:
+        GlowError: there is no such home, or no path can hold these characters.
+    """
+    if "\0" in path:
+        raise GlowError(f"{name} is {shown(path)}, which no path can be: it holds a null byte.")
+    if not path.startswith("~"):  # as a path, "./~" would begin with it, too
+        return Path(path)
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        user = Path(path).parts[0].removeprefix("~")
+        owner = f"the user {shown(user)}" if user else "this user"
+        raise GlowError(
+            f"{name} is {shown(path)}, but {owner} has no home folder: write the path out."
+        ) from None
 
 
 def user_cache() -> Path | None:

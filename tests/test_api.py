@@ -47,7 +47,7 @@ def test_importing_it_loads_no_other_framework_and_no_command_line() -> None:
     frameworks = ("torch", "tensorflow", "matplotlib", "sklearn", "tyro")
     # What only some programs need, and takes a third of a second or more.
     heavy = ("orbax.checkpoint", "grain", "tensorflow_datasets")
-    assert loaded_by("import glow_jax", *frameworks, *heavy, "jax") == {"jax"}
+    assert loaded_by("import glow_jax; glow_jax.load", *frameworks, *heavy, "jax") == {"jax"}
 
 
 @pytest.mark.slow
@@ -61,9 +61,22 @@ def test_importing_it_takes_little_longer_than_jax() -> None:
         return float(done.stdout)
 
     alone = min(seconds("import jax") for _ in range(3))
-    both = min(seconds("import glow_jax") for _ in range(3))
+    both = min(seconds("import glow_jax; glow_jax.load") for _ in range(3))
     # Flax alone takes 0.6 of the time of JAX, the rest 0.2.
     assert both <= 2.5 * alone
+
+
+def test_importing_it_waits_for_nothing_until_something_is_asked_for() -> None:
+    heavy = ("jax", "flax", "numpy", "orbax", "optax", "tyro")
+    assert loaded_by("import glow_jax, train, eval, sample", *heavy) == set()
+    assert loaded_by("from glow_jax import GlowError", "jax") == {"jax"}
+    assert loaded_by("import glow_jax; glow_jax.data", "numpy") == {"numpy"}
+
+
+def test_its_names_can_be_completed_and_others_are_refused() -> None:
+    assert {"load", "Config"} <= set(dir(glow_jax))
+    with pytest.raises(AttributeError, match="module 'glow_jax' has no attribute 'nothing'"):
+        glow_jax.nothing  # noqa: B018  # pyright: ignore[reportAttributeAccessIssue]
 
 
 # Which part may import which

@@ -1,10 +1,15 @@
 """Machines of all kinds: no home, nothing to write to, closed pipes, x64, and odd flags."""
 
 import errno
+import io
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -26,6 +31,7 @@ from glow_jax.data import load_dataset
 from glow_jax.devices import Devices, keep_compiled_programs
 from glow_jax.errors import GlowError
 from glow_jax.evaluation.evaluate import dataset_of
+from glow_jax.files import expanded
 from glow_jax.ood import store
 from glow_jax.runs import load_run
 from glow_jax.runs.measured import read_columns, write_columns
@@ -74,6 +80,49 @@ def test_without_a_home_nothing_is_kept_and_a_tilde_is_one_sentence(
     keep_compiled_programs()
     with pytest.raises(GlowError, match="output_dir is ~/x, but this user has no home folder"):
         parse_training(["--output_dir", "~/x"])
+
+
+@pytest.mark.parametrize(
+    ("dataset", "dataroot", "message"),
+    [
+        *[
+            (name, "./", f"dataset is {path}, but the user nouser has no home folder")
+            for name, path in (
+                ("folder:~nouser/p", "~nouser/p"),
+                ("~nouser/x.npz", "~nouser/x.npz"),
+                ("~nouser/x.npy", "~nouser/x.npy"),
+                ("~nouser/p.zip", "~nouser/p.zip"),
+                ("~nouser", "~nouser"),
+            )
+        ],
+        ("mnist", "~nouser", "dataroot is ~nouser, but the user nouser has no home folder"),
+        ("folder:a\0b", "./", r"dataset is a\\x00b, which no path can be"),
+        ("a\0b.npz", "./", "holds a null byte"),
+        ("a\0b.zip", "./", "holds a null byte"),
+        ("mnist", "\0", r"dataroot is \\x00, which no path can be"),
+    ],
+)
+def test_a_path_of_a_run_that_is_none_is_one_sentence(
+    dataset: str, dataroot: str, message: str
+) -> None:
+    data = DataConfig(dataset=dataset, dataroot=dataroot)
+    for named_by_run in (True, False):
+        with pytest.raises(GlowError, match=message):
+            load_dataset(data, named_by_run=named_by_run)
+
+
+def test_a_tilde_in_the_middle_of_a_path_is_no_home() -> None:
+    for path in ("./~nouser", "a/~nouser", "mnist~"):
+        assert expanded(path, "dataset") == Path(path)
+
+
+@pytest.mark.parametrize("name", ["memory_limit", "picture_limit"])
+@pytest.mark.parametrize("value", [1e308, float("inf"), float("nan"), -1.0])
+def test_a_limit_is_a_number_that_a_machine_can_have(name: str, value: float) -> None:
+    with pytest.raises(
+        GlowError, match=rf"{name} is {re.escape(str(value))}; it must be .* 1000000"
+    ):
+        DataConfig(**{name: value})  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize(
@@ -263,6 +312,119 @@ def test_a_closed_pipe_ends_a_script_without_a_word() -> None:
     )
     assert len(done.stdout.splitlines()) == 1
     assert done.stderr == ""
+
+
+SCRIPTS = ["train.py", "sample.py", "eval.py"]
+SCRIPTS += [f"convert/{name}.py" for name in ("from_openai", "from_torch", "to_torch")]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_an_interruption_of_the_imports_is_one_line(script: str, tmp_path: Path) -> None:
+    """Ctrl-C comes while JAX is imported, which nothing is imported before."""
+    (tmp_path / "jax.py").write_text(
+        "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, script, "--help"],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{REPOSITORY}"},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+def test_an_interruption_that_is_ignored_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    def main() -> None:
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+    monkeypatch.setattr("glow_jax.cli.train.main", main)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        train_script.main()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def ended(script: Callable[[], None]) -> object:
+    with pytest.raises(SystemExit) as stop:
+        one_line_errors(script)()
+    return stop.value.code
+
+
+def fail() -> None:
+    raise GlowError("This is wrong.")
+
+
+@pytest.mark.parametrize(
+    ("closed", "other", "name"),
+    [("stdout", "stderr", "Standard output"), ("stderr", "stdout", "Standard error")],
+)
+def test_an_output_that_is_closed_is_one_sentence(
+    closed: str, other: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = io.StringIO()
+    monkeypatch.setattr(sys, closed, None)
+    monkeypatch.setattr(sys, other, said)
+    assert ended(pytest.fail) == 2
+    message = f"error: {name} is closed: redirect it to a file, or to /dev/null.\n"
+    assert said.getvalue() == message
+    monkeypatch.setattr(sys, other, None)
+    assert ended(pytest.fail) == 2
+
+
+@pytest.mark.parametrize(
+    ("full", "other", "name"),
+    [("stdout", "stderr", "Standard output"), ("stderr", "stdout", "Standard error")],
+)
+def test_an_output_that_is_full_is_one_sentence(
+    full: str, other: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = io.StringIO()
+    monkeypatch.setattr(sys, other, said)
+    for flush in (False, True):
+        # Python buffers lines of errors, and blocks of output that is no terminal.
+        with Path("/dev/full").open("w", 1 if full == "stderr" else -1) as stream:
+            monkeypatch.setattr(sys, full, stream)
+            script = partial(print, "x" * 9, file=stream, flush=flush)
+            assert ended(script) == 2
+    message = f"error: {name} cannot be written (No space left on device): redirect it to another "
+    assert said.getvalue() == 2 * f"{message}place.\n"
+
+
+def test_an_error_that_cannot_be_printed_as_one_is_printed_as_output(
+    monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    with Path("/dev/full").open("w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        assert ended(fail) == 2
+    assert capsys.readouterr().out == "error: This is wrong.\n"
+
+
+@pytest.mark.parametrize(
+    ("redirection", "message"),
+    [
+        (">&-", "error: Standard output is closed: redirect it to a file, or to /dev/null.\n"),
+        ("2>&-", "error: Standard error is closed: redirect it to a file, or to /dev/null.\n"),
+        (
+            ">/dev/full",
+            "error: Standard output cannot be written (No space left on device): redirect it to "
+            "another place.\n",
+        ),
+    ],
+)
+def test_a_script_whose_output_goes_nowhere_says_so(redirection: str, message: str) -> None:
+    done = subprocess.run(
+        f"{sys.executable} convert/to_torch.py --help {redirection}",
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        shell=True,
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (2, message)
 
 
 def test_x64_of_another_project_is_undone_and_said(capsys) -> None:

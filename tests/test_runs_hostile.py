@@ -1,5 +1,6 @@
 """Run folders of strangers, or flipped, swapped and renamed: one sentence, and nothing outside."""
 
+import hashlib
 import json
 import logging
 import os
@@ -7,6 +8,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Callable, Coroutine
+from io import BufferedReader
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -135,7 +137,7 @@ def test_no_flip_in_what_decides_the_best_step_goes_unnoticed(run: Path) -> None
             flip(path, place)
             with pytest.raises(glow_jax.GlowError) as error:
                 # The digests of other files count when the step is read.
-                verify(run, best_step(run) or 0)
+                verify(run, best_step(run) or 0, ())
             assert str(step_of(run, 5)) in str(error.value)
             path.write_bytes(whole)
 
@@ -211,6 +213,58 @@ def test_what_orbax_cannot_read_is_one_sentence(run: Path) -> None:
     load(run)
 
 
+def sparse(path: Path, gigabytes: int) -> None:
+    with path.open("ab") as file:
+        file.truncate(gigabytes << 30)
+
+
+@pytest.fixture
+def few_bytes_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever reads a large file fails at once, where it would take minutes."""
+    real = hashlib.file_digest
+
+    def file_digest(file: BufferedReader, kind: str) -> "hashlib._Hash":
+        assert os.fstat(file.fileno()).st_size < 1 << 30
+        return real(file, kind)
+
+    monkeypatch.setattr(hashlib, "file_digest", file_digest)
+
+
+@pytest.mark.usefixtures("few_bytes_are_read")
+def test_sizes_are_looked_at_before_a_file_is_read(run: Path) -> None:
+    directory = step_of(run, 7)
+    hidden, extra = directory / "model" / ".x", directory / "model" / "x"
+    sparse(hidden, 60)
+    assert load_run(run).step == 7
+    sparse(extra, 60)
+    assert f"{directory / 'sha256.json'} is damaged: it has no model/x" in refusal(run)
+    extra.unlink()
+    sparse(directory / "model" / "manifest.ocdbt", 60)
+    assert f"{directory} has 64.4 GB of files, and no step of its model needs more" in refusal(run)
+    assert refusal(run).endswith("give --step 5 or --step 6 to use another.")
+    assert load_run(run, 6).step == 6
+
+
+@pytest.mark.parametrize(
+    ("content", "damage"),
+    [
+        (b"{}" + b" " * (16 << 20), "is larger than 16 MiB"),
+        (b"[" * 100_000, "is not valid JSON: its brackets are too deep"),
+        (b'{"epochs": ' + b"9" * 5000 + b"}", "holds a number of thousands of digits"),
+    ],
+    ids=["large", "deep", "digits"],
+)
+@pytest.mark.parametrize("name", ["progress/metadata", "model/_METADATA", "_CHECKPOINT_METADATA"])
+def test_what_orbax_would_read_whole_is_looked_at_first(
+    content: bytes, damage: str, name: str, run: Path
+) -> None:
+    directory = step_of(run, 7)
+    (directory / name).write_bytes(content)
+    (directory / "sha256.json").write_text(json.dumps(digests_of(directory)))
+    assert refusal(run).startswith(f"Checkpoint file {directory / name} {damage}")
+    assert "sys." not in refusal(run)
+
+
 def test_only_reads_that_orbax_gave_up_end_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
     def coroutine_in(file: str) -> Coroutine:
         names: dict[str, Callable[[], Coroutine]] = {}
@@ -283,11 +337,11 @@ def test_a_step_that_is_removed_while_it_is_read_is_chosen_again(
 ) -> None:
     gone = []
 
-    def verify_late(folder: Path, step: int) -> None:
+    def verify_late(folder: Path, step: int, arrays: object) -> None:
         if not gone:
             gone.append(step)
             shutil.rmtree(step_of(folder, step))
-        verify(folder, step)
+        verify(folder, step, arrays)
 
     monkeypatch.setattr(sys.modules["glow_jax.runs.load"], "verify", verify_late)
     assert load_run(run).step == 6

@@ -3,15 +3,17 @@
 import contextlib
 import functools
 import io
+import itertools
 import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import jax
 
+from glow_jax.cli.start import INTERRUPTED
 from glow_jax.devices import has_joined_processes, is_main_process, leave
 from glow_jax.errors import GlowError, Stopped, shown
 from glow_jax.runs import check_system
@@ -30,11 +32,16 @@ def one_line_errors(script: Callable[[], None]) -> Callable[[], None]:
     @functools.wraps(script)
     def run() -> None:
         try:
+            _check_outputs()
             check_system()
             _print_any_name()
             _use_float32()
             try:
                 script()
+            except Stopped as stopped:
+                if is_main_process():
+                    print(stopped)
+                sys.exit(stopped.exit_status)
             finally:
                 sys.stdout.flush()
         except GlowError as error:
@@ -43,17 +50,13 @@ def one_line_errors(script: Callable[[], None]) -> Callable[[], None]:
         except BrokenPipeError as error:
             _end_of_pipe(error)
         except OSError as error:
-            if error.filename is None or error.strerror is None:
+            message = _about_file(error) or _about_outputs()
+            if message is None:
                 traceback.print_exc()
                 leave(1)
-            message = f"{error.filename} cannot be used: {error.strerror}."
-        except Stopped as stopped:
-            if is_main_process():
-                print(stopped, flush=True)
-            sys.exit(stopped.exit_status)
         except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            leave(130)
+            _say("interrupted")
+            leave(INTERRUPTED)
         except Exception as error:
             message = _about_platform(error)
             if message is None:
@@ -63,10 +66,63 @@ def one_line_errors(script: Callable[[], None]) -> Callable[[], None]:
                 leave(1)
         else:
             return
-        print(f"error: {shown(message, _LONGEST)}", file=sys.stderr)
+        _say(f"error: {shown(message, _LONGEST)}")
         leave(2)
 
     return run
+
+
+def _outputs() -> dict[str, TextIO | None]:
+    """The streams of this process by their names; None for one that it was started without."""
+    return {"Standard output": sys.stdout, "Standard error": sys.stderr}
+
+
+def _check_outputs() -> None:
+    """Refuse to start where a file might later be opened in the place of an output.
+
+    Raises:
+        GlowError: an output is closed.
+    """
+    for name, stream in _outputs().items():
+        if stream is None:
+            raise GlowError(f"{name} is closed: redirect it to a file, or to /dev/null.")
+
+
+def _about_file(error: OSError) -> str | None:
+    if error.filename is None or error.strerror is None:
+        return None
+    return f"{error.filename} cannot be used: {error.strerror}."
+
+
+def _about_outputs() -> str | None:
+    """What to say if an output cannot be written."""
+    # What was larger than a buffer went past it, so that nothing is left to flush.
+    for end, (name, stream) in itertools.product(("", "\n"), _outputs().items()):
+        try:
+            if stream is not None:
+                print(end=end, file=stream, flush=True)
+        except OSError as error:
+            return f"{name} cannot be written ({error.strerror}): redirect it to another place."
+    return None
+
+
+def _say(text: str) -> None:
+    """Print the last line of all as an error, or where that cannot be, as output."""
+    said = False
+    for stream in [stream for stream in (sys.stderr, sys.stdout) if stream is not None]:
+        try:
+            print("" if said else f"{text}\n", end="", file=stream, flush=True)
+            said = True
+        except OSError:
+            _discard(stream)
+
+
+def _discard(stream: TextIO) -> None:
+    """Let a stream end in nothing: Python flushes it once more at its end, and would complain."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 @contextlib.contextmanager
@@ -114,11 +170,9 @@ def _about_platform(error: BaseException | None) -> str | None:
 
 def _end_of_pipe(error: BrokenPipeError) -> NoReturn:
     """End without a word after the reader of the output has gone."""
-    if error.filename is not None:  # a pipe that is no output of this process
-        print(f"error: {error.filename} cannot be used: {error.strerror}.", file=sys.stderr)
+    message = _about_file(error)
+    if message is not None:  # a pipe that is no output of this process
+        _say(f"error: {message}")
         leave(2)
-    # Python flushes once more at its end, and would complain.
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(nowhere, sys.stdout.fileno())
+    _discard(sys.stdout)
     leave(_CLOSED_PIPE)

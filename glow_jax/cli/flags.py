@@ -12,6 +12,7 @@ import tyro
 
 from glow_jax.config.checks import NO_FLAG
 from glow_jax.errors import GlowError
+from glow_jax.files import expanded
 
 _T = TypeVar("_T")
 # Texts that may be paths; other paths have the type `Path`.
@@ -112,26 +113,20 @@ def _at_home(name: str, value: object) -> object:
     """A flag's value with `~` as the user's home folder, where it is a path.
 
     Raises:
-        GlowError: this user has no home.
+        GlowError: there is no such home.
     """
     if isinstance(value, tuple):
         return tuple(_at_home(name, item) for item in value)
     if isinstance(value, Path):
-        return Path(_expanded(name, str(value)))
+        return expanded(str(value), name)
     if not isinstance(value, str) or name not in _PATHS:
         return value
     kind, colon, rest = value.partition(":")
     if colon and kind.isidentifier():  # folder:~/pictures
-        return f"{kind}:{_expanded(name, rest)}"
-    return _expanded(name, value)
+        return f"{kind}:{_home_alone(name, rest)}"
+    return _home_alone(name, value)
 
 
-def _expanded(name: str, path: str) -> str:
-    if not path.startswith("~"):
-        return path
-    try:
-        return str(Path(path).expanduser())
-    except RuntimeError:
-        raise GlowError(
-            f"{name} is {path}, but this user has no home folder: write the path out."
-        ) from None
+def _home_alone(name: str, path: str) -> str:
+    """The text itself, where it does not begin with a home folder: it need not be a path."""
+    return str(expanded(path, name)) if path.startswith("~") else path

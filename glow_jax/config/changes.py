@@ -7,7 +7,7 @@ from glow_jax.config.tree import Config
 
 # How long and where a run computes, not what it computes.
 MAY_CHANGE = {
-    # `training.same_data` sees that another data set holds the same images.
+    # `evaluation.same_data` sees that another data set holds the same images.
     "data": {
         "class_limit",
         "dataroot",

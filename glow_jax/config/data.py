@@ -7,6 +7,8 @@ from glow_jax.config.checks import check_choices, require
 
 # Side of the largest images; a larger number in a stranger's file would only take memory.
 _LARGEST = 16_384
+# Gigabytes or megapixels: more than any machine has.
+_MOST = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,9 @@ class DataConfig:
         check_choices(self)
         sound = 0 <= self.image_size <= _LARGEST
         require(sound, "image_size", self.image_size, f"0 (its own) or up to {_LARGEST}")
-        require(self.memory_limit >= 0, "memory_limit", self.memory_limit, "at least 0")
-        require(self.picture_limit > 0, "picture_limit", self.picture_limit, "above 0")
+        memory, picture = self.memory_limit, self.picture_limit
+        require(0 <= memory <= _MOST, "memory_limit", memory, f"from 0 to {_MOST}")
+        require(0 < picture <= _MOST, "picture_limit", picture, f"above 0 and at most {_MOST}")
         require(self.class_limit >= 1, "class_limit", self.class_limit, "at least 1")
         require(self.n_workers >= 0, "n_workers", self.n_workers, "at least 0")
         require(0 <= self.mutation_rate <= 1, "mutation_rate", self.mutation_rate, "from 0 to 1")

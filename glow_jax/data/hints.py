@@ -9,6 +9,7 @@ from glow_jax.catalogue import ALIASES, CATALOGUE
 from glow_jax.data.pictures import ENDINGS
 from glow_jax.data.sources.tfds import known_names
 from glow_jax.errors import GlowError, shown
+from glow_jax.files import expanded
 
 _PACKED = (".tar", ".tgz", ".gz", ".xz", ".bz2", ".7z", ".rar", ".zst")
 
@@ -20,7 +21,7 @@ def refuse_unknown(name: str, registered: Sequence[str]) -> None:
         name: the value of `--dataset`.
         registered: names that the user has given to data sets.
     """
-    path = Path(name).expanduser()
+    path = expanded(name, "dataset")
     if name and path.exists():
         _refuse_path(name, path)
     base, _, configuration = name.partition("/")

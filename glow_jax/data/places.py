@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from glow_jax.files import user_cache
+from glow_jax.files import expanded, user_cache
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Places:
     @property
     def root(self) -> Path:
         """`dataroot` as a path."""
-        return Path(self.dataroot).expanduser()
+        return expanded(self.dataroot, "dataroot")
 
     @property
     def decoded(self) -> Path | None:

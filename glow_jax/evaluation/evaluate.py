@@ -11,8 +11,9 @@ import numpy as np
 from glow_jax.config import Dequantization
 from glow_jax.data import Dataset, load_dataset
 from glow_jax.data.fit import check_fits
+from glow_jax.data.notes import note
 from glow_jax.devices import Devices
-from glow_jax.errors import GlowError
+from glow_jax.errors import GlowError, shown
 from glow_jax.evaluation.importance import ImportanceBounds
 from glow_jax.evaluation.likelihood import (
     BitsPerDim,
@@ -22,9 +23,10 @@ from glow_jax.evaluation.likelihood import (
     likelihood,
     reconstruction,
 )
+from glow_jax.evaluation.same_data import data_of, difference
 from glow_jax.kernels.products import PRECISION, Precision
 from glow_jax.model import Glow, computing, with_uniform_dequantization
-from glow_jax.runs import LoadedRun, load_run
+from glow_jax.runs import LoadedRun, RunData, load_run, read_data
 
 _Bar = Callable[[int], AbstractContextManager[OnImages]]
 
@@ -187,14 +189,18 @@ def dataset_of(
 
     Args:
         run: the run.
-        name: another data set; by default the run's own.
+        name: the data set that the user asks for; a note says if its images are not the run's own.
+            By default it is the run's own, and must still hold the images that the run was started
+            with.
         dataroot: folder of the data sets. By default it is the run's own, where nothing is written:
             a stranger may have made the run.
         download: whether to download and prepare the data set if it is missing.
 
     Raises:
-        GlowError: as for `load_dataset`, or the images or labels do not fit the run.
+        GlowError: as for `load_dataset`, or the images or labels do not fit the run, or those of
+            its own data set have changed.
     """
+    before = read_data(run.folder)
     data = replace(
         run.config.data,
         dataset=run.config.data.dataset if name is None else name,
@@ -207,8 +213,24 @@ def dataset_of(
     if name and height == width:
         data = replace(data, image_size=height)
     dataset = load_dataset(data, named_by_run=dataroot is None)
+    if before is not None:
+        _compare(run, before, dataset, data.dataset, is_own=name is None)
     _check_fits(run, dataset)
     return dataset
+
+
+def _compare(run: LoadedRun, before: RunData, dataset: Dataset, name: str, *, is_own: bool) -> None:
+    """Refuse a run's own data set that has changed; note one that holds other images."""
+    was = run.config.data.dataset
+    differs = difference(run.folder, before, was, data_of(dataset), name)
+    if differs is None:
+        return
+    if is_own:
+        raise GlowError(
+            f"{differs}: bring the same images back, or, without --ood, give --dataset "
+            f"{shown(name)} to evaluate the run on these."
+        )
+    note(f"{differs}; if they share images, the run may have been trained on these test images.")
 
 
 def _check_fits(run: LoadedRun, dataset: Dataset) -> None:

@@ -1,12 +1,14 @@
 """`data.json`: which images a run is trained on."""
 
 import dataclasses
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from glow_jax.config.json import build
 from glow_jax.errors import GlowError
 from glow_jax.files import write_json
-from glow_jax.runs.inside import read_json
+from glow_jax.runs.inside import parse_json, read_inside
 
 DATA = "data.json"
 _LARGEST_MIB = 16
@@ -42,26 +44,17 @@ def read_data(folder: Path) -> RunData | None:
     """Read `data.json` of a run folder; None if it has none, as older runs do.
 
     Raises:
-        GlowError: it is damaged.
+        GlowError: it is damaged, or no regular file.
     """
     path = folder / DATA
-    if path.is_symlink() or not path.is_file():
+    if not os.path.lexists(path):
         return None
+    content, remedy = read_inside(path, _LARGEST_MIB), "remove it to go on without it"
     try:
-        values = read_json(path, _LARGEST_MIB)
-        if not isinstance(values, dict):
-            raise ValueError("it is no object")
-        data = RunData(**values)
-        counts = [data.training_images, data.test_images, data.classes, *data.image_shape]
-        texts = [data.fingerprint, *data.class_names]
-        if not all(type(one) is int for one in counts) or not all(
-            isinstance(one, str) for one in texts
-        ):
-            raise ValueError("a value is of another type")
-    except (OSError, ValueError, TypeError) as error:
-        raise GlowError(
-            f"{path} is damaged ({type(error).__name__}): remove it to go on without it."
-        ) from None
-    return dataclasses.replace(
-        data, image_shape=tuple(data.image_shape), class_names=tuple(data.class_names)
-    )
+        values = parse_json(path, content)
+    except GlowError:
+        raise GlowError(f"{path} is damaged: it is no valid JSON; {remedy}.") from None
+    try:
+        return build(RunData, values, "data")
+    except GlowError as error:
+        raise GlowError(f"{path} is damaged: {str(error).rstrip('.')}; {remedy}.") from None

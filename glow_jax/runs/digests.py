@@ -17,17 +17,27 @@ VALIDATION = "validation.json"
 ORIGIN = "origin.json"
 
 _LARGEST_MIB = 64
+# Orbax reads these whole. They have half a kilobyte for each array.
+_ORBAX_JSON = ("_CHECKPOINT_METADATA", "_METADATA", "_sharding", "metadata")
+_ORBAX_JSON_FOLDER = "array_metadatas"
+_LARGEST_ORBAX_MIB = 16
 _DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def digests_of(directory: Path, known: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
     """The digest of every file of a step, by path; files in `known` are not read again."""
     digests = dict(known)
-    for path in sorted(path for path in directory.rglob("*") if path.is_file()):
+    for path in _files(directory):
         name = path.relative_to(directory).as_posix()
-        if name not in {DIGESTS, *known}:
+        if name not in known:
             digests[name] = _digest(path)
     return digests
+
+
+def _files(directory: Path) -> list[Path]:
+    """The files of a step, without that of the digests."""
+    found = (path for path in directory.rglob("*") if path.is_file())
+    return sorted(path for path in found if path != directory / DIGESTS)
 
 
 def _digest(path: Path) -> str:
@@ -55,16 +65,42 @@ def _is_digest(value: object) -> bool:
     return isinstance(value, str) and _DIGEST.fullmatch(value) is not None
 
 
-def first_damaged(directory: Path) -> str | None:
-    """What is wrong with the first file that differs from what was saved; None if all is well."""
-    expected, found = read_digests(directory), digests_of(directory)
+def first_damaged(directory: Path, largest: int) -> str | None:
+    """What is wrong with the first file that differs from what was saved; None if all is well.
+
+    Args:
+        directory: the folder of a step.
+        largest: the bytes that its files may have together. Files that are not listed are neither
+            counted nor read.
+    """
+    expected = read_digests(directory)
+    sizes = {
+        path.relative_to(directory).as_posix(): path.stat().st_size for path in _files(directory)
+    }
+    total = sum(size for name, size in sizes.items() if name in expected)
+    if total > largest:
+        return (
+            f"Checkpoint folder {directory} has {total / 1e9:.3g} GB of files, and no step of its "
+            f"model needs more than {largest / 1e9:.3g} GB"
+        )
     for name in sorted(expected):
-        if found.get(name) != expected[name]:
-            fault = "is missing" if name not in found else "is damaged: its SHA-256 differs"
-            return f"Checkpoint file {directory / name} {fault}"
-    unlisted = [name for name in sorted(found) if name not in expected and not _may_be_new(name)]
+        if name not in sizes:
+            return f"Checkpoint file {directory / name} is missing"
+        if _digest(directory / name) != expected[name]:
+            return f"Checkpoint file {directory / name} is damaged: its SHA-256 differs"
+    unlisted = [name for name in sorted(sizes) if name not in expected and not _may_be_new(name)]
     if unlisted:
         return f"Checkpoint file {directory / DIGESTS} is damaged: it has no {unlisted[0]}"
+    return next(filter(None, (_fault_of_json(directory / name) for name in sorted(expected))), None)
+
+
+def _fault_of_json(path: Path) -> str | None:
+    """Why Orbax should not read one of its JSON files; None if it may, or it is no such file."""
+    if path.name in _ORBAX_JSON or path.parent.name == _ORBAX_JSON_FOLDER:
+        try:
+            read_json(path, _LARGEST_ORBAX_MIB)
+        except GlowError as error:
+            return f"Checkpoint file {str(error).removesuffix('.')}"
     return None
 
 

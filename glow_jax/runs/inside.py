@@ -120,14 +120,16 @@ def parse_json(path: Path, content: bytes) -> object:
     """What the content of a JSON file is.
 
     Raises:
-        GlowError: it is no JSON, or too deep.
+        GlowError: it is no JSON, too deep, or holds a number of thousands of digits.
     """
     try:
         return json.loads(content.decode())
     except RecursionError:
         raise GlowError(f"{path} is not valid JSON: its brackets are too deep.") from None
-    except ValueError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise GlowError(f"{path} is not valid JSON: {error}.") from error
+    except ValueError:  # Python's limit of 4,300 digits
+        raise GlowError(f"{path} holds a number of thousands of digits.") from None
 
 
 def set_aside(folder: Path, path: Path) -> Path:

@@ -96,7 +96,7 @@ def load_run(folder: str | Path, step: WhichStep = None, *, average: bool = True
 def _load_step(
     folder: Path, number: int, config: Config, abstract: Glow, *, average: bool
 ) -> LoadedRun:
-    verify(folder, number)
+    verify(folder, number, nnx.state(abstract))
     with _reader(folder) as manager:
         items = manager.item_metadata(number)
         saved_tree = _SavedTree(abstract, items["model"].tree)
@@ -181,7 +181,7 @@ def load_optimizer_state(folder: str | Path, target: _T, step: WhichStep = None)
 
 
 def _load_optimizer(folder: Path, number: int, target: _T) -> _T:
-    verify(folder, number)
+    verify(folder, number, target)
     paths, structure = jax.tree_util.tree_flatten_with_path(target)
     with _reader(folder) as manager:
         items = manager.item_metadata(number)

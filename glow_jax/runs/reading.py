@@ -1,9 +1,12 @@
 """Reading a step while it may be removed, and saying in one sentence why it cannot be read."""
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
+
+import jax
 
 from glow_jax.errors import GlowError, first_line
 from glow_jax.runs.digests import DIGESTS, check_number, first_damaged
@@ -19,6 +22,10 @@ _T = TypeVar("_T")
 
 # Each time, training has saved or removed a step while one was read.
 _ATTEMPTS = 20
+# The model, its average and two moments of the optimizer are four times the model; and as much
+# again, because how Orbax lays arrays out is its own affair.
+_MOST_TIMES = 8
+_BESIDES_BYTES = 64 << 20
 
 
 def reading(folder: Path, step: WhichStep, read: Callable[[int], _T]) -> _T:
@@ -71,14 +78,22 @@ def _advice(folder: Path, step: int | None) -> str:
     return f"; give --step {' or --step '.join(others)} to use another" if others else ""
 
 
-def verify(folder: Path, step: int) -> None:
+def verify(folder: Path, step: int, arrays: object) -> None:
     """Refuse a step unless every file of it is unchanged since it was saved.
 
+    Args:
+        folder: the run folder.
+        step: the step's number.
+        arrays: a tree of the shapes of the model or of the optimizer's state, which bound the bytes
+            that are read.
+
     Raises:
-        GlowError: a file is missing or damaged, or the step was renamed.
+        GlowError: a file is missing or damaged, all are larger than they can be, or the step was
+            renamed.
     """
     directory = step_folder(folder, step)
-    damage = first_damaged(directory)
+    needed = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(arrays))
+    damage = first_damaged(directory, _MOST_TIMES * needed + _BESIDES_BYTES)
     if damage is not None:
         raise GlowError(f"{damage}{_advice(folder, step)}.")
     check_number(directory)

@@ -27,6 +27,7 @@ from glow_jax.devices import (
 from glow_jax.errors import GlowError, Stopped
 from glow_jax.evaluation.diagnosis import first_nonfinite_layer
 from glow_jax.evaluation.likelihood import likelihood
+from glow_jax.evaluation.same_data import check_same_data, data_of
 from glow_jax.evaluation.samples import grid, labels_in_turn, sample_pixels
 from glow_jax.model import Glow, computing, parameter_count
 from glow_jax.runs import (
@@ -53,7 +54,6 @@ from glow_jax.training.report import (
     schedule_change,
 )
 from glow_jax.training.resolve import check_sizes, resolve
-from glow_jax.training.same_data import check_same_data, data_of
 from glow_jax.training.signals import Interruptions, Requests
 from glow_jax.training.step import (
     Metrics,

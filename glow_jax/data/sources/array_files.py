@@ -18,6 +18,7 @@ from glow_jax.data.sources.archive import METHODS
 from glow_jax.data.sources.arrays import check_images, from_arrays
 from glow_jax.data.sources.npy import read_header, read_npy
 from glow_jax.errors import GlowError, first_line, shown
+from glow_jax.files import expanded
 
 _T = TypeVar("_T")
 ARRAYS = ("images", "labels", "test_images", "test_labels")
@@ -75,14 +76,14 @@ def array_file_images(config: DataConfig) -> np.ndarray:
 
 def is_array_file(name: str) -> bool:
     """Whether `--dataset` names a file of arrays, or a folder of them."""
-    path = Path(name.removeprefix("folder:")).expanduser()
+    path = expanded(name.removeprefix("folder:"), "dataset")
     if name.startswith("folder:"):
         return (path / "images.npy").is_file()
     return name.lower().endswith((".npz", ".npy"))
 
 
 def _path(config: DataConfig) -> Path:
-    return Path(config.dataset.removeprefix("folder:")).expanduser()
+    return expanded(config.dataset.removeprefix("folder:"), "dataset")
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ from glow_jax.data.sources.checked import Checked, check, content
 from glow_jax.data.sources.found import Item
 from glow_jax.data.sources.splits import Division, divide
 from glow_jax.errors import GlowError, shown
+from glow_jax.files import expanded
 
 # How many pictures' contents tell two folders apart; of the others, names and sizes do.
 _SAMPLED = 64
@@ -44,7 +45,7 @@ def load_folder(
         GlowError: there is no such folder, it has no pictures, or one is too small.
     """
     given = config.dataset.removeprefix("folder:")
-    folder = Path(given).expanduser()
+    folder = expanded(given, "dataset")
     is_zip = folder.suffix.lower() == ".zip"
     if not given or not (folder.is_dir() or (is_zip and folder.is_file())):
         raise _no_folder(given, folder)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 from absl import logging
 
 from glow_jax.errors import GlowError, first_line, shown
+from glow_jax.files import expanded
 
 if TYPE_CHECKING:
     from tensorflow_datasets.core.dataset_builder import DatasetBuilder
@@ -58,7 +59,7 @@ def open_builder(name: str, dataroot: str) -> "DatasetBuilder":
         GlowError: there is none of that name, or prepared files are not to be trusted.
     """
     base, _, configuration = name.partition("/")
-    _check_files(Path(dataroot).expanduser() / base)
+    _check_files(expanded(dataroot, "dataroot") / base)
     import tensorflow_datasets as tfds  # a second, which no other source should pay
 
     # tensorflow-datasets warns of every folder that is not there yet.
@@ -69,7 +70,7 @@ def open_builder(name: str, dataroot: str) -> "DatasetBuilder":
         # Not `tfds.builder`, which takes the features from files where it does not know a
         # configuration or a version. Decorators hide the parameters from type checkers.
         build = cast("Callable[..., DatasetBuilder]", tfds.builder_cls(base))
-        folder = str(Path(dataroot).expanduser())
+        folder = str(expanded(dataroot, "dataroot"))
         with _forgotten_folders_removed():
             return build(data_dir=folder, config=configuration or None, file_format="array_record")
     except (ValueError, ImportError, TypeError, OSError) as error:

@@ -1,4 +1,4 @@
-"""Whether a run goes on with the images that it was started with."""
+"""Whether images are those that a run was started with."""
 
 import hashlib
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 from glow_jax.config import Config
 from glow_jax.data import Dataset
 from glow_jax.data.dataset import sample_of
-from glow_jax.errors import GlowError
+from glow_jax.errors import GlowError, shown
 from glow_jax.runs import RunData, read_config, read_data
 
 
@@ -34,6 +34,39 @@ def _fingerprint(dataset: Dataset) -> str:
     return digest.hexdigest()
 
 
+def difference(folder: Path, before: RunData, was: str, data: RunData, name: str) -> str | None:
+    """How images differ from those that a run was started with; None if they do not.
+
+    Args:
+        folder: the run.
+        before: what it remembers of its images.
+        was: the name of its data set.
+        data: the images in question.
+        name: the name of their data set.
+
+    Returns:
+        A clause that names both.
+    """
+    counts = (before.training_images, before.test_images)
+    now = (data.training_images, data.test_images)
+    if now != counts:
+        return (
+            f"{folder} was started with {counts[0]} training and {counts[1]} test images, and "
+            f"{shown(name)} has {now[0]} and {now[1]}"
+        )
+    if before.classes != data.classes or before.class_names != data.class_names:
+        return (
+            f"{folder} was started with the classes {_classes(before)}, and {shown(name)} has "
+            f"{_classes(data)}"
+        )
+    if before.image_shape != data.image_shape or before.fingerprint != data.fingerprint:
+        return (
+            f"{shown(name)} does not hold the images that {folder} was started with "
+            f"({shown(was)}), although their number is the same"
+        )
+    return None
+
+
 def check_same_data(config: Config, data: RunData) -> None:
     """Check that a resumed run has its own images, perhaps in another place.
 
@@ -54,27 +87,14 @@ def check_same_data(config: Config, data: RunData) -> None:
                 "know its images. Leave the flag out, or start a new run."
             )
         return
-    counts = (before.training_images, before.test_images)
-    now = (data.training_images, data.test_images)
-    if now != counts:
+    differs = difference(folder, before, was, data, name)
+    if differs is not None:
         raise GlowError(
-            f"{folder} was started with {counts[0]} training and {counts[1]} test images, and "
-            f"{name} has {now[0]} and {now[1]} now: bring the same images back, or start a new run."
-        )
-    if before.classes != data.classes or before.class_names != data.class_names:
-        raise GlowError(
-            f"{folder} was started with the classes {_classes(before)}, and {name} has "
-            f"{_classes(data)} now: bring them back, or start a new run."
-        )
-    if before.image_shape != data.image_shape or before.fingerprint != data.fingerprint:
-        raise GlowError(
-            f"{name} does not hold the images that {folder} was started with ({was}), although "
-            "their number is the same: give the folder or file of the same images, or start a new "
-            "run."
+            f"{differs}: give the folder or file of the same images, or start a new run."
         )
 
 
 def _classes(data: RunData) -> str:
     if not data.class_names:
         return str(data.classes)
-    return ", ".join(data.class_names[:5]) + (", ..." if data.classes > 5 else "")
+    return ", ".join(map(shown, data.class_names[:5])) + (", ..." if data.classes > 5 else "")

@@ -1,0 +1,36 @@
+"""How a script starts: Ctrl-C is answered while it still imports, which takes seconds.
+
+So this module imports nothing that takes long.
+"""
+
+import contextlib
+import importlib
+import os
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+INTERRUPTED = 128 + signal.SIGINT  # as a shell reports it
+
+
+def start(command: str) -> None:
+    """Import a command and run it.
+
+    Args:
+        command: a module of `glow_jax.cli`, whose `main` answers Ctrl-C itself.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:  # else whoever started this process ignores Ctrl-C
+        signal.signal(signal.SIGINT, _leave)
+    main = importlib.import_module(f"glow_jax.cli.{command}").main
+    signal.signal(signal.SIGINT, before)
+    main()
+
+
+def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
+    """End at once. An exception might be lost or wrapped in what is being imported."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            os.write(sys.stderr.fileno(), b"interrupted\n")
+    os._exit(INTERRUPTED)
