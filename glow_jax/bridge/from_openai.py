@@ -173,7 +173,7 @@ def _read_averages(
         return None
     notes.append(
         "The raw weights are the model, which its own program evaluates; the average is the run's, "
-        "which eval.py and sample.py take unless --no_average is given."
+        "which evaluation and samples take unless --no_average is given."
     )
     averages = _read_values(file, names.averages, model)
     limits.check_mixings(averages, model, _spelling(model, _AVERAGE))

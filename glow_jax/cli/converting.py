@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from glow_jax.commands import command
 from glow_jax.errors import GlowError
 from glow_jax.model import parameter_count
 
@@ -57,7 +58,7 @@ def finish(file: Path, conversion: "Conversion", output: Path, *, memory: int, c
     conversion.save(output)
     dataset = conversion.config.data.dataset
     raw = "" if conversion.average is None else " --no_average"
-    print(f"written to {output}: python eval.py {output} --dataset {dataset}{raw}")
+    print(f"written to {output}: {command('eval')} {output} --dataset {dataset}{raw}")
 
 
 def _prove(file: Path, conversion: "Conversion", memory: int) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from glow_jax.catalogue import find
 from glow_jax.cli.flags import parse
+from glow_jax.commands import command
 from glow_jax.config import Config
 from glow_jax.config.changes import MAY_CHANGE, SECTIONS
 from glow_jax.config.presets import PRESETS
@@ -56,8 +57,8 @@ def _with_saved(default: Config, config: Config) -> Config:
     folder = Path(training.saved_model)
     if folder.is_file():
         raise GlowError(
-            f"--saved_model takes a run folder, but {folder} is a file; python "
-            f"convert/from_torch.py {folder} makes a run folder of a PyTorch checkpoint."
+            f"--saved_model takes a run folder, but {folder} is a file; "
+            f"{command('convert from-torch')} {folder} makes a run folder of a PyTorch checkpoint."
         )
     default = dataclasses.replace(default, model=read_config(folder).model)
     if training.saved_optimizer:

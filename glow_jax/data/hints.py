@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from glow_jax.catalogue import ALIASES, CATALOGUE
+from glow_jax.commands import command
 from glow_jax.data.pictures import ENDINGS
 from glow_jax.data.sources.tfds import known_names
 from glow_jax.errors import GlowError, shown
@@ -41,7 +42,7 @@ def refuse_unknown(name: str, registered: Sequence[str]) -> None:
     hint = f"the nearest is {near[0]}" if near else f"there are {', '.join(listed)}"
     raise GlowError(
         f"Data set {shown(name)!r} is not available; {hint}. To train without any download: "
-        "python train.py --preset digits."
+        f"{command('train')} --preset digits."
     )
 
 

@@ -8,6 +8,7 @@ see `glow_jax.runs.version_1`. Up to version 2, `model.padding` was `model.pad_o
 import dataclasses
 from pathlib import Path
 
+from glow_jax.commands import command
 from glow_jax.config import Config, from_json, to_json
 from glow_jax.config.checks import brief
 from glow_jax.errors import GlowError
@@ -68,8 +69,8 @@ def _hint(folder: Path) -> str:
     if not found:
         return ""
     return (
-        f" It holds checkpoints of PyTorch: python convert/from_torch.py {found[-1]} makes a run "
-        "folder of one."
+        f" It holds checkpoints of PyTorch: {command('convert from-torch')} {found[-1]} makes a "
+        "run folder of one."
     )
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple, NoReturn
 import jax
 import jax.numpy as jnp
 
+from glow_jax.commands import command
 from glow_jax.config import Config
 from glow_jax.data import Batch, Dataset, Readable
 from glow_jax.data.batch_order import Process
@@ -349,10 +350,10 @@ class Trainer:
         self._checkpoints.wait()
         again = "" if is_alone() else ", every process with the flags it was started with"
         number = int(asked.stop_signal)
-        command = f"python train.py --output_dir {shlex.quote(str(self._folder))} --resume"
+        folder = shlex.quote(str(self._folder))
         raise Stopped(
             f"stopped by {signal.Signals(number).name} after step {self._steps_done}, which is "
-            f"saved; go on with\n{command}{again}",
+            f"saved; go on with\n{command('train')} --output_dir {folder} --resume{again}",
             number,
         )
 

@@ -1,0 +1,64 @@
+"""`glow-jax COMMAND ...`: every script of the repository, as one installed program."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from glow_jax.commands import PROGRAM
+
+
+class Command(NamedTuple):
+    """A command: the module whose `main` reads the rest of the command line, and what it does."""
+
+    module: str
+    what: str
+
+
+COMMANDS = {
+    "train": Command("glow_jax.cli.train", "train a Glow"),
+    "eval": Command("glow_jax.cli.evaluate", "bits/dim of a run, and scores out of distribution"),
+    "sample": Command("glow_jax.cli.sample", "draw images from a run"),
+    "convert from-torch": Command("glow_jax.cli.from_torch", "a PyTorch checkpoint to a run"),
+    "convert from-openai": Command("glow_jax.cli.from_openai", "openai/glow's checkpoint to a run"),
+    "convert to-torch": Command("glow_jax.cli.to_torch", "a run to a PyTorch checkpoint"),
+}
+
+
+def main() -> None:
+    """Run the command that the command line names; the others are not imported."""
+    words = sys.argv[1:]
+    if words[:1] in (["--version"], ["-V"]):
+        from importlib.metadata import version
+
+        print(f"{PROGRAM} {version(PROGRAM)}")
+        return
+    if not words or words[0] in ("--help", "-h"):
+        print(_help())
+        return
+    name = _named(words)
+    if name is None:
+        asked = " ".join(words[: 2 if words[0] == "convert" else 1])
+        print(
+            f"error: {asked!r:.200} is no command; {PROGRAM} --help lists the commands.",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    sys.argv = [f"{PROGRAM} {name}", *words[len(name.split()) :]]
+    importlib.import_module(COMMANDS[name].module).main()
+
+
+def _named(words: Sequence[str]) -> str | None:
+    """The command that a line begins with; its words may be spelt with underscores."""
+    spelt = [word.replace("_", "-") for word in words]
+    for name in COMMANDS:
+        parts = name.split()
+        if spelt[: len(parts)] == parts:
+            return name
+    return None
+
+
+def _help() -> str:
+    rows = [f"  {name:<21} {what}" for name, (_, what) in COMMANDS.items()]
+    more = f"{PROGRAM} COMMAND --help lists the flags of a command."
+    return "\n".join([f"usage: {PROGRAM} COMMAND ...", "", *rows, "", more])

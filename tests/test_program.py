@@ -1,0 +1,93 @@
+"""`glow-jax COMMAND`: the scripts as one program, and what it tells its user to call."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from training_runs import TINY, run_script
+
+from glow_jax import commands
+from glow_jax.cli import program
+from glow_jax.commands import SCRIPTS, command
+from glow_jax.runs import load_run
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *words: object) -> object:
+    """The status with which a command line ends."""
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/glow-jax", *map(str, words)])
+    try:
+        program.main()
+    except SystemExit as stop:
+        return stop.code or 0
+    return 0
+
+
+def test_every_script_is_a_command_and_the_reverse() -> None:
+    scripts = {path.name for path in REPOSITORY.glob("*.py")}
+    scripts |= {f"convert/{path.name}" for path in REPOSITORY.glob("convert/*.py")}
+    assert set(SCRIPTS.values()) == scripts
+    assert all((REPOSITORY / script).is_file() for script in SCRIPTS.values())
+    assert list(program.COMMANDS) == list(SCRIPTS)
+    for name, script in SCRIPTS.items():
+        module = program.COMMANDS[name].module
+        assert f"from {module} import main" in (REPOSITORY / script).read_text()
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])
+def test_the_help_lists_the_commands(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, *words) == 0
+    said = capsys.readouterr().out
+    assert all(f"\n  {name} " in said for name in SCRIPTS)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_command_has_the_flags_of_its_script(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, *name.replace("-", "_").split(), "--help") == 0
+    assert capsys.readouterr().out.startswith(f"usage: glow-jax {name} ")
+
+
+def test_the_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out.startswith("glow-jax 0.")
+
+
+@pytest.mark.parametrize("words", [["tain"], ["convert"], ["convert", "torch", "x"], ["\n"]])
+def test_another_word_is_one_sentence(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, *words) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    assert "glow-jax --help" in said
+
+
+def test_errors_of_a_command_are_those_of_its_script(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "sample", "nowhere") == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_what_the_user_should_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    assert command("convert to-torch") == "python convert/to_torch.py"
+    monkeypatch.setattr(sys, "argv", ["glow-jax train"])
+    assert command("train") == "glow-jax train"
+    # Of an installed package there are no scripts.
+    monkeypatch.setattr(sys, "argv", ["notebook"])
+    monkeypatch.setattr(commands, "__file__", str(tmp_path / "glow_jax" / "commands.py"))
+    assert command("eval") == "glow-jax eval"
+
+
+@pytest.mark.slow
+def test_training_by_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("train", *TINY, "--epochs", "1", "--output_dir", tmp_path / "run")
+    run_script(program.main, monkeypatch, *words)
+    assert load_run(tmp_path / "run").step == 20
