@@ -32,7 +32,7 @@ def test_every_script_is_a_command_and_the_reverse() -> None:
     assert list(program.COMMANDS) == list(SCRIPTS)
     for name, script in SCRIPTS.items():
         module = program.COMMANDS[name].module
-        assert f"from {module} import main" in (REPOSITORY / script).read_text()
+        assert f'start("{module}")' in (REPOSITORY / script).read_text()
 
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])

@@ -1,27 +1,27 @@
 """`glow-jax COMMAND ...`: every script of the repository, as one installed program."""
 
-import importlib
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from glow_jax.cli.start import start
 from glow_jax.commands import PROGRAM
 
 
 class Command(NamedTuple):
-    """A command: the module whose `main` reads the rest of the command line, and what it does."""
+    """A command: the module of `glow_jax.cli` that carries it out, and what it does."""
 
     module: str
     what: str
 
 
 COMMANDS = {
-    "train": Command("glow_jax.cli.train", "train a Glow"),
-    "eval": Command("glow_jax.cli.evaluate", "bits/dim of a run, and scores out of distribution"),
-    "sample": Command("glow_jax.cli.sample", "draw images from a run"),
-    "convert from-torch": Command("glow_jax.cli.from_torch", "a PyTorch checkpoint to a run"),
-    "convert from-openai": Command("glow_jax.cli.from_openai", "openai/glow's checkpoint to a run"),
-    "convert to-torch": Command("glow_jax.cli.to_torch", "a run to a PyTorch checkpoint"),
+    "train": Command("train", "train a Glow"),
+    "eval": Command("evaluate", "bits/dim of a run, and scores out of distribution"),
+    "sample": Command("sample", "draw images from a run"),
+    "convert from-torch": Command("from_torch", "a PyTorch checkpoint to a run"),
+    "convert from-openai": Command("from_openai", "openai/glow's checkpoint to a run"),
+    "convert to-torch": Command("to_torch", "a run to a PyTorch checkpoint"),
 }
 
 
@@ -45,7 +45,7 @@ def main() -> None:
         )
         sys.exit(2)
     sys.argv = [f"{PROGRAM} {name}", *words[len(name.split()) :]]
-    importlib.import_module(COMMANDS[name].module).main()
+    start(COMMANDS[name].module)
 
 
 def _named(words: Sequence[str]) -> str | None:
