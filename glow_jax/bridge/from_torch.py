@@ -13,14 +13,15 @@ import optax
 from flax import nnx
 
 from glow_jax.bridge import layouts
-from glow_jax.bridge.checkpoint_file import read_checkpoint
+from glow_jax.bridge.checkpoint_file import optimizer_read, read_checkpoint
 from glow_jax.bridge.conversion import Conversion
 from glow_jax.bridge.layouts import FlowPermutation
 from glow_jax.bridge.mapping import fill, layout_shapes, to_glow
 from glow_jax.bridge.moments import LARGEST_NUMBER, Moments, read_moments, to_optax
 from glow_jax.bridge.reading.budget import DEFAULT_LIMIT, guarded, naming
+from glow_jax.bridge.reading.settings import stated
 from glow_jax.config import Config, ModelConfig, from_json
-from glow_jax.errors import GlowError, shown
+from glow_jax.errors import GlowError
 from glow_jax.model import Glow
 
 # The settings of Glow-PyTorch's hparams.json, beside the architecture, that a run folder keeps.
@@ -40,6 +41,7 @@ def convert(
     flow_permutation: FlowPermutation | None = None,
     n_bits: int | None = None,
     weights: str | None = None,
+    optimizer_state: bool = True,
     memory: int = DEFAULT_LIMIT,
 ) -> tuple[Glow, Config, optax.OptState | None]:
     """Convert a PyTorch checkpoint.
@@ -51,6 +53,7 @@ def convert(
         flow_permutation: how channels are mixed, where the file does not tell.
         n_bits: bits kept of each pixel; by default those of the program that wrote the file.
         weights: which weights to take, where the file holds several: "model" or "ema", say.
+        optimizer_state: whether to convert the optimizer's state, if there is one.
         memory: the number of bytes that the file may take.
 
     Returns:
@@ -65,6 +68,7 @@ def convert(
         None if optimizer is None else Path(optimizer),
         layouts.Given(image_size, flow_permutation, n_bits, memory=memory),
         weights,
+        optimizer_state=optimizer_state,
     )
     return conversion.model, conversion.config, conversion.optimizer_state
 
@@ -74,18 +78,27 @@ def convert_file(
     optimizer_path: Path | None,
     given: layouts.Given,
     weights: str | None = None,
+    *,
+    optimizer_state: bool = True,
 ) -> Conversion:
     """As `convert`, with all that is known about the file."""
     moments = None
     with guarded(str(path)):
-        checkpoint = read_checkpoint(path, optimizer_path, weights=weights, memory=given.memory)
+        checkpoint = read_checkpoint(
+            path,
+            optimizer_path,
+            weights=weights,
+            optimizer_state=optimizer_state,
+            memory=given.memory,
+        )
         hparams = checkpoint.hparams or {}
         given = dataclasses.replace(given, hparams=checkpoint.hparams)
         with naming(str(path)):
             layout, found = layouts.read_layout(checkpoint.weights, given)
             config = _build_config(found.config, hparams)
             if checkpoint.optimizer is not None:
-                moments = _moments_of(checkpoint.optimizer, layout, found)
+                with optimizer_read(optimizer_path):
+                    moments = _moments_of(checkpoint.optimizer, layout, found)
     model = to_glow(found.values, found.config)
     notes = list(checkpoint.notes)
     is_wide = any(array.dtype == np.float64 for array in checkpoint.weights.values())
@@ -108,8 +121,7 @@ def _moments_of(state_dict: Mapping[str, object], layout: str, found: layouts.Fo
     if found.parameters is None:
         raise GlowError(
             f"The optimizer's state of {layout} cannot be carried over: its actnorms train the "
-            "scale and not its logarithm, so the moments are of other parameters; convert the "
-            "weights alone."
+            "scale and not its logarithm, so the moments are of other parameters."
         )
     return read_moments(state_dict, found.parameters, layout_shapes(found.config))
 
@@ -143,4 +155,4 @@ def _check_setting(name: str, value: object) -> None:
         wanted = "a number, text, true or false"
     else:
         return
-    raise GlowError(f"hparams.json says {name} = {shown(value)}; it must be {wanted}.")
+    raise GlowError(f"{stated(name, value)}; it must be {wanted}.")
