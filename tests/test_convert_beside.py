@@ -154,7 +154,9 @@ def test_an_average_of_the_parameters_alone(
         convert(file)
     conversion = read(file, "ema")
     assert same(mapping.from_glow(conversion.model), other)
-    said = "It holds parameters only: 'prior_h', 'flow.layers.1.invconv.p', "
+    said = (
+        "It lacks buffers, which training does not change: 'prior_h', 'flow.layers.1.invconv.p', "
+    )
     assert conversion.notes[1].startswith(said)
     assert conversion.notes[1].endswith(" are those of 'model'.")
     arguments = (file, "--output", tmp_path / "run", "--no_check", "--weights", "ema")
@@ -204,6 +206,10 @@ def test_an_adam_before_its_first_update_is_an_adam(tmp_path: Path) -> None:
         ({"learn_top": 2}, "says learn_top = 2; it must be true or false"),
         ({"K": "2"}, "says K = '2'; it must be a whole number"),
         ({"K": True}, "says K = True; it must be a whole number"),
+        ({"lr": "0.001"}, "says lr = '0.001'; it must be a number"),
+        ({"batch_size": 2.5}, "says batch_size = 2.5; it must be a whole number"),
+        ({"augment": "true"}, "says augment = 'true'; it must be true or false"),
+        ({"dataset": 5}, "says dataset = 5; it must be text"),
         ({"flow_coupling": 1}, "says flow_coupling = 1; it must be text"),
         ({"image_shape": [4.0, 8, 3]}, "it must be a list of whole numbers"),
         ({"image_shape": "4, 8, 3"}, "it must be a list of whole numbers"),

@@ -101,7 +101,8 @@ def test_files_of_openai_in_capitals(tmp_path: Path) -> None:
 
 
 def test_arrays_of_numpy_are_named_as_what_they_are(tmp_path: Path) -> None:
-    np.savez(tmp_path / "glow.npz", **tiny_values())
+    arrays: dict[str, Any] = {**tiny_values()}
+    np.savez(tmp_path / "glow.npz", **arrays)
     with pytest.raises(GlowError, match=r"holds arrays of NumPy \(.npz\), which is no checkpoint"):
         convert(tmp_path / "glow.npz")
 

@@ -16,12 +16,13 @@ from glow_jax.bridge import layouts
 from glow_jax.bridge.checkpoint_file import optimizer_read, read_checkpoint
 from glow_jax.bridge.conversion import Conversion
 from glow_jax.bridge.layouts import FlowPermutation
+from glow_jax.bridge.layouts.hparams import KINDS
 from glow_jax.bridge.mapping import fill, layout_shapes, to_glow
 from glow_jax.bridge.moments import LARGEST_NUMBER, Moments, read_moments, to_optax
 from glow_jax.bridge.reading.budget import DEFAULT_LIMIT, guarded, naming
 from glow_jax.bridge.reading.settings import stated
 from glow_jax.config import Config, ModelConfig, from_json
-from glow_jax.errors import GlowError
+from glow_jax.errors import GlowError, shown
 from glow_jax.model import Glow
 
 # The settings of Glow-PyTorch's hparams.json, beside the architecture, that a run folder keeps.
@@ -132,27 +133,32 @@ def _build_config(model: ModelConfig, hparams: Mapping[str, object]) -> Config:
         section: {name: hparams[name] for name in names if name in hparams}
         for section, names in _KEPT.items()
     }
-    for section in values.values():
-        for name, value in section.items():
-            _check_setting(name, value)
+    for section, settings in values.items():
+        defaults = getattr(Config(), section)
+        for name, value in settings.items():
+            _check_setting(name, value, getattr(defaults, name))
     config = from_json(values)
     height, width, _ = model.image_shape
     data = dataclasses.replace(config.data, image_size=height if height == width else 0)
     return dataclasses.replace(config, model=model, data=data)
 
 
-def _check_setting(name: str, value: object) -> None:
-    """Refuse a value of hparams.json that no run can have, whatever its name.
+def _check_setting(name: str, value: object, default: object) -> None:
+    """Refuse a value of hparams.json that no run can have.
 
     Raises:
-        GlowError: a number that no float32 holds, or text that no terminal shows.
+        GlowError: a number that no float32 holds, text that no terminal shows, or a value of
+            another kind than the default.
     """
+    kinds = (int, float) if isinstance(default, float) else (type(default),)
     if isinstance(value, int | float) and not abs(value) <= LARGEST_NUMBER:
         wanted = f"a number of at most {LARGEST_NUMBER:.0e}"
     elif isinstance(value, str) and not (value.isprintable() and len(value) <= _LONGEST_TEXT):
         wanted = f"printable text of at most {_LONGEST_TEXT} characters"
     elif isinstance(value, list | dict):
         wanted = "a number, text, true or false"
+    elif type(value) not in kinds:
+        raise GlowError(f"{stated(name, value)}; it must be {KINDS[type(default)]}.")
     else:
         return
-    raise GlowError(f"{stated(name, value)}; it must be {wanted}.")
+    raise GlowError(f"hparams.json says {name} = {shown(value)}; it must be {wanted}.")

@@ -8,12 +8,15 @@ from glow_jax.config import ModelConfig
 from glow_jax.errors import GlowError, shown
 
 _MOST_BITS = 8
-_WANTED = {
+
+KINDS = {
     bool: "true or false",
     int: "a whole number",
+    float: "a number",
     str: "text",
     tuple: "a list of whole numbers",
 }
+"""What a setting must be, by the type of our own value, as it may stand in a message."""
 
 
 def check_hparams(config: ModelConfig, given: Given, *, permutation_stored: bool) -> None:
@@ -50,7 +53,7 @@ def check_hparams(config: ModelConfig, given: Given, *, permutation_stored: bool
             continue
         said, found = hparams[name], getattr(config, name)
         if not _is_like(said, found):
-            raise GlowError(f"{stated(name, said)}; it must be {_WANTED[type(found)]}.")
+            raise GlowError(f"{stated(name, said)}; it must be {KINDS[type(found)]}.")
         if (tuple(said) if isinstance(said, list) else said) != found:
             raise GlowError(
                 f"hparams.json says {name} = {shown(said)}, but the weights have {name} = "

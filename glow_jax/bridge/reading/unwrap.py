@@ -172,15 +172,21 @@ def _beside(content: object, chosen: Reading, readings: list[Reading]) -> dict[s
 def _with_buffers(
     reading: Reading, readings: list[Reading], buffers: tuple[str, ...], notes: list[str]
 ) -> Reading:
-    """A model that lacks only buffers, with those of another model in the file."""
+    """A model that lacks buffers, with those of another model in the file that lacks nothing of it.
+
+    Buffers never change in training: they are the same in all models of one file.
+    """
     for other in readings:
-        lacking = {key: t for key, t in other.weights.items() if key not in reading.weights}
-        is_average_of = reading.weights.keys() < other.weights.keys()
-        if is_average_of and all(key.endswith(buffers) for key in lacking):
+        lacking = {
+            key: tensor
+            for key, tensor in other.weights.items()
+            if key not in reading.weights and key.endswith(buffers)
+        }
+        if lacking and reading.weights.keys() < other.weights.keys():
             names = ", ".join(repr(shown(key)) for key in [*lacking][:3])
             more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
             notes.append(
-                f"It holds parameters only: {names}{more} are those of "
+                f"It lacks buffers, which training does not change: {names}{more} are those of "
                 f"{shown(other.name) or '.'!r}."
             )
             return replace(reading, weights={**reading.weights, **lacking})
