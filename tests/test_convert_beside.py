@@ -224,7 +224,7 @@ def test_settings_that_are_impossible(hparams: dict, message: str, tmp_path: Pat
 
 def test_bits_are_those_of_the_settings_unless_they_do_not_tell(tmp_path: Path) -> None:
     file = save(tiny_values(), tmp_path / "glow.pt")
-    (tmp_path / "hparams.json").write_text('{"n_bits": 5, "K": 2.0, "learn_top": 1}')
+    (tmp_path / "hparams.json").write_text('{"n_bits": 5, "K": 2.0, "learn_top": 1, "warmup": 2.5}')
     assert convert(file)[1].model.n_bits == 5
     assert convert(file, n_bits=5)[1].model.n_bits == 5
     with pytest.raises(GlowError, match=r"--n_bits is 8, but hparams\.json says n_bits = 5"):

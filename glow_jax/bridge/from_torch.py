@@ -6,6 +6,7 @@ Reads files of y0ast/Glow-PyTorch, chaiyujin/glow-pytorch and rosinality/glow-py
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import get_type_hints
 
 import jax.numpy as jnp
 import numpy as np
@@ -134,31 +135,30 @@ def _build_config(model: ModelConfig, hparams: Mapping[str, object]) -> Config:
         for section, names in _KEPT.items()
     }
     for section, settings in values.items():
-        defaults = getattr(Config(), section)
+        kinds = get_type_hints(get_type_hints(Config)[section])
         for name, value in settings.items():
-            _check_setting(name, value, getattr(defaults, name))
+            _check_setting(name, value, kinds[name])
     config = from_json(values)
     height, width, _ = model.image_shape
     data = dataclasses.replace(config.data, image_size=height if height == width else 0)
     return dataclasses.replace(config, model=model, data=data)
 
 
-def _check_setting(name: str, value: object, default: object) -> None:
+def _check_setting(name: str, value: object, kind: type) -> None:
     """Refuse a value of hparams.json that no run can have.
 
     Raises:
         GlowError: a number that no float32 holds, text that no terminal shows, or a value of
-            another kind than the default.
+            another kind.
     """
-    kinds = (int, float) if isinstance(default, float) else (type(default),)
     if isinstance(value, int | float) and not abs(value) <= LARGEST_NUMBER:
         wanted = f"a number of at most {LARGEST_NUMBER:.0e}"
     elif isinstance(value, str) and not (value.isprintable() and len(value) <= _LONGEST_TEXT):
         wanted = f"printable text of at most {_LONGEST_TEXT} characters"
     elif isinstance(value, list | dict):
         wanted = "a number, text, true or false"
-    elif type(value) not in kinds:
-        raise GlowError(f"{stated(name, value)}; it must be {KINDS[type(default)]}.")
+    elif type(value) is not kind and not (kind is float and type(value) is int):
+        raise GlowError(f"{stated(name, value)}; it must be {KINDS[kind]}.")
     else:
         return
     raise GlowError(f"hparams.json says {name} = {shown(value)}; it must be {wanted}.")
