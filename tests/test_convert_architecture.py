@@ -74,7 +74,7 @@ def test_reverse_is_taken_from_the_flag_or_from_hparams(tmp_path: Path) -> None:
         ('{"learn_top": false}', "learn_top = False, but .* True"),
         ('{"y_condition": true}', "y_condition = True, but .* False"),
         ('{"actnorm_scale": "big"}', "actnorm_scale = 'big'; it must be a number"),
-        ('{"lr": "fast"}', "lr is 'fast'; it must be float"),
+        ('{"lr": "fast"}', "lr = 'fast'; it must be a number"),
         ("[1, 2", "hparams.json is not valid JSON"),
         ("[1, 2]", "hparams.json holds no settings"),
     ],

@@ -161,7 +161,7 @@ def test_truncated_files(legacy: bool, tmp_path: Path) -> None:
         (b"hello", "is not a PyTorch checkpoint"),
         ([1, 2], "holds no state dict, but a list"),
         ({}, "holds no state dict, but nothing"),
-        ({"epoch": 3}, "key 'epoch' is a int, not a tensor"),
+        ({"epoch": 3}, "key 'epoch' is an int, not a tensor"),
         ({"fc.weight": torch.zeros(2)}, "not the weights of a Glow .* first key is 'fc.weight'"),
         ({"state": {}, "param_groups": []}, "an optimizer's state and no weights"),
     ],

@@ -61,7 +61,10 @@ FORMS: dict[str, tuple[Callable[[], Any], str]] = {
     "nested": (lambda: {"model": {"state_dict": prefixed("module.")}}, "'model.state_dict'"),
     "only ema": (lambda: {"ema": prefixed("")}, "'ema'"),
     "twice the same": (lambda: {"model": (w := prefixed("")), "ema": w}, "'model'"),
-    "swa": (lambda: {"n_averaged": torch.tensor(1), **prefixed("module.")}, "'n_averaged'"),
+    "swa": (
+        lambda: {"n_averaged": torch.tensor(1), **prefixed("module.")},
+        "Its keys are read without module. Left out: 'n_averaged'.",
+    ),
     "lightning": (
         lambda: {
             "state_dict": {**prefixed("net."), "loss.weight": torch.ones(1)},
@@ -69,17 +72,20 @@ FORMS: dict[str, tuple[Callable[[], Any], str]] = {
             "optimizer_states": [],
             "callbacks": {},
         },
-        "'state_dict.net'. Left out, as no part of the model: 'loss.weight'",
+        "'state_dict.net'. Left out: 'state_dict.loss.weight', 'hyper_parameters'.",
     ),
     "a list of averages": (
         lambda: {"model": prefixed(""), "ema": {"shadow_params": [torch.ones(2)]}},
-        "'ema' is left out",
+        "Left out: 'ema'.",
     ),
     "parameters": (
         lambda: {k: torch.nn.Parameter(tensor) for k, tensor in prefixed("").items()},
         "",
     ),
-    "a discriminator": (lambda: {"g": prefixed(""), "d": {"fc.weight": torch.ones(1)}}, "'g'"),
+    "a discriminator": (
+        lambda: {"g": prefixed(""), "d": {"fc.weight": torch.ones(1)}},
+        "'g'. Left out: 'd'.",
+    ),
 }
 
 
@@ -130,7 +136,11 @@ def test_an_average_takes_no_optimizer_along(
     file = save(content, tmp_path / "last.ckpt")
     arguments = (file, "--output", tmp_path / "run", "--no_check", "--weights")
     assert exit_status(from_torch, monkeypatch, *arguments, "ema") == 0
-    assert "optimizer's state is left out: it is not of the average" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert (
+        "Left out: 'optimizer_states' (an optimizer's state, which is not of the average), 'model'."
+        in said
+    )
     assert convert(file, weights="model")[2] is not None
     content["optimizer_states"] = [state, state]
     save(content, file)

@@ -1,22 +1,24 @@
 """Checkpoint files of other programs: read in memory, never unpacked to disk, never executed."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
+from glow_jax.bridge.layouts import BUFFERS
 from glow_jax.bridge.reading import archive, pytorch, safetensors, unwrap
 from glow_jax.bridge.reading.archive import HPARAMS, Contents
-from glow_jax.bridge.reading.budget import DEFAULT_LIMIT, Budget
+from glow_jax.bridge.reading.budget import DEFAULT_LIMIT, Budget, advising
 from glow_jax.bridge.reading.places import open_file
 from glow_jax.bridge.reading.settings import LARGEST, parse_settings
 from glow_jax.bridge.reading.tensors import HALF_PRECISION, StoredTensor, TensorReader
 from glow_jax.bridge.reading.zips import Zip
 from glow_jax.errors import GlowError, shown
 
-__all__ = ["HPARAMS", "Checkpoint", "read_checkpoint"]
+__all__ = ["HPARAMS", "Checkpoint", "optimizer_read", "read_checkpoint"]
 
 # What the optimizers keep for each parameter; all else that a file keeps there is left unread.
 _MOMENTS = ("step", "exp_avg", "exp_inf", "exp_avg_sq")
@@ -31,7 +33,7 @@ class Checkpoint:
         optimizer: the optimizer's state dict, its tensors as arrays; None if there is none.
         hparams: the contents of `hparams.json` in the archive or beside the file, without nulls;
             None if there is none.
-        notes: what reading changed, one sentence each.
+        notes: what reading changed or left out, one sentence each.
     """
 
     weights: dict[str, np.ndarray]
@@ -54,6 +56,7 @@ def read_checkpoint(
     optimizer_path: Path | None = None,
     *,
     weights: str | None = None,
+    optimizer_state: bool = True,
     memory: int = DEFAULT_LIMIT,
 ) -> Checkpoint:
     """Read a checkpoint, in any form in which Glow weights are passed around.
@@ -63,31 +66,52 @@ def read_checkpoint(
             or a zip or tar archive of such a file.
         optimizer_path: a file that holds the optimizer's state alone.
         weights: which weights to take, where the file holds several.
+        optimizer_state: whether to read the optimizer's state, if there is one.
         memory: the number of bytes that reading may take.
 
     Raises:
         GlowError: a file is no checkpoint, is damaged, too large, or holds no weights of a Glow.
     """
+    if optimizer_path is not None and not optimizer_state:
+        raise GlowError("--optimizer and --no_optimizer_state contradict each other: give one.")
     notes: list[str] = []
     budget = Budget(memory)
     with open_file(path) as file:
         contents = _contents(file, path, budget)
         main = _read_part(*contents.found.get("weights", (file, shown(str(path), 200))), budget)
-        reading = unwrap.find_weights(main.content, main.name, weights, notes)
+        reading, beside = unwrap.find_weights(main.content, main.name, weights, BUFFERS, notes)
         arrays = _to_arrays(reading.weights, main, notes)
         optimizer = None
+        separate = contents.found.pop("optimizer", None)
         if optimizer_path is not None:
-            with open_file(optimizer_path) as other:
+            with open_file(optimizer_path) as other, optimizer_read(optimizer_path):
                 optimizer = _read_optimizer(other, shown(str(optimizer_path), 200), budget)
-        elif reading.is_average:
-            if unwrap.find_optimizer(main.content, main.name) or "optimizer" in contents.found:
-                notes.append("The optimizer's state is left out: it is not of the average.")
-        elif state := unwrap.find_optimizer(main.content, main.name):
-            optimizer = _plain(state, main.reader)
-        elif "optimizer" in contents.found:
-            optimizer = _read_optimizer(*contents.found["optimizer"], budget)
+        elif optimizer_state and not reading.is_average:
+            with optimizer_read(None):
+                if found := unwrap.find_optimizer(main.content, main.name):
+                    optimizer = _plain(found[1], main.reader)
+                    beside.pop(found[0], None)
+                elif separate is not None:
+                    optimizer = _read_optimizer(*separate, budget)
+                    separate = None
+    if separate is not None:
+        beside[separate[1]] = separate[0]
+    if beside:
+        notes.append(unwrap.left_out(beside, is_average=reading.is_average))
     hparams = _read_hparams(path, contents)
     return Checkpoint(arrays, optimizer, hparams, notes)
+
+
+@contextlib.contextmanager
+def optimizer_read(given: Path | None) -> Iterator[None]:
+    """Let the messages about an optimizer's state say how to convert the weights without it.
+
+    Args:
+        given: the file of the optimizer's state alone; None if there is none.
+    """
+    flag = "give --no_optimizer_state" + (" instead of --optimizer" if given else "")
+    with advising(f"{flag} to take the weights alone"):
+        yield
 
 
 def _contents(file: IO[bytes], path: Path, budget: Budget) -> Contents:
@@ -129,8 +153,8 @@ def _read_optimizer(file: IO[bytes], name: str, budget: Budget) -> dict[str, obj
     """The optimizer's state dict, alone in a file or inside a training checkpoint."""
     part = _read_part(file, name, budget)
     state = part.content
-    if isinstance(state, dict) and not unwrap.is_optimizer(state):
-        state = unwrap.find_optimizer(state, name)
+    if not unwrap.is_optimizer(state) and (found := unwrap.find_optimizer(state, name)):
+        state = found[1]
     if not isinstance(state, dict) or not unwrap.is_optimizer(state):
         raise GlowError(f"{name} holds no optimizer's state: it lacks 'state' and 'param_groups'.")
     return _plain(state, part.reader)
@@ -171,7 +195,7 @@ def _read_hparams(path: Path, contents: Contents) -> dict[str, object] | None:
     beside = path.parent / HPARAMS
     if not beside.is_file() or contents.found["weights"][1] != shown(str(path), 200):
         return None
-    with beside.open("rb") as file:
+    with open_file(beside) as file:
         return parse_settings(file.read(LARGEST + 1), shown(str(beside), 200))
 
 

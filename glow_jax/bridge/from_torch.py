@@ -6,6 +6,7 @@ Reads files of y0ast/Glow-PyTorch, chaiyujin/glow-pytorch and rosinality/glow-py
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import get_type_hints
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,12 +14,14 @@ import optax
 from flax import nnx
 
 from glow_jax.bridge import layouts
-from glow_jax.bridge.checkpoint_file import read_checkpoint
+from glow_jax.bridge.checkpoint_file import optimizer_read, read_checkpoint
 from glow_jax.bridge.conversion import Conversion
 from glow_jax.bridge.layouts import FlowPermutation
+from glow_jax.bridge.layouts.hparams import KINDS
 from glow_jax.bridge.mapping import fill, layout_shapes, to_glow
 from glow_jax.bridge.moments import LARGEST_NUMBER, Moments, read_moments, to_optax
 from glow_jax.bridge.reading.budget import DEFAULT_LIMIT, guarded, naming
+from glow_jax.bridge.reading.settings import stated
 from glow_jax.config import Config, ModelConfig, from_json
 from glow_jax.errors import GlowError, shown
 from glow_jax.model import Glow
@@ -40,6 +43,7 @@ def convert(
     flow_permutation: FlowPermutation | None = None,
     n_bits: int | None = None,
     weights: str | None = None,
+    optimizer_state: bool = True,
     memory: int = DEFAULT_LIMIT,
 ) -> tuple[Glow, Config, optax.OptState | None]:
     """Convert a PyTorch checkpoint.
@@ -51,6 +55,7 @@ def convert(
         flow_permutation: how channels are mixed, where the file does not tell.
         n_bits: bits kept of each pixel; by default those of the program that wrote the file.
         weights: which weights to take, where the file holds several: "model" or "ema", say.
+        optimizer_state: whether to convert the optimizer's state, if there is one.
         memory: the number of bytes that the file may take.
 
     Returns:
@@ -65,6 +70,7 @@ def convert(
         None if optimizer is None else Path(optimizer),
         layouts.Given(image_size, flow_permutation, n_bits, memory=memory),
         weights,
+        optimizer_state=optimizer_state,
     )
     return conversion.model, conversion.config, conversion.optimizer_state
 
@@ -74,18 +80,27 @@ def convert_file(
     optimizer_path: Path | None,
     given: layouts.Given,
     weights: str | None = None,
+    *,
+    optimizer_state: bool = True,
 ) -> Conversion:
     """As `convert`, with all that is known about the file."""
     moments = None
     with guarded(str(path)):
-        checkpoint = read_checkpoint(path, optimizer_path, weights=weights, memory=given.memory)
+        checkpoint = read_checkpoint(
+            path,
+            optimizer_path,
+            weights=weights,
+            optimizer_state=optimizer_state,
+            memory=given.memory,
+        )
         hparams = checkpoint.hparams or {}
         given = dataclasses.replace(given, hparams=checkpoint.hparams)
         with naming(str(path)):
             layout, found = layouts.read_layout(checkpoint.weights, given)
             config = _build_config(found.config, hparams)
             if checkpoint.optimizer is not None:
-                moments = _moments_of(checkpoint.optimizer, layout, found)
+                with optimizer_read(optimizer_path):
+                    moments = _moments_of(checkpoint.optimizer, layout, found)
     model = to_glow(found.values, found.config)
     notes = list(checkpoint.notes)
     is_wide = any(array.dtype == np.float64 for array in checkpoint.weights.values())
@@ -108,8 +123,7 @@ def _moments_of(state_dict: Mapping[str, object], layout: str, found: layouts.Fo
     if found.parameters is None:
         raise GlowError(
             f"The optimizer's state of {layout} cannot be carried over: its actnorms train the "
-            "scale and not its logarithm, so the moments are of other parameters; convert the "
-            "weights alone."
+            "scale and not its logarithm, so the moments are of other parameters."
         )
     return read_moments(state_dict, found.parameters, layout_shapes(found.config))
 
@@ -120,20 +134,22 @@ def _build_config(model: ModelConfig, hparams: Mapping[str, object]) -> Config:
         section: {name: hparams[name] for name in names if name in hparams}
         for section, names in _KEPT.items()
     }
-    for section in values.values():
-        for name, value in section.items():
-            _check_setting(name, value)
+    for section, settings in values.items():
+        kinds = get_type_hints(get_type_hints(Config)[section])
+        for name, value in settings.items():
+            _check_setting(name, value, kinds[name])
     config = from_json(values)
     height, width, _ = model.image_shape
     data = dataclasses.replace(config.data, image_size=height if height == width else 0)
     return dataclasses.replace(config, model=model, data=data)
 
 
-def _check_setting(name: str, value: object) -> None:
-    """Refuse a value of hparams.json that no run can have, whatever its name.
+def _check_setting(name: str, value: object, kind: type) -> None:
+    """Refuse a value of hparams.json that no run can have.
 
     Raises:
-        GlowError: a number that no float32 holds, or text that no terminal shows.
+        GlowError: a number that no float32 holds, text that no terminal shows, or a value of
+            another kind.
     """
     if isinstance(value, int | float) and not abs(value) <= LARGEST_NUMBER:
         wanted = f"a number of at most {LARGEST_NUMBER:.0e}"
@@ -141,6 +157,8 @@ def _check_setting(name: str, value: object) -> None:
         wanted = f"printable text of at most {_LONGEST_TEXT} characters"
     elif isinstance(value, list | dict):
         wanted = "a number, text, true or false"
+    elif type(value) is not kind and not (kind is float and type(value) is int):
+        raise GlowError(f"{stated(name, value)}; it must be {KINDS[kind]}.")
     else:
         return
     raise GlowError(f"hparams.json says {name} = {shown(value)}; it must be {wanted}.")

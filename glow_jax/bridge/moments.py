@@ -28,6 +28,7 @@ Algorithm = Literal["adamax", "adam"]
 
 _SECOND_MOMENT: dict[Algorithm, str] = {"adamax": "exp_inf", "adam": "exp_avg_sq"}
 _BETAS, _EPSILON = (0.9, 0.999), 1e-8
+_DECOUPLED = "decoupled_weight_decay"  # a setting of AdamW
 
 # A run keeps its numbers as float32 and counts its updates with an int32.
 LARGEST_NUMBER = 1e38
@@ -83,7 +84,7 @@ def read_moments(
     """
     states, group = _states_and_group(state_dict)
     key_of = _keys_by_number(group, parameters)
-    algorithm = _algorithm(states)
+    algorithm = _algorithm(states, group)
     mu: dict[str, np.ndarray] = {}
     nu: dict[str, np.ndarray] = {}
     steps: dict[str, int] = {}
@@ -154,21 +155,23 @@ def _learning_rate(group: Mapping[str, object]) -> float | None:
     return float(lr) or None
 
 
-def _algorithm(states: Mapping[object, object]) -> Algorithm:
-    """The algorithm, by the moments that it keeps; Adamax before the first update."""
-    for state in states.values():
-        if not isinstance(state, dict):
-            raise GlowError("The optimizer's state must hold named tensors for each parameter.")
-        if "max_exp_avg_sq" in state:
-            raise GlowError("The optimizer is Adam with amsgrad, which glow_jax does not have.")
-        for algorithm, name in _SECOND_MOMENT.items():
-            if name in state:
-                return algorithm
-        raise GlowError(
-            "The optimizer is neither Adamax nor Adam: it keeps "
-            f"{', '.join(shown(name) for name in [*state][:8]) or 'nothing'}."
-        )
-    return "adamax"
+def _algorithm(states: Mapping[object, object], group: Mapping[str, object]) -> Algorithm:
+    """The algorithm, by the moments that it keeps; before the first update by its settings."""
+    kept = next(iter(states.values()), {})
+    if not isinstance(kept, dict):
+        raise GlowError("The optimizer's state must hold named tensors for each parameter.")
+    if "max_exp_avg_sq" in kept or group.get("amsgrad") is True:
+        raise GlowError("The optimizer is Adam with amsgrad, which glow_jax does not have.")
+    # NAdam and RAdam keep moments of the same names.
+    is_other = "mu_product" in kept or (_DECOUPLED in group and "amsgrad" not in group)
+    for algorithm, name in _SECOND_MOMENT.items():
+        if name in kept and not is_other:
+            return algorithm
+    if not states and "betas" in group and not is_other:
+        return "adam" if "amsgrad" in group else "adamax"
+    says = "it keeps" if states else "its settings are"
+    names = ", ".join(shown(name) for name in [*(kept if states else group)][:8])
+    raise GlowError(f"The optimizer is neither Adamax nor Adam: {says} {names or 'nothing'}.")
 
 
 def _moment(state: object, name: str, key: str, shape: Shape) -> np.ndarray:
@@ -212,20 +215,26 @@ def _common_step(steps: Mapping[str, int]) -> int:
 
 def _differences(group: Mapping[str, object], untouched: Sequence[str]) -> list[str]:
     """The settings in which `make_optimizer` differs, and the parameters without moments."""
-    ours = {"betas": _BETAS, "eps": _EPSILON, "weight_decay": WEIGHT_DECAY}
+    ours = {"betas": _BETAS, "eps": _EPSILON, "weight_decay": WEIGHT_DECAY, "maximize": False}
     notes = []
     for name, value in ours.items():
         theirs = group.get(name, value)
         if isinstance(theirs, list):
             theirs = tuple(theirs)
-        if not isinstance(theirs, int | float | tuple) or theirs != value:
+        how, added = "", ""
+        if name == "weight_decay":
+            added = ", added to the gradient"
+            if group.get(_DECOUPLED) is True:
+                how = ", decoupled from the gradient as in AdamW"
+        if not isinstance(theirs, int | float | tuple) or theirs != value or how:
             notes.append(
-                f"Its optimizer had {name} = {shown(theirs)}; training goes on with {value}."
+                f"Its optimizer had {name} = {shown(theirs)}{how}; training goes on with "
+                f"{value}{added}."
             )
     if untouched:
         notes.append(
-            f"{len(untouched)} parameters were never updated ({untouched[0]}, ...): their moments "
-            "are zero."
+            f"Parameters that were never updated have moments of zero: {len(untouched)}, the first "
+            f"of them {untouched[0]}."
         )
     return notes
 

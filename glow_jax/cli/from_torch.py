@@ -24,6 +24,8 @@ class Arguments:
     """run folder to write; by default runs/ and the file's name"""
     optimizer: Path | None = None
     """separate file of the optimizer's state"""
+    optimizer_state: bool = True
+    """convert the optimizer's state too; --no_optimizer_state takes the weights alone"""
     image_size: int | None = None
     """height and width of the images, if the file does not tell"""
     flow_permutation: Literal["invconv", "reverse", "shuffle"] | None = None
@@ -49,5 +51,11 @@ def main() -> None:
     check_output(output)
     memory = memory_in_bytes(arguments.memory_limit)
     given = Given(arguments.image_size, arguments.flow_permutation, arguments.n_bits, memory=memory)
-    conversion = convert_file(arguments.file, arguments.optimizer, given, arguments.weights)
+    conversion = convert_file(
+        arguments.file,
+        arguments.optimizer,
+        given,
+        arguments.weights,
+        optimizer_state=arguments.optimizer_state,
+    )
     finish(arguments.file, conversion, output, memory=memory, check=arguments.check)

@@ -44,6 +44,8 @@ def make(seed: int, folder: Path) -> Case:
         options["optimizer"] = given / rng.choice([sample.name, ".", "no", "hparams.json"])
     if rng.random() < 0.05:
         options["weights"] = rng.choice(["model", "ema", "", ".", "a\n", "m0"])
+    if rng.random() < 0.1:
+        options["optimizer_state"] = False
     path, output = given / sample.name, folder / "converted"
     if rng.random() < _WRITTEN:
         words = words_of(path, output, options, is_proved=rng.random() < _PROVED / _WRITTEN)
@@ -81,7 +83,8 @@ def words_of(path: Path, output: Path, options: dict[str, object], *, is_proved:
     """The words of a command that converts a file."""
     words = [str(path), "--output", str(output), *([] if is_proved else ["--no_check"])]
     for name, value in options.items():
-        words += [] if value is None else [f"--{name}={value}"]
+        if value is not None:
+            words.append(f"--no_{name}" if value is False else f"--{name}={value}")
     return words
 
 
@@ -97,6 +100,7 @@ def _convert(path: Path, options: dict[str, object]) -> None:
         Path(str(optimizer)) if optimizer else None,
         given,
         None if weights is None else str(weights),
+        optimizer_state=bool(options.get("optimizer_state", True)),
     )
     check_conversion(conversion)
 

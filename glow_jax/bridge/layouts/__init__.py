@@ -8,9 +8,12 @@ from glow_jax.bridge.layouts import chaiyujin, rosinality, y0ast
 from glow_jax.bridge.layouts.common import FlowPermutation, Found, Given
 from glow_jax.errors import GlowError, shown
 
-__all__ = ["FlowPermutation", "Found", "Given", "read_layout"]
+__all__ = ["BUFFERS", "FlowPermutation", "Found", "Given", "read_layout"]
 
 _LAYOUTS = (y0ast, chaiyujin, rosinality)
+
+BUFFERS = (*y0ast.BUFFERS, *rosinality.BUFFERS)
+"""How the keys end, in any layout, whose values never change in training."""
 
 
 def read_layout(arrays: Mapping[str, np.ndarray], given: Given) -> tuple[str, Found]:

@@ -8,7 +8,8 @@ import numpy as np
 
 from glow_jax.bridge.layouts import y0ast
 from glow_jax.bridge.layouts.common import Found, Given
-from glow_jax.errors import GlowError, shown
+from glow_jax.bridge.reading.settings import stated
+from glow_jax.errors import GlowError
 
 NAME = "chaiyujin/glow-pytorch"
 
@@ -60,7 +61,7 @@ def translate(arrays: Mapping[str, np.ndarray], given: Given) -> Found:
     hparams = given.hparams or {}
     settings = hparams.get("Glow", hparams)
     if not isinstance(settings, Mapping):
-        raise GlowError(f"hparams.json says Glow = {shown(settings)}; it must be an object.")
+        raise GlowError(f"{stated('Glow', settings)}; it must be an object.")
     given = dataclasses.replace(given, hparams=settings)
     renamed = {_rename(key, _NAMES): array for key, array in arrays.items()}
     prior_h = renamed.get("prior_h")

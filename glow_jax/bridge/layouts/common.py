@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, NamedTuple, TypeVar
 
@@ -214,48 +214,8 @@ def check_steps(counts: list[int], first_keys: list[str]) -> int:
     for count, key in zip(counts, first_keys, strict=True):
         if count != K:
             raise GlowError(
-                f"The level of key '{shown(key)}' has {count} steps of flow and the first "
-                f"level {K}; "
-                "glow_jax stacks the steps and needs the same number in every level."
+                f"The number of steps of flow is {count} in the level of key '{shown(key)}' and "
+                f"{K} in the first level; glow_jax stacks the steps and needs the same number in "
+                "every level."
             )
     return K
-
-
-def check_hparams(config: ModelConfig, given: Given, *, permutation_stored: bool) -> None:
-    """Compare the architecture in the weights with flags and `hparams.json`.
-
-    Args:
-        config: the architecture by keys and shapes.
-        given: flags and settings.
-        permutation_stored: whether the keys tell the permutation.
-
-    Raises:
-        GlowError: they contradict each other.
-    """
-    height, width, _ = config.image_shape
-    if given.image_size is not None and (height, width) != (given.image_size, given.image_size):
-        raise GlowError(
-            f"--image_size is {given.image_size}, but the weights are for images of {height} x "
-            f"{width}."
-        )
-    if given.flow_permutation not in (None, config.flow_permutation):
-        raise GlowError(
-            f"--flow_permutation is {given.flow_permutation}, but the weights have "
-            f"{config.flow_permutation}."
-        )
-    hparams = given.hparams or {}
-    compared = {"K", "L", "hidden_channels", "flow_permutation", "flow_coupling", "learn_top"}
-    compared |= {"y_condition", "image_shape"}
-    if permutation_stored:
-        compared.add("LU_decomposed")
-    if config.y_condition:
-        compared.add("y_classes")
-    for name in [entry.name for entry in fields(ModelConfig) if entry.name in compared]:
-        if name not in hparams:
-            continue
-        said = hparams[name]
-        if (tuple(said) if isinstance(said, list) else said) != getattr(config, name):
-            raise GlowError(
-                f"hparams.json says {name} = {shown(said)}, but the weights have {name} = "
-                f"{getattr(config, name)}: it belongs to another model; correct it or move it away."
-            )

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from glow_jax.bridge.layouts import common, limits
+from glow_jax.bridge.layouts import common, hparams, limits
 from glow_jax.bridge.layouts.common import Found, Given, Shape, StepTensor
 from glow_jax.bridge.mapping import layout_shapes, step_layer
 from glow_jax.config import ModelConfig
@@ -17,6 +17,8 @@ _STEP = re.compile(r"blocks\.(\d+)\.flows\.(\d+)\.(.+)")
 _INITIALISED = "actnorm.initialized"
 _MIXINGS = {"p": "w_p", "sign_s": "s_sign", "log_s": "w_s"}
 _N_BITS = 5  # the default of its train.py
+_CONSTANTS = ("w_p", "u_mask", "l_mask", "s_sign", "l_eye")
+BUFFERS = (_INITIALISED, *(f".invconv.{name}" for name in _CONSTANTS))
 
 
 def matches(keys: set[str]) -> bool:
@@ -38,7 +40,7 @@ def translate(arrays: Mapping[str, np.ndarray], given: Given) -> Found:
     config = _infer({key: array.shape for key, array in arrays.items()}, given)
     common.check_arrays(arrays, _expected_shapes(config), integers=(_INITIALISED,))
     _check_constants(arrays)
-    common.check_hparams(config, given, permutation_stored=True)
+    hparams.check_hparams(config, given, permutation_stored=True)
     values = _rewrite(arrays, config)
     limits.check_mixings(values, config, lambda key: _spell(key, config))
     return Found(config, values, parameters=None)
@@ -84,7 +86,7 @@ def _infer(shapes: Mapping[str, Shape], given: Given) -> ModelConfig:
         hidden_channels=hidden or 1,
         flow_coupling=common.coupling_kind(tensors, "coupling.net.4.conv.", channels),
         LU_decomposed=LU_decomposed,
-        n_bits=_N_BITS if given.n_bits is None else given.n_bits,
+        n_bits=hparams.n_bits_of(given, _N_BITS),
         image_shape=(*sides, channels),
         padding="ones",
         plain_levels=plain_levels,

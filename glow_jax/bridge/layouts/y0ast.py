@@ -6,9 +6,10 @@ from typing import Literal
 
 import numpy as np
 
-from glow_jax.bridge.layouts import common, limits
+from glow_jax.bridge.layouts import common, hparams, limits
 from glow_jax.bridge.layouts.common import Found, Given, Shape, StepTensor
 from glow_jax.bridge.mapping import layout_shapes
+from glow_jax.bridge.reading.settings import stated
 from glow_jax.config import ModelConfig
 from glow_jax.errors import GlowError, shown
 
@@ -18,7 +19,7 @@ _LAYER = re.compile(r"flow\.layers\.(\d+)\.(.+)")
 _STEP = re.compile(r"actnorm\.(bias|logs)|invconv\.\w+|block\.[024]\..+")
 _SPLIT = re.compile(r"conv\.(conv\.weight|conv\.bias|logs)")
 _LARGEST_SCALE = 1e6
-_BUFFERS = ("prior_h", ".invconv.p", ".invconv.sign_s")
+BUFFERS = ("prior_h", ".invconv.p", ".invconv.sign_s")
 
 
 def matches(keys: set[str]) -> bool:
@@ -45,8 +46,8 @@ def translate(
     if np.any(arrays["prior_h"]):
         raise GlowError(f"Key {spell('prior_h')!r} is not zero, as every Glow's is.")
     limits.check_mixings(arrays, config, spell)
-    common.check_hparams(config, given, permutation_stored=permutation_stored)
-    parameters: list[str | None] = [key for key in arrays if not key.endswith(_BUFFERS)]
+    hparams.check_hparams(config, given, permutation_stored=permutation_stored)
+    parameters: list[str | None] = [key for key in arrays if not key.endswith(BUFFERS)]
     return Found(config, dict(arrays), parameters)
 
 
@@ -97,7 +98,7 @@ def _infer(
         LU_decomposed=LU_decomposed,
         learn_top=any(key.startswith("learn_top_fn.") for key in shapes),
         y_condition=classes is not None,
-        n_bits=8 if given.n_bits is None else given.n_bits,
+        n_bits=hparams.n_bits_of(given, 8),
         image_shape=(*sides, channels),
         y_classes=classes or ModelConfig.y_classes,
         plain_levels=plain_levels,
@@ -161,10 +162,9 @@ def _actnorm_scale(given: Given) -> float:
             pass
         case int() | float() if 0 < scale <= _LARGEST_SCALE:
             return float(scale)
-    said = repr(scale) if isinstance(scale, str) else scale
     raise GlowError(
-        f"hparams.json says actnorm_scale = {shown(said)}; it must be a number above 0 and at "
-        f"most {_LARGEST_SCALE:.0e}."
+        f"{stated('actnorm_scale', scale)}; it must be a number above 0 and at most "
+        f"{_LARGEST_SCALE:.0e}."
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from typing import IO, TypeVar, cast
 
 from glow_jax.bridge.reading.budget import Budget, first_sentence
+from glow_jax.bridge.reading.places import refuse_pointer
 from glow_jax.bridge.reading.settings import LARGEST
 from glow_jax.bridge.reading.zips import Zip
 from glow_jax.errors import GlowError, shown
@@ -17,6 +18,7 @@ from glow_jax.errors import GlowError, shown
 HPARAMS = "hparams.json"
 
 _WEIGHTS = (".pt", ".pth", ".pkl", ".pkg", ".ckpt", ".safetensors", ".bin", ".pt.tar", ".pth.tar")
+_KINDS = {"weights": "weights", "optimizer": "optimizers' states", "hparams": "settings"}
 _COMPRESSED: dict[bytes, Callable[[IO[bytes]], IO[bytes]]] = {
     b"\x1f\x8b": lambda file: cast(IO[bytes], gzip.GzipFile(fileobj=file, mode="rb")),
     b"BZh": bz2.BZ2File,
@@ -34,14 +36,19 @@ class Contents:
         self.found: dict[str, tuple[IO[bytes], str]] = {}
 
     def add(self, kind: str, content: bytearray, name: str) -> None:
-        """Keep a file of the kind "weights", "optimizer" or "hparams"."""
+        """Keep a file of the kind "weights", "optimizer" or "hparams".
+
+        Raises:
+            GlowError: it only points to the file itself.
+        """
+        refuse_pointer(content, name)
         self.found[kind] = (io.BytesIO(content), name)
 
 
 def kind_of(name: str) -> str | None:
     """What a file in an archive is, by its name: weights, optimizer, hparams, or nothing."""
-    path = PurePosixPath(name)
-    if "__MACOSX" in path.parts or path.name.startswith("._"):
+    path = PurePosixPath(name.lower())
+    if "__macosx" in path.parts or path.name.startswith("._"):
         return None
     if path.name == HPARAMS:
         return "hparams"
@@ -64,7 +71,7 @@ def choose(members: Iterable[_T], name_of: Callable[[_T], str], archive: str) ->
         if len(those) > 1:
             names = ", ".join(shown(name_of(member)) for member in those[:8])
             raise GlowError(
-                f"{archive} holds several files of {kind}: {names}; give the right one."
+                f"{archive} holds several files of {_KINDS[kind]}: {names}; give the right one."
             )
     if "weights" not in found:
         raise GlowError(
@@ -80,6 +87,11 @@ def read_zip_archive(archive: Zip, budget: Budget) -> Contents:
     Raises:
         GlowError: it is damaged, too large, or there is no one file of weights.
     """
+    if archive.members and all(name.lower().endswith(".npy") for name in archive.members):
+        raise GlowError(
+            f"{archive.name} holds arrays of NumPy (.npz), which is no checkpoint of PyTorch: save "
+            "the weights by torch.save or as safetensors."
+        )
     contents = Contents()
     chosen = choose(archive.members.values(), lambda member: member.filename, archive.name)
     for kind, member in chosen.items():

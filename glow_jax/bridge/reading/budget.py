@@ -99,6 +99,19 @@ def naming(name: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def advising(advice: str) -> Iterator[None]:
+    """Put what the user can do behind the messages of errors.
+
+    Args:
+        advice: it, without a full stop.
+    """
+    try:
+        yield
+    except GlowError as error:
+        raise GlowError(f"{str(error).removesuffix('.')}; {advice}.") from error
+
+
+@contextlib.contextmanager
 def guarded(name: str) -> Iterator[None]:
     """Make one sentence of whatever is raised while a stranger's file is looked at.
 

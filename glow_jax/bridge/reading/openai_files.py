@@ -24,7 +24,9 @@ __all__ = ["OpenaiFile", "Variable", "open_openai"]
 
 _PREFERRED = "model_best_loss.ckpt"
 _INDEX = ".index"
-_DATA = re.compile(r"\.data-\d{5}-of-\d{5}$")
+# Some file systems and tools write all names in capitals.
+_ENDING = re.compile(r"(?i)\.index$")
+_DATA = re.compile(r"(?i)\.data-\d{5}-of-\d{5}$")
 # Line 1 of the first two holds every setting; the third is that line alone.
 _SETTINGS = ("train.txt", "test.txt", "hps.json")
 
@@ -98,11 +100,11 @@ def _open(path: Path, budget: Budget, opened: ExitStack) -> OpenaiFile:
     name = shown(str(path), 200)
     if path.is_dir():
         return _checkpoint(Folder(path, opened), None, budget)
-    if path.suffix == ".pb":
+    if path.suffix.lower() == ".pb":
         tensors, reader = read_graph(opened.enter_context(open_file(path)), name, budget)
         settings = _settings(Folder(path.parent, opened), "")
         return OpenaiFile(name, _declared(tensors), True, *settings, tensors, reader)
-    prefix = _DATA.sub("", path.name.removesuffix(_INDEX))
+    prefix = _DATA.sub("", _ENDING.sub("", path.name))
     if not path.exists() and not path.with_name(prefix + _INDEX).exists():
         raise GlowError(f"There is no file {name}, and no checkpoint whose files' names begin so.")
     if prefix != path.name or not path.exists():
@@ -121,12 +123,14 @@ def _checkpoint(files: _Files, prefix: str | None, budget: Budget) -> OpenaiFile
     prefix = _choose(files, prefix)
 
     def open_shard(number: int, shards: int) -> Region:
-        shard = f"{prefix}.data-{number:05d}-of-{shards:05d}"
-        if shard not in files.names:
-            raise GlowError(f"{files.name} lacks {shown(shard)}, where its values are to be.")
+        name = f"{prefix}.data-{number:05d}-of-{shards:05d}"
+        shard = _spelt(files, name)
+        if shard is None:
+            raise GlowError(f"{files.name} lacks {shown(name)}, where its values are to be.")
         return files.open(shard)
 
-    tensors, reader = read_bundle(files.open(prefix + _INDEX), open_shard, budget)
+    index = files.open(_spelt(files, prefix + _INDEX) or prefix + _INDEX)
+    tensors, reader = read_bundle(index, open_shard, budget)
     settings = _settings(files, prefix)
     name = f"{shown(prefix)} in {files.name}"
     return OpenaiFile(name, _declared(tensors), False, *settings, tensors, reader)
@@ -138,14 +142,14 @@ def _choose(files: _Files, wanted: str | None) -> str:
     Raises:
         GlowError: there is no checkpoint, or several and none of them is to be preferred.
     """
-    found = [name.removesuffix(_INDEX) for name in sorted(files.names) if name.endswith(_INDEX)]
+    found = [_ENDING.sub("", name) for name in sorted(files.names) if _ENDING.search(name)]
     if wanted is not None:
         if wanted not in found:
             raise GlowError(f"{files.name} holds no {shown(wanted + _INDEX)}.")
         return wanted
     with_values = {_DATA.sub("", name) for name in files.names if _DATA.search(name)}
     found = [prefix for prefix in found if prefix in with_values] or found
-    preferred = [prefix for prefix in found if PurePosixPath(prefix).name == _PREFERRED]
+    preferred = [prefix for prefix in found if PurePosixPath(prefix).name.lower() == _PREFERRED]
     chosen = preferred or found
     if not chosen:
         raise GlowError(f"{files.name} holds no checkpoint of TensorFlow: no {_PREFERRED}{_INDEX}.")
@@ -157,20 +161,29 @@ def _choose(files: _Files, wanted: str | None) -> str:
     return chosen[0]
 
 
+def _spelt(files: _Files, name: str) -> str | None:
+    """A name as a folder or archive spells it, in small letters or capitals; None without it."""
+    if name in files.names:
+        return name
+    return next((other for other in files.names if other.lower() == name.lower()), None)
+
+
 def _is_wanted(name: str) -> bool:
     """Whether a file in an archive may belong to a checkpoint."""
     path = PurePosixPath(name)
     if path.name.startswith("._"):  # what macOS packs beside a file
         return False
-    return path.suffix == _INDEX or path.name in _SETTINGS or bool(_DATA.search(name))
+    if path.name.lower() in _SETTINGS:
+        return True
+    return bool(_ENDING.search(name) or _DATA.search(name))
 
 
 def _settings(files: _Files, prefix: str) -> tuple[dict[str, object] | None, str | None]:
     """The settings beside a checkpoint, or why there are none."""
     problems = []
     for base in _SETTINGS:
-        name = prefix[: prefix.rfind("/") + 1] + base
-        if name not in files.names:
+        name = _spelt(files, prefix[: prefix.rfind("/") + 1] + base)
+        if name is None:
             continue
         try:
             region = files.open(name)

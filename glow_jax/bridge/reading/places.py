@@ -10,12 +10,15 @@ from typing import IO
 
 from glow_jax.errors import GlowError, first_line, shown
 
+# How the files begin that Git LFS leaves where it has not fetched the files themselves.
+_POINTER = b"version https://git-lfs.github.com/spec/"
+
 
 def open_file(path: Path) -> IO[bytes]:
     """Open the file that a user names.
 
     Raises:
-        GlowError: it is missing, no regular file, or empty.
+        GlowError: it is missing, no regular file, or empty, or only points to the file itself.
     """
     if not path.exists():
         raise GlowError(f"There is no file {path}.")
@@ -23,7 +26,31 @@ def open_file(path: Path) -> IO[bytes]:
         raise GlowError(f"{path} is no file; give the checkpoint itself.")
     if path.stat().st_size == 0:
         raise GlowError(f"{path} is empty: fetch it again.")
-    return path.open("rb")
+    file = path.open("rb")
+    try:
+        refuse_pointer(file.read(len(_POINTER)), shown(str(path), 200))
+    except BaseException:
+        file.close()
+        raise
+    file.seek(0)
+    return file
+
+
+def refuse_pointer(content: bytes | bytearray, name: str) -> None:
+    """Refuse what Git LFS leaves in the place of a file that it has not fetched.
+
+    Args:
+        content: the content of a file, or its beginning.
+        name: its name, as it may stand in a message.
+
+    Raises:
+        GlowError: it only points to the file itself.
+    """
+    if content.startswith(_POINTER):
+        raise GlowError(
+            f"{name} is a pointer of Git LFS and not the file itself: fetch the file by "
+            "'git lfs pull', or download it anew."
+        )
 
 
 @dataclass(frozen=True)
@@ -41,6 +68,15 @@ class Region:
     begin: int
     size: int
     name: str
+
+    def itself(self) -> "Region":
+        """This file.
+
+        Raises:
+            GlowError: it only points to the file itself.
+        """
+        refuse_pointer(self.head(len(_POINTER)), self.name)
+        return self
 
     def head(self, most: int) -> bytes:
         """Its first bytes, or all of them if there are not so many."""
@@ -82,7 +118,8 @@ class Folder:
         """Open a file of the folder.
 
         Raises:
-            GlowError: it cannot be opened, is a link out of the folder, a pipe or a device.
+            GlowError: it cannot be opened, is a link out of the folder, a pipe or a device, or only
+                points to the file itself.
         """
         path = self._path / name
         title = shown(str(path), 200)
@@ -103,7 +140,7 @@ class Folder:
             os.close(descriptor)
             raise GlowError(f"{title} is no regular file: put the file itself in its place.")
         file = self._opened.enter_context(os.fdopen(descriptor, "rb"))
-        return Region(file, 0, status.st_size, title)
+        return Region(file, 0, status.st_size, title).itself()
 
 
 def _read_into(file: IO[bytes], view: memoryview) -> int:

@@ -57,8 +57,12 @@ class Tar:
         self.names = self._regions.keys()
 
     def open(self, name: str) -> Region:
-        """A file, by its name in the archive."""
-        return self._regions[name]
+        """A file, by its name in the archive.
+
+        Raises:
+            GlowError: it only points to the file itself.
+        """
+        return self._regions[name].itself()
 
     def _find(self, stream: "_Stream", is_wanted: Callable[[str], bool], budget: Budget) -> None:
         for name, member in _members(stream):

@@ -23,6 +23,7 @@ _DTYPES = {
     "uint8": np.dtype("u1"),
     "bool": np.dtype("?"),
 }
+_PLAIN = (bool, int, float, str, bytes, bytearray, tuple, list, dict)
 HALF_PRECISION = ("float16", "bfloat16")
 MOST_AXES = 8
 
@@ -49,7 +50,7 @@ class Storage:
     begin: int = 0
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class StoredTensor:
     """A tensor as a file describes it; nothing is checked yet.
 
@@ -66,6 +67,10 @@ class StoredTensor:
     offset: int
     shape: Shape
     strides: Shape
+
+    def __repr__(self) -> str:
+        """As it may stand in a message."""
+        return f"a tensor of shape {shown(self.shape)}"
 
     @classmethod
     def contiguous(cls, key: str, dtype: str, shape: Shape) -> "StoredTensor":
@@ -87,6 +92,16 @@ class StoredTensor:
             (t.storage.key, t.dtype, t.offset, t.shape, t.strides) for t in (self, other)
         )
         return mine == theirs
+
+
+def described(value: object) -> str:
+    """What kind of thing a value from a file is, as it may stand in a message."""
+    if value is None or value == {}:
+        return "nothing"
+    if type(value) not in _PLAIN:
+        return shown(value)
+    name = type(value).__name__
+    return f"an {name}" if name[0] in "aeiou" else f"a {name}"
 
 
 class TensorReader:

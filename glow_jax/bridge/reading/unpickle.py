@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import IO, Any, cast
 
-from glow_jax.bridge.reading.tensors import Storage, StoredTensor
+from glow_jax.bridge.reading.tensors import Storage, StoredTensor, described
 from glow_jax.errors import GlowError, shown
 
 # The published model takes about 250,000 with its optimizer.
@@ -21,7 +21,7 @@ _WORTH_A_LOOK = 2**16
 _MARK = object()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Named:
     """Something that a pickle names, and that is not looked up.
 
@@ -31,8 +31,12 @@ class Named:
 
     name: str
 
+    def __repr__(self) -> str:
+        """As it may stand in a message."""
+        return f"the name {self.name}"
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Foreign:
     """What a pickle would have made by calling something, and what is not made.
 
@@ -41,6 +45,10 @@ class Foreign:
     """
 
     name: str
+
+    def __repr__(self) -> str:
+        """As it may stand in a message."""
+        return f"an object that {self.name} makes"
 
 
 def read_pickle(file: IO[bytes], storage_of: Callable[[object], object]) -> object:
@@ -195,7 +203,7 @@ def _add_pairs(target: dict[Hashable, Any], parts: list[Any]) -> None:
     for key, value in zip(parts[::2], parts[1::2], strict=True):
         # A tuple could be nested so deeply that hashing it ends the process.
         if not isinstance(key, str | int | float | bytes | None):
-            key = Foreign(f"a key that is a {type(key).__name__}")
+            key = Foreign(f"a key that is {described(key)}")
         target[key] = value
 
 

@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from glow_jax.bridge.reading.tensors import StoredTensor
+from glow_jax.bridge.reading.tensors import StoredTensor, described
 from glow_jax.bridge.reading.unpickle import Foreign, Named
 from glow_jax.errors import GlowError, shown
 
@@ -14,6 +14,7 @@ _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped
 _ROOT = re.compile(r"(?:^|\.)(?:flow\.layers|blocks)\.\d+\.")
 _DEPTH = 4
 _MOST_MODELS = 64
+_MOST_NAMED = 8
 _OPTIMIZERS = ("optimizer", "optim", "optimizer_state_dict", "optimizer_states", "optimizer_state")
 _AVERAGES = {"ema", "swa", "avg", "average", "averaged", "shadow"}
 
@@ -26,14 +27,14 @@ class Reading:
 
     Attributes:
         name: the keys and the prefix that lead to the weights, with dots between; "" for none.
+        path: the keys alone.
         weights: the tensors, without prefixes, and without those of other readings.
-        left_out: the keys beside them that are of no model.
         wrappers: the names that PyTorch's wrappers put into keys, and that are left out of them.
     """
 
     name: str
+    path: tuple[str, ...]
     weights: Weights
-    left_out: list[str]
     wrappers: list[str]
 
     @property
@@ -47,14 +48,21 @@ def is_optimizer(content: object) -> bool:
     return isinstance(content, dict) and {"state", "param_groups"} <= content.keys()
 
 
-def find_weights(content: object, name: str, wanted: str | None, notes: list[str]) -> Reading:
+def find_weights(
+    content: object, name: str, wanted: str | None, buffers: tuple[str, ...], notes: list[str]
+) -> tuple[Reading, dict[str, object]]:
     """The weights in the content of a file.
 
     Args:
         content: what the file holds.
         name: the file's name, as it may stand in a message.
         wanted: which weights the user asks for, where there are several.
-        notes: takes a sentence about what was unwrapped or left out.
+        buffers: how the keys end that are of no parameters; an average may lack them, and they are
+            then those of another model in the file.
+        notes: takes a sentence about what was unwrapped or filled in.
+
+    Returns:
+        The weights, and whatever else the content holds, by name.
 
     Raises:
         GlowError: there are no weights, or several and none is asked for.
@@ -62,28 +70,21 @@ def find_weights(content: object, name: str, wanted: str | None, notes: list[str
     readings = _readings(content, (), _DEPTH)
     if len(readings) > _MOST_MODELS:
         raise GlowError(f"{name} holds the weights of {len(readings)} models; give a file of one.")
-    readings = _distinct(readings)
-    if not readings:
+    distinct = _distinct(readings)
+    if not distinct:
         _refuse(content, name)
-    reading = _choose(readings, name, wanted)
+    reading = _choose(distinct, name, wanted)
+    beside = _beside(content, reading, readings)
     if reading.name:
         notes.append(f"Its weights are taken from {shown(reading.name)!r}.")
     if reading.wrappers:
         wrappers = ", ".join(f"{wrapper}." for wrapper in reading.wrappers)
         notes.append(f"Its keys are read without {wrappers}")
-    read = {part for reading in readings for part in reading.name.split(".")}
-    for key in content if isinstance(content, dict) else ():
-        if isinstance(key, str) and _is_average(key) and "." not in key and key not in read:
-            notes.append(f"{shown(key)!r} is left out: it has no keys of a Glow.")
-    if reading.left_out:
-        more = f" and {len(reading.left_out) - 3} more" if len(reading.left_out) > 3 else ""
-        names = ", ".join(repr(shown(key)) for key in reading.left_out[:3])
-        notes.append(f"Left out, as no part of the model: {names}{more}.")
-    return reading
+    return _with_buffers(reading, distinct, buffers, notes), beside
 
 
-def find_optimizer(content: object, name: str) -> Mapping[str, object] | None:
-    """The optimizer's state beside the weights; None if there is none.
+def find_optimizer(content: object, name: str) -> tuple[str, Mapping[str, object]] | None:
+    """The optimizer's state beside the weights, after its key; None if there is none.
 
     Raises:
         GlowError: there are several, or what should be one is none.
@@ -108,7 +109,27 @@ def find_optimizer(content: object, name: str) -> Mapping[str, object] | None:
             )
     if len(found) > 1:
         raise GlowError(f"{name} holds several optimizers' states: {', '.join(found)}.")
-    return next(iter(found.values()), None)
+    return next(iter(found.items()), None)
+
+
+def left_out(beside: Mapping[str, object], *, is_average: bool) -> str:
+    """A sentence that names what a file holds and what is not converted.
+
+    Args:
+        beside: the values by their names; what only counts or describes is named last.
+        is_average: whether the weights that are converted are an average.
+    """
+    of_another = ", which is not of the average" if is_average else ""
+    texts: dict[str, int] = {}
+    for name, value in beside.items():
+        parts = value if isinstance(value, list) else [value]
+        is_state = any(is_optimizer(part) for part in parts)
+        kind = f" (an optimizer's state{of_another})" if is_state else ""
+        is_large = isinstance(value, dict | list | tuple | StoredTensor)
+        texts[f"{shown(name, 100)!r}{kind}"] = 0 if is_state else 1 if is_large else 2
+    named = sorted(texts, key=texts.__getitem__)
+    more = f" and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
+    return f"Left out: {', '.join(named[:_MOST_NAMED])}{more}."
 
 
 def _readings(content: object, path: tuple[str, ...], depth: int) -> list[Reading]:
@@ -125,12 +146,51 @@ def _readings(content: object, path: tuple[str, ...], depth: int) -> list[Readin
         for key, value in content.items():
             if isinstance(key, str) and isinstance(value, dict):
                 readings += _readings(value, (*path, key), depth - 1)
-    if len(readings) == 1 and path == () and not readings[0].name:
-        others = [str(k) for k, v in content.items() if not isinstance(v, StoredTensor)]
-        only = readings[0]
-        left_out = [*only.left_out, *others]
-        readings = [Reading(only.name, only.weights, left_out, only.wrappers)]
     return readings
+
+
+def _beside(content: object, chosen: Reading, readings: list[Reading]) -> dict[str, object]:
+    """What a content holds beside the chosen weights, by its name: other models by theirs."""
+    model_of = {id(tensor): r.name for r in readings for tensor in r.weights.values()}
+    model_of |= {id(tensor): chosen.name for tensor in chosen.weights.values()}
+    same = {r.name for r in readings if len(_distinct([chosen, r])) == 1}
+    found: dict[str, object] = {}
+    for depth in range(len(chosen.path) + 1):
+        path = chosen.path[: depth + 1]
+        for key, value in content.items() if isinstance(content, dict) else ():
+            name = ".".join([*path[:depth], shown(key)])
+            if isinstance(value, StoredTensor):
+                name = model_of.get(id(value), name)
+            is_on_path = depth < len(path) and key == path[depth]
+            if not (is_on_path or name in same or value is None or value in ({}, [], ())):
+                found[name or "."] = value
+        if depth < len(path):
+            content = content[path[depth]] if isinstance(content, dict) else None
+    return found
+
+
+def _with_buffers(
+    reading: Reading, readings: list[Reading], buffers: tuple[str, ...], notes: list[str]
+) -> Reading:
+    """A model that lacks buffers, with those of another model in the file that lacks nothing of it.
+
+    Buffers never change in training: they are the same in all models of one file.
+    """
+    for other in readings:
+        lacking = {
+            key: tensor
+            for key, tensor in other.weights.items()
+            if key not in reading.weights and key.endswith(buffers)
+        }
+        if lacking and reading.weights.keys() < other.weights.keys():
+            names = ", ".join(repr(shown(key)) for key in [*lacking][:3])
+            more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
+            notes.append(
+                f"It lacks buffers, which training does not change: {names}{more} are those of "
+                f"{shown(other.name) or '.'!r}."
+            )
+            return replace(reading, weights={**reading.weights, **lacking})
+    return reading
 
 
 def _by_prefix(tensors: Weights, path: tuple[str, ...]) -> list[Reading]:
@@ -148,18 +208,16 @@ def _by_prefix(tensors: Weights, path: tuple[str, ...]) -> list[Reading]:
         )
     groups: dict[str, Weights] = {prefix: {} for prefix in prefixes}
     longest_first = sorted(prefixes, key=len, reverse=True)
-    outside = []
+    inside = []
     for key, tensor in tensors.items():
         prefix = next((p for p in longest_first if short[key].startswith(p)), None)
-        if prefix is None or key == "n_averaged":
-            outside.append(key)
-        else:
+        if prefix is not None and key != "n_averaged":
+            inside.append(key)
             groups[prefix][short[key].removeprefix(prefix)] = tensor
     # Some keys with a prefix and some without, none of them twice, are one model's.
     if len(groups) > 1 and sum(map(len, groups.values())) == len(set().union(*groups.values())):
-        order = [key for key in tensors if key not in outside]
         merged = {}
-        for key in order:
+        for key in inside:
             prefix = next(p for p in longest_first if short[key].startswith(p))
             merged[short[key].removeprefix(prefix)] = tensors[key]
         groups = {"": merged}
@@ -167,7 +225,7 @@ def _by_prefix(tensors: Weights, path: tuple[str, ...]) -> list[Reading]:
     wrappers = sorted(_WRAPPERS & {part for key in tensors for part in key.split(".")})
     if all(key == name for key, name in short.items()):
         wrappers = []
-    return [Reading(names[prefix], group, outside, wrappers) for prefix, group in groups.items()]
+    return [Reading(names[prefix], path, group, wrappers) for prefix, group in groups.items()]
 
 
 def _is_average(name: str) -> bool:
@@ -224,10 +282,10 @@ def _refuse(content: object, name: str) -> None:
     if isinstance(foreign, Foreign | Named):
         raise GlowError(
             f"{name} is refused: it would have to run {shown(foreign.name)} to be read, which "
-            "weights never need; nothing in it was run. Save the model's state_dict() instead."
+            "weights never need; nothing in it was run: save the model's state_dict() instead."
         )
     if not isinstance(content, dict) or not content:
-        raise GlowError(f"{name} holds no state dict, but {_describe(content)}.")
+        raise GlowError(f"{name} holds no state dict, but {described(content)}.")
     key, value = next(iter(content.items()))
     if isinstance(value, StoredTensor):
         raise GlowError(
@@ -235,9 +293,5 @@ def _refuse(content: object, name: str) -> None:
             f"rosinality write them: the first key is '{shown(key)}'."
         )
     raise GlowError(
-        f"{name} holds no state dict: its key '{shown(key)}' is {_describe(value)}, not a tensor."
+        f"{name} holds no state dict: its key '{shown(key)}' is {described(value)}, not a tensor."
     )
-
-
-def _describe(value: object) -> str:
-    return "nothing" if value is None or value == {} else f"a {type(value).__name__}"
