@@ -1,7 +1,11 @@
 """One picture: every format, as its viewer shows it, and whatever is damaged."""
 
+import concurrent.futures
 import io
+import os
 import subprocess
+import threading
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -10,13 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from glow_jax.data.pictures import (
-    ENDINGS,
-    TooLargeError,
-    UnreadableError,
-    examine,
-    open_picture,
-)
+from glow_jax.data.decoding import ENDINGS, TooLargeError, UnreadableError
+from glow_jax.data.memory import Budget
+from glow_jax.data.pictures import examine, open_picture
 from glow_jax.data.scaling import to_bytes
 from glow_jax.errors import GlowError
 
@@ -166,14 +166,50 @@ def test_big_endian_and_signed_and_wide_and_floating_point(tmp_path: Path):
     floats = (values / 65535).astype(np.float32)
     found = pixels(save(tmp_path / "f.tif", Image.fromarray(floats)), "L")
     np.testing.assert_array_equal(found, np.rint(floats * 255))
-    found = pixels(save(tmp_path / "g.tif", Image.fromarray(floats * 255)), "L")
-    assert np.abs(found - floats * 255).max() < 1.01
-    path = save(tmp_path / "h.tif", Image.fromarray(floats - 0.5))
-    with pytest.raises(UnreadableError, match="no known range"):
-        open_picture(path, "L")
+    # Half a level beyond is rounded; more has no scale that all pictures of a folder share.
+    found = pixels(save(tmp_path / "o.tif", Image.fromarray(floats * np.float32(1.001))), "L")
+    np.testing.assert_array_equal(found, np.rint(floats * np.float32(1.001) * 255))
+    for number, (lowest, highest) in enumerate([(0, 1.01), (-0.5, 0.5), (0, 255), (0, 1000)]):
+        stretched = floats * np.float32(highest - lowest) + np.float32(lowest)
+        path = save(tmp_path / f"{number}.tif", Image.fromarray(stretched))
+        with pytest.raises(
+            UnreadableError, match=rf"lie in {lowest}\.\.{highest}, and only 0\.\.1"
+        ):
+            open_picture(path, "L")
 
 
-@pytest.mark.parametrize("kind", [np.int8, np.int16, np.uint16, np.uint32, np.int64, np.float16])
+def test_wide_whole_numbers_are_of_16_bits_or_refused(tmp_path: Path):
+    ramp = np.linspace(0, 1, SIDE * SIDE).reshape(SIDE, SIDE)
+    for lowest, highest, reason in (
+        (-30_000, 35_535, "outside 0..65535"),
+        (0, 2**30, "outside 0..65535"),
+        (0, 200, "in 0..200, which may be of 8 or of 16 bits"),
+    ):
+        values = (lowest + ramp * (highest - lowest)).astype(np.int32)
+        path = save(tmp_path / "p.tif", Image.fromarray(values))
+        with pytest.raises(UnreadableError, match=f"numbers of 32 bits lie {reason}: save them as"):
+            open_picture(path, "L")
+    for kind in (np.uint32, np.int64):
+        with pytest.raises(GlowError, match="save them as 8 or 16 bits"):
+            to_bytes(np.array([0, np.iinfo(kind).max], kind))
+        assert to_bytes(np.array([0, 300, 65_535], kind)).tolist() == [0, 1, 255]
+    assert to_bytes(np.zeros(3, np.int64)).tolist() == [0, 0, 0]
+
+
+def test_a_deep_picture_that_uses_little_of_its_type_is_known(tmp_path: Path):
+    values = np.linspace(0, 4095, SIDE * SIDE).reshape(SIDE, SIDE).astype(np.uint16)
+    path = save(tmp_path / "p.png", Image.fromarray(values))
+    np.testing.assert_array_equal(pixels(path, "L"), values >> 8)
+    assert examine(path).dull
+    np.save(tmp_path / "p.npy", values)
+    assert examine(tmp_path / "p.npy").dull
+    assert not examine(save(tmp_path / "q.png", Image.fromarray(values * 16))).dull
+    assert not examine(save(tmp_path / "r.png", Image.fromarray(colours()[:1]))).dull
+    # Where the file says that its values have 12 bits, they are scaled from there.
+    assert to_bytes(values, 12).max() == 255
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.int16, np.uint16, np.float16])
 def test_types_are_scaled_over_their_range(kind: Any):
     if np.issubdtype(kind, np.floating):
         values = np.array([0, 0.5, 1], kind)
@@ -181,7 +217,7 @@ def test_types_are_scaled_over_their_range(kind: Any):
         return
     limits = np.iinfo(kind)
     values = np.array([limits.min, limits.max // 2 + limits.min // 2, limits.max]).astype(kind)
-    found = to_bytes(values, limits.bits, limits.min < 0)
+    found = to_bytes(values)
     assert found[0] == 0
     assert abs(int(found[1]) - 127) <= 1
     assert found[2] == 255
@@ -258,6 +294,78 @@ def test_damaged_pictures_are_unreadable_or_read(tmp_path: Path, ending: str):
         except UnreadableError:
             outcomes.add("unreadable")
     assert outcomes <= {"RGB", "unreadable"}
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_without_its_end_is_read_if_all_pixels_are_there(tmp_path: Path, progressive: bool):
+    path = save(tmp_path / "p.jpg", Image.fromarray(colours()), progressive=progressive)
+    content, expected = path.read_bytes(), pixels(path)
+    assert content.endswith(b"\xff\xd9")
+    path.write_bytes(content[:-2])
+    np.testing.assert_array_equal(pixels(path), expected)
+    np.testing.assert_array_equal(pixels(content[:-2]), expected)
+    for missing in (4, 20, len(content) // 2):
+        with pytest.raises(UnreadableError):
+            pixels(content[:-missing])
+
+
+# Memory
+
+
+def test_a_decoded_picture_takes_little_more_than_its_pixels(tmp_path: Path):
+    side = 3000
+    alpha = np.zeros((side, side, 4), np.uint8)
+    deep = np.arange(side * side, dtype=np.uint16).reshape(side, side)
+    # Four bytes decoded and four flat; two decoded and one flat. What a band takes comes to it.
+    for number, (picture, most) in enumerate(((alpha, 8), (deep, 3))):
+        path = save(tmp_path / f"{number}.png", Image.fromarray(picture), compress_level=1)
+        before = _memory("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")  # begins a new maximum
+        examine(path)
+        taken = (_memory("VmHWM") - before) / side**2
+        assert taken < most + 4, f"{taken:.1f} bytes for each pixel"
+
+
+def _memory(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
+
+
+def test_all_threads_share_one_budget():
+    budget, taken, most = Budget(), [], []
+    started = threading.Barrier(4)
+
+    def decode(_: int) -> None:
+        started.wait()
+        with budget.share(10) as take:
+            take(4)
+            taken.append(4)
+            most.append(sum(taken))
+            time.sleep(0.02)
+            taken.pop()
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        list(pool.map(decode, range(4)))
+    assert max(most) == 8
+    with budget.share(10) as take:  # all has been given back, and what is more goes alone
+        take(11)
+
+
+def test_what_no_budget_holds_is_refused_by_its_size(tmp_path: Path):
+    path = tmp_path / "p.npy"
+    header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (14000, 14000, 4), }\n"
+    path.write_bytes(b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header)
+    os.truncate(path, 14_000**2 * 32 + 10 + len(header))  # no block of the disk is used
+    with pytest.raises(
+        TooLargeError, match=r"takes 8\.6 GB of memory, more than picture_limit 200"
+    ):
+        examine(path)
+    if features.check("jpg_2000"):
+        large = save(tmp_path / "p.jp2", Image.new("L", (64, 64))).read_bytes()
+        place = large.index(b"ihdr") + 4
+        sides = (14_000).to_bytes(4, "big") * 2
+        with pytest.raises(TooLargeError, match=r"takes 5\.1 GB of memory"):
+            examine(large[:place] + sides + large[place + 8 :])
 
 
 def test_arrays_are_pictures(tmp_path: Path):

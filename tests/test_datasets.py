@@ -11,7 +11,8 @@ from glow_jax.catalogue import CATALOGUE, find, sizes
 from glow_jax.config import DataConfig
 from glow_jax.data import InMemory, Streamed, cache
 from glow_jax.data.batching import batches_in_order
-from glow_jax.data.pictures import UnreadableError, fit, fit_pixels, open_picture
+from glow_jax.data.decoding import UnreadableError
+from glow_jax.data.pictures import fit, fit_pixels, open_picture
 from glow_jax.errors import GlowError
 
 
@@ -213,16 +214,18 @@ def test_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_full_disk_does_not_stop_what_is_in_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "save", full)
-    with pytest.warns(UserWarning, match="cannot be kept .*No space left"):
-        loaded = cache.load_splits(
-            DataConfig(dataroot=str(tmp_path)), {"train": make_split()}, "cut", "origin"
-        )
+    loaded = cache.load_splits(
+        DataConfig(dataroot=str(tmp_path)), {"train": make_split()}, "cut", "origin"
+    )
+    said = capsys.readouterr().err
+    assert "note: decoded images cannot be kept in" in said
+    assert "(No space left on device)" in said
     assert isinstance(loaded["train"], InMemory)
     assert not list((tmp_path / "decoded" / "cut").iterdir())
 

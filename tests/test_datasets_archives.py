@@ -1,5 +1,6 @@
 """Pictures in archives, and in files of arrays."""
 
+import re
 import zipfile
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def test_a_zip_is_read_like_its_folder(tmp_path: Path):
     )
 
 
-def test_damaged_members_of_a_zip_are_skipped(tmp_path: Path):
+def test_damaged_members_of_a_zip_are_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     folder, path = draw(tmp_path / "p"), tmp_path / "p.zip"
     with zipfile.ZipFile(path, "w") as archive:
         for file in sorted(folder.iterdir()):
@@ -50,12 +51,35 @@ def test_damaged_members_of_a_zip_are_skipped(tmp_path: Path):
     content = bytearray(path.read_bytes())
     content[place] ^= 255
     path.write_bytes(content)
-    with pytest.warns(UserWarning, match="3 of 12 pictures cannot be read and are skipped"):
-        dataset = load(path, tmp_path, picture_limit=1)
+    dataset = load(path, tmp_path, picture_limit=1)
+    assert "3 of 12 pictures cannot be read and are skipped" in capsys.readouterr().err
     assert len(dataset.train) + len(dataset.test) == 9
     path.write_bytes(content[:500])
     with pytest.raises(GlowError, match="cannot be read as an archive"):
         load(path, tmp_path)
+
+
+def test_members_that_expand_as_no_picture_does_are_left_unread(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    folder, path = draw(tmp_path / "p"), tmp_path / "p.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(folder.iterdir()):
+            archive.write(file, file.name)
+        with archive.open("x.bmp", "w") as member:
+            for _ in range(7):
+                member.write(bytes(10_000_000))
+    opened, read = zipfile.ZipFile.open, []
+
+    def watched(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> object:
+        read.append(info.filename)
+        return opened(archive, info)
+
+    monkeypatch.setattr(zipfile.ZipFile, "open", watched)
+    assert len(load(path, tmp_path).train) == 9
+    assert re.search(r"x\.bmp \([\d,]+ bytes would expand to 0\.07 GB", capsys.readouterr().err)
+    assert "000.png" in read
+    assert "x.bmp" not in read
 
 
 def test_folders_of_arrays(tmp_path: Path):

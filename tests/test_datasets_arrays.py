@@ -80,7 +80,8 @@ def test_a_label_that_is_no_class_number(tmp_path: Path):
     path = tmp_path / "x.npz"
     for label in (60_000, 2**63 + 5):
         np.savez(path, images=IMAGES, labels=np.full(20, label, np.uint64))
-        with pytest.raises(GlowError, match=rf"x\.npz: .* a label is {label}: .*--class_limit"):
+        advice = ", or give --class_limit 60001, which is 10000 now" if label == 60_000 else ""
+        with pytest.raises(GlowError, match=rf"x\.npz: .* a label is {label}: .* anew{advice}\.$"):
             load(path)
     np.savez(path, images=IMAGES, labels=np.full(20, 11_000))
     dataset = load(path, class_limit=11_001)
@@ -95,6 +96,57 @@ def test_channels_first_are_hinted_at(tmp_path: Path, channels: int):
     np.savez(path, images=np.zeros((10, channels, 16, 32), np.uint8))
     with pytest.raises(GlowError, match=r"channels first: save images\.transpose\(0, 2, 3, 1\)"):
         load(path)
+
+
+def test_labels_that_belong_to_nothing(tmp_path: Path):
+    path = tmp_path / "x.npz"
+    np.savez(path, images=IMAGES, test_images=IMAGES, test_labels=LABELS)
+    with pytest.raises(GlowError, match="There are test_labels and no labels: give both"):
+        load(path)
+    np.savez(path, images=IMAGES, labels=LABELS - 1)
+    with pytest.raises(GlowError, match="a label is -1; labels are class numbers from 0"):
+        load(path)
+    np.savez(path, images=IMAGES, labels=np.eye(10, dtype=int)[LABELS] * -1)
+    with pytest.raises(GlowError, match="a label is -1; labels are 0 or 1 for each class"):
+        load(path)
+
+
+def test_one_picture_is_not_read_as_many(tmp_path: Path):
+    np.save(tmp_path / "one.npy", np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(GlowError, match=r"\(8, 8, 3\) is that of one picture, \(H, W, C\)"):
+        load(tmp_path / "one.npy")
+    np.save(tmp_path / "grey.npy", np.zeros((10, 8, 8), np.uint8))
+    assert load(tmp_path / "grey.npy").image_shape == (8, 8, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "hint"),
+    [
+        (bool, r"save images\.astype\(np\.uint8\) \* 255"),
+        (np.int64, r"save images\.astype\(np\.uint8\) if they lie in 0\.\.255"),
+        (np.uint16, r"save \(images >> 8\)\.astype\(np\.uint8\) if they lie in 0\.\.65535"),
+        (np.float64, r"scale them to 0\.\.255 first, and save images\.astype"),
+    ],
+)
+def test_images_of_another_type_are_told_how_to_become_uint8(tmp_path: Path, kind: Any, hint: str):
+    np.save(tmp_path / "x.npy", IMAGES.astype(kind))
+    with pytest.raises(GlowError, match=rf"must be uint8 .*, not {np.dtype(kind)}; {hint}"):
+        load(tmp_path / "x.npy")
+
+
+def test_names_of_files_are_taken_as_they_are_meant(tmp_path: Path):
+    (tmp_path / "p").mkdir()
+    np.save(tmp_path / "p" / "x_train.npy", IMAGES)
+    np.save(tmp_path / "p" / "y_train.npy", LABELS)
+    with pytest.raises(GlowError, match=r"p/x_train\.npy holds several .* images\.npy, alone"):
+        load(Path(f"folder:{tmp_path / 'p'}"))
+    config = DataConfig(dataset=f"{tmp_path}/p/x_train.npy/")
+    assert len(load_dataset(config).train) == 18
+
+
+def test_a_limit_beyond_all_numbers_is_none(tmp_path: Path):
+    np.savez(tmp_path / "x.npz", images=IMAGES)
+    assert len(load(tmp_path / "x.npz", memory_limit=1e308).train) == 18
 
 
 # What means harm

@@ -1,6 +1,7 @@
 """How people lay pictures out in folders, and what lies between them."""
 
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -92,6 +93,109 @@ def test_what_cannot_be_told_is_refused(tmp_path: Path):
         load(tmp_path / "q", tmp_path)
 
 
+def test_a_folder_around_all_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    inner = tmp_path / "p" / "downloads" / "dataset"
+    for split, count in (("train", 10), ("test", 3)):
+        for name in ("ant", "bee"):
+            draw(inner / split / name, count)
+    (tmp_path / "p" / "README").write_text("no picture")
+    (tmp_path / "p" / "__MACOSX" / "dataset").mkdir(parents=True)
+    dataset = load(tmp_path / "p", tmp_path)
+    assert sizes(dataset) == (2, 20, 6)
+    assert f"whose content is read: {inner}" in capsys.readouterr().err
+    assert dataset.fingerprint == load(inner, tmp_path).fingerprint
+    # Links that lead in a circle, and a test split alone, are no such folder.
+    (tmp_path / "q").mkdir()
+    (tmp_path / "q" / "again").symlink_to("../q")
+    with pytest.raises(GlowError, match="has no pictures"):
+        load(tmp_path / "q", tmp_path)
+    draw(tmp_path / "r" / "test")
+    with pytest.raises(GlowError, match="has test and no train"):
+        load(tmp_path / "r", tmp_path)
+
+
+def test_test_pictures_that_would_be_trained_on_are_refused(tmp_path: Path):
+    first, nested, beside, named = (tmp_path / name for name in "fnbi")
+    for name in ("ant", "bee"):
+        for split in ("train", "test"):
+            draw(first / name / split)
+        draw(nested / "train" / name)
+    draw(nested / "train" / "val")
+    with pytest.raises(
+        GlowError, match=r"f/ant/test lies among .* into .*f/test/ant and .* into .*f/train/ant, or"
+    ):
+        load(first, tmp_path)
+    with pytest.raises(GlowError, match=r"n/train/val lies among the training pictures"):
+        load(nested, tmp_path)
+    draw(beside)
+    draw(beside / "test", 1)
+    with pytest.raises(GlowError, match=r"has test and also 10 pictures: .* into .*b/train, or"):
+        load(beside, tmp_path)
+    for name in ("images", "test"):
+        draw(named / name)
+    with pytest.raises(GlowError, match="has test and also images: move what is to be trained on"):
+        load(named, tmp_path)
+    draw(tmp_path / "t" / "train")
+    draw(tmp_path / "t", 1)
+    with pytest.raises(GlowError, match="has train and also 1 picture: if train holds"):
+        load(tmp_path / "t", tmp_path)
+
+
+def test_a_class_may_be_called_train(tmp_path: Path):
+    for split in ("train", "test"):
+        for name in ("bus", "train"):
+            draw(tmp_path / "p" / split / name)
+    assert load(tmp_path / "p", tmp_path).class_names == ("bus", "train")
+
+
+def test_classes_that_differ_in_case_are_refused(tmp_path: Path):
+    for split, names in (("train", ("ant", "bee")), ("test", ("Ant", "Bee"))):
+        for name in names:
+            draw(tmp_path / "p" / split / name)
+    with pytest.raises(GlowError, match="test has Ant, and the training pictures have ant: give"):
+        load(tmp_path / "p", tmp_path)
+
+
+def test_an_empty_test_split_is_as_good_as_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    draw(tmp_path / "p" / "train")
+    (tmp_path / "p" / "test").mkdir()
+    assert sizes(load(tmp_path / "p", tmp_path)) == (0, 9, 1)
+    assert "p/test is empty, and as good as none" in capsys.readouterr().err
+    for name in "ab":
+        (tmp_path / "p" / "test" / f"{name}.heic").write_text("no picture that is read")
+    with pytest.raises(GlowError, match=r"p/test has no pictures, but 2 of \.heic not read: save"):
+        load(tmp_path / "p", tmp_path)
+
+
+def test_why_pictures_are_left_out_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = tmp_path / "p"
+    folder.mkdir()
+    for number in range(3):
+        values = np.linspace(-1, 1, SIZE**2, dtype=np.float32).reshape(SIZE, SIZE)
+        Image.fromarray(values).save(folder / f"{number}.tif")
+    with pytest.raises(GlowError, match=r"None of the 3 .* first is .*0\.tif: .* lie in -1\.\.1, "):
+        load(folder, tmp_path)
+    assert "note" not in capsys.readouterr().err
+    draw(folder)
+    assert load(folder, tmp_path).image_shape == (SIZE, SIZE, 3)
+    said = capsys.readouterr().err
+    assert "note: 3 of 13 pictures cannot be read and are skipped: " in said
+    assert "0.tif (its floating-point values lie in -1..1, and only 0..1 says" in said
+    draw(tmp_path / "g", grey=True)
+    (tmp_path / "g" / "x.png").write_text("no picture")
+    load(tmp_path / "g", tmp_path)
+    assert "all of 10 pictures are grey" in capsys.readouterr().err
+
+
+def test_dark_pictures_of_16_bits_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "p").mkdir()
+    for number in range(10):
+        values = np.random.default_rng(number).integers(0, 4096, (SIZE, SIZE)).astype(np.uint16)
+        Image.fromarray(values).save(tmp_path / "p" / f"{number}.png")
+    load(tmp_path / "p", tmp_path)
+    assert "10 of 10 pictures use less than a sixteenth of the range" in capsys.readouterr().err
+
+
 def test_pictures_beside_classes_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     for name in ("ant", "bee"):
         draw(tmp_path / "p" / name)
@@ -155,8 +259,10 @@ def test_names_in_any_bytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
         draw(folder / os.fsdecode(name))
     bad = folder / os.fsdecode(b"caf\xe9") / os.fsdecode(b"\xff\x1b[31m.png")
     bad.write_text("no picture")
-    with pytest.warns(UserWarning, match=r"1 of 21 pictures .* skipped: .*\\xff\\x1b\[31m\.png"):
-        dataset = load(folder, tmp_path)
+    dataset = load(folder, tmp_path)
+    assert re.search(
+        r"1 of 21 pictures .* skipped: .*\\xff\\x1b\[31m\.png \(", capsys.readouterr().err
+    )
     assert dataset.class_names == ("b\\nc", "caf\\xe9")
     print(dataset.name)
     assert "caf\\xe9" in capsys.readouterr().out
@@ -194,11 +300,14 @@ def test_channels(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
         load(folder, tmp_path, channels="2")
 
 
-def test_huge_pictures_are_left_out_by_a_limit_with_a_name(tmp_path: Path):
+def test_huge_pictures_are_left_out_by_a_limit_with_a_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     folder = draw(tmp_path / "p")
     Image.new("RGB", (1000, 1000)).save(folder / "huge.png")
-    with pytest.warns(UserWarning, match=r"1 of 11 .* picture_limit 0\.5 megapixels .*huge\.png"):
-        dataset = load(folder, tmp_path, picture_limit=0.5)
+    dataset = load(folder, tmp_path, picture_limit=0.5)
+    said = r"1 of 11 .* picture_limit 0\.5 megapixels .*huge\.png \(1000 x 1000 pixels"
+    assert re.search(said, capsys.readouterr().err)
     assert len(dataset.train) + len(dataset.test) == 10
     assert len(load(folder, tmp_path).train) == 10
 

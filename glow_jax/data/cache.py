@@ -8,7 +8,6 @@ import concurrent.futures
 import os
 import shutil
 import tempfile
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from tqdm import tqdm
 
 from glow_jax.config import DataConfig
 from glow_jax.data.dataset import InMemory, Pictures, Readable
+from glow_jax.data.notes import note
 from glow_jax.data.places import Places
 from glow_jax.data.streaming import Streamed
 from glow_jax.errors import shown
@@ -73,10 +73,9 @@ def _decoded(pictures: Pictures, places: Places, name: Path, origin: str) -> InM
     try:
         _keep(split, place, origin)
     except OSError as error:
-        warnings.warn(
-            f"Decoded images cannot be kept in {shown(place)} ({error.strerror}): they are in "
-            "memory now, and will be decoded again at the next start.",
-            stacklevel=2,
+        note(
+            f"decoded images cannot be kept in {shown(place)} ({error.strerror}): they are in "
+            "memory now, and will be decoded again at the next start"
         )
     return split
 

@@ -179,8 +179,10 @@ def check_label_range(labels: np.ndarray, classes: int, where: str) -> None:
     """
     top = 1 if labels.ndim == 2 else classes - 1
     if labels.size and (labels.min() < 0 or labels.max() > top):
-        bad = labels.min() if labels.min() < 0 else labels.max()
-        raise GlowError(f"{where}: a label is {bad}; labels must lie in 0..{top}.")
+        if labels.min() < 0:
+            kind = "class numbers from 0" if labels.ndim == 1 else "0 or 1 for each class"
+            raise GlowError(f"{where}: a label is {labels.min()}; labels are {kind}.")
+        raise GlowError(f"{where}: a label is {labels.max()}; labels must lie in 0..{top}.")
 
 
 def sample_of(split: Readable) -> InMemory:

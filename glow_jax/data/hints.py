@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from glow_jax.catalogue import ALIASES, CATALOGUE
 from glow_jax.commands import command
-from glow_jax.data.pictures import ENDINGS
+from glow_jax.data.decoding import ENDINGS
 from glow_jax.data.sources.tfds import known_names
 from glow_jax.errors import GlowError, shown
 from glow_jax.files import expanded

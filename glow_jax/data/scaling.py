@@ -1,60 +1,94 @@
-"""Values of any depth to 8 bits: scaled, never clipped."""
+"""Values of any depth to 8 bits: scaled by their type, never clipped."""
+
+from collections.abc import Callable
 
 import numpy as np
 
 from glow_jax.errors import GlowError
 
+Scale = Callable[[np.ndarray], np.ndarray]
+"""Makes uint8 of values, of the same shape."""
 
-def to_bytes(values: np.ndarray, bits: int = 16, signed: bool = False) -> np.ndarray:
-    """Scale the values of a picture to 0..255.
+# Values that are scaled at once, so that what lies between takes little memory.
+_CHUNK = 1 << 20
 
-    The scale is that of the type, not of the picture: 16 bits lose their lower 8. Floating-point
-    values may lie in 0..1, in 0..255 or in 0..65535.
 
-    Args:
-        values: of any integer or floating-point type.
-        bits: how many of a value's bits the file says it uses.
-        signed: whether the file says that values may be negative.
+def to_bytes(values: np.ndarray, bits: int | None = None) -> np.ndarray:
+    """Scale the values of a picture to 0..255; arguments and errors as for `scale_of`.
 
     Returns:
         uint8, of the same shape.
-
-    Raises:
-        GlowError: they are no numbers of a known range.
     """
     if values.dtype == np.uint8:
         return values
-    if values.dtype == bool:
-        return values.astype(np.uint8) * np.uint8(255)
-    if values.dtype.kind == "f":
-        return _from_floats(values)
-    if values.dtype.kind not in "iu":
+    if values.dtype.kind not in "biuf":
         raise GlowError(f"values of type {values.dtype} are no pixels")
-    if values.dtype.itemsize < 4:  # as deep as the type says
-        bits, signed = values.dtype.itemsize * 8, values.dtype.kind == "i"
-    return _from_integers(values, bits, signed)
+    scale = scale_of(values.dtype, values.min(), values.max(), bits)
+    scaled = np.empty(values.shape, np.uint8)
+    rows = max(1, _CHUNK // max(1, values[:1].size))
+    for first in range(0, len(values), rows):
+        scaled[first : first + rows] = scale(values[first : first + rows])
+    return scaled
 
 
-def _from_integers(values: np.ndarray, bits: int, signed: bool) -> np.ndarray:
-    lowest, highest = int(values.min()), int(values.max())
-    if bits > 16 and lowest >= 0 and highest < 2**16:
-        # Nobody fills 32 bits by pixels of a camera: a wide type that holds narrow values.
-        bits, signed = (16, False) if highest > 255 else (8, False)
-    if not signed and bits == 32 and lowest < 0:  # Pillow's only wide type has a sign
-        values = values.astype(np.int64) % 2**32
-    scaled = (values >> max(bits - 8, 0)).astype(np.int64) + (128 if signed else 0)
-    if scaled.min() < 0 or scaled.max() > 255:
+def scale_of(
+    kind: np.dtype,
+    lowest: np.generic,
+    highest: np.generic,
+    bits: int | None = None,
+    signed: bool | None = None,
+) -> Scale:
+    """How the values of a picture become 0..255.
+
+    It depends on their type alone, so that all pictures of a folder have one scale: of 16 bits the
+    upper 8 are kept, and 1 is the white of floating-point values. The values only decide whether
+    the picture can be of that scale.
+
+    Args:
+        kind: any integer or floating-point type.
+        lowest: the smallest value.
+        highest: the largest value.
+        bits: how many of a value's bits the file says it uses; all of the type's if left out.
+        signed: whether the file says that values may be negative; as the type if left out.
+
+    Raises:
+        GlowError: nothing says how bright the values are.
+    """
+    if kind.kind == "b":
+        return lambda values: values.astype(np.uint8) * np.uint8(255)
+    if kind.kind == "f":
+        return _of_floats(float(lowest), float(highest))
+    bits = min(bits or kind.itemsize * 8, kind.itemsize * 8)
+    signed = kind.kind == "i" if signed is None else signed
+    if bits > 16:
+        _check_wide(int(lowest), int(highest), bits)
+        bits, signed = 16, False
+    shift, zero = max(bits - 8, 0), 128 if signed else 0
+    if (int(lowest) >> shift) + zero < 0 or (int(highest) >> shift) + zero > 255:
         raise GlowError(f"values of {lowest}..{highest} do not fit into {bits} bits")
-    return scaled.astype(np.uint8)
+    return lambda values: ((values >> shift).astype(np.int16) + zero).astype(np.uint8)
 
 
-def _from_floats(values: np.ndarray) -> np.ndarray:
-    lowest, highest = float(values.min()), float(values.max())
-    if not (np.isfinite(lowest) and np.isfinite(highest)) or lowest < 0 or highest >= 2**16:
+def _of_floats(lowest: float, highest: float) -> Scale:
+    # Less than half a level beyond is rounded to a level that exists: nothing is clipped.
+    if not (lowest * 255 > -0.49 and highest * 255 < 255.49):
         raise GlowError(
-            f"floating-point values of {lowest:g}..{highest:g} have no known range: save them in "
-            "0..1, or as whole numbers"
+            f"its floating-point values lie in {lowest:g}..{highest:g}, and only 0..1 says how "
+            "bright they are: divide all pictures by one number, or save whole numbers of 8 or 16 "
+            "bits"
         )
-    if highest <= 1:
-        return np.rint(values * 255).astype(np.uint8)
-    return (values if highest < 256 else values / 256).astype(np.uint8)
+    return lambda values: np.rint(values * np.float32(255)).astype(np.uint8)
+
+
+def _check_wide(lowest: int, highest: int, bits: int) -> None:
+    """Refuse whole numbers of more than 16 bits, unless they can only be meant as 16.
+
+    Programs that have no type of 16 bits save such pictures in 32.
+    """
+    if lowest < 0 or highest >= 2**16:
+        where = "outside 0..65535"
+    elif 0 < highest < 2**8:
+        where = f"in {lowest}..{highest}, which may be of 8 or of 16 bits"
+    else:
+        return
+    raise GlowError(f"its whole numbers of {bits} bits lie {where}: save them as 8 or 16 bits")

@@ -13,7 +13,8 @@ from PIL import Image
 
 from glow_jax.config import DataConfig
 from glow_jax.data import load_dataset
-from glow_jax.data.pictures import UnreadableError, examine, open_picture
+from glow_jax.data.decoding import UnreadableError
+from glow_jax.data.pictures import examine, open_picture
 
 from . import zips
 from .arrays import check_dataset, forged_array

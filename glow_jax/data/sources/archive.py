@@ -1,17 +1,22 @@
 """Pictures in a `.zip`, read where they are: nothing is unpacked."""
 
 import functools
+import io
 import os
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from glow_jax.data.pictures import UnreadableError
+from glow_jax.data.decoding import TooLargeError, UnreadableError
 from glow_jax.errors import GlowError, first_line, shown
 
 # How zips are made by NumPy and by whatever packs pictures. The other methods expand one block of a
 # file without any bound.
-METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+# Deflate can shrink bytes 1032 times where all are the same; pictures of any kind, a tenth of it.
+_MOST_EXPANDED = 500
+_WORTH_A_QUESTION = 1 << 26
 _CHUNK = 1 << 20
 
 
@@ -23,12 +28,14 @@ class Member:
         archive: the archive.
         number: which of its members.
         name: its name there.
+        size: its bytes, as the archive says.
         stamp: when the archive was written, so that another one of its path is opened anew.
     """
 
     archive: Path
     number: int
     name: str
+    size: int
     stamp: int
 
     @property
@@ -36,31 +43,34 @@ class Member:
         """The ending of its name, such as .png."""
         return PurePosixPath(self.name).suffix.lower()
 
-    def read(self, most: int) -> bytes:
+    def read(self, most: float) -> bytes:
         """The content.
 
         Args:
-            most: bytes that it may have, whatever the archive says.
+            most: bytes that it may have.
 
         Raises:
-            UnreadableError: it is damaged, encrypted or larger.
+            TooLargeError: it has more.
+            UnreadableError: it is damaged, encrypted, or expands as no picture does.
         """
+        if self.size > most:
+            raise TooLargeError(f"its {self.size / 1e9:.2g} GB are more than a picture may have")
+        content = io.BytesIO()  # which gives its content without a copy
+        for chunk in self.chunks():
+            content.write(chunk)
+        return content.getvalue()
+
+    def chunks(self) -> Iterator[bytes]:
+        """The content, piece by piece; errors as for `read`."""
         try:
             archive = _opened(self.archive, self.stamp, os.getpid())
             info = archive.infolist()[self.number]
-            if info.compress_type not in METHODS:
-                raise UnreadableError(f"it is compressed by method {info.compress_type}")
-            content = bytearray()
-            with archive.open(info) as stream:
+            check_member(info, info.file_size)
+            with archive.open(info) as stream:  # which ends at the size that the archive says
                 while chunk := stream.read(_CHUNK):
-                    content += chunk
-                    if len(content) > most:
-                        raise UnreadableError(f"it has more than {most:,} bytes")
-        except UnreadableError:
-            raise
+                    yield chunk
         except Exception as error:  # zipfile raises anything: it is damaged, or encrypted
             raise UnreadableError(first_line(error)) from None
-        return bytes(content)
 
     def __str__(self) -> str:
         return f"{self.archive}:{self.name}"
@@ -71,6 +81,25 @@ class Member:
 def _opened(path: Path, stamp: int, process: int) -> zipfile.ZipFile:
     del stamp, process
     return zipfile.ZipFile(path)
+
+
+def check_member(info: zipfile.ZipInfo, size: int) -> None:
+    """Raise `GlowError` where a member is packed as no honest file of so many bytes is."""
+    if info.flag_bits & 1:
+        raise GlowError("it is encrypted")
+    if info.compress_type not in _METHODS:
+        raise GlowError(f"it is compressed by method {info.compress_type}, which is not read")
+    packed = max(info.compress_size, 1)
+    if size > _WORTH_A_QUESTION and size > _MOST_EXPANDED * packed:
+        raise GlowError(
+            f"{packed:,} bytes would expand to {size / 1e9:.2g} GB, as no pictures do: save it "
+            "uncompressed"
+        )
+
+
+def is_hidden(name: str) -> bool:
+    """Whether systems hide a file or a folder of a name, or put it there themselves."""
+    return name.startswith(".") or name == "__MACOSX"
 
 
 def open_zip(path: Path) -> zipfile.ZipFile:
@@ -86,10 +115,12 @@ def open_zip(path: Path) -> zipfile.ZipFile:
         ) from None
 
 
-def members(path: Path) -> list[tuple[tuple[str, ...], Member, zipfile.ZipInfo]]:
-    """The files of an archive that are not hidden, by the parts of their names.
+File = tuple[tuple[str, ...], Member, int]
+"""The parts of a member's name, the member, and its checksum."""
 
-    A single folder around all of them is left out of the parts.
+
+def members(path: Path) -> list[File]:
+    """The files of an archive that are not hidden, by the parts of their names.
 
     Raises:
         GlowError: it cannot be read.
@@ -98,11 +129,7 @@ def members(path: Path) -> list[tuple[tuple[str, ...], Member, zipfile.ZipInfo]]
         files, stamp = [], path.stat().st_mtime_ns
         for number, info in enumerate(archive.infolist()):
             parts = PurePosixPath(info.filename.replace("\\", "/")).parts
-            hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
-            if parts and not info.is_dir() and not hidden:
-                files.append((parts, Member(path, number, info.filename, stamp), info))
-    while files and all(len(parts) > 1 and parts[0] == files[0][0][0] for parts, _, _ in files):
-        if files[0][0][0].lower() == "train":
-            break
-        files = [(parts[1:], member, info) for parts, member, info in files]
+            if parts and not info.is_dir() and not any(map(is_hidden, parts)):
+                member = Member(path, number, info.filename, info.file_size, stamp)
+                files.append((parts, member, info.CRC))
     return sorted(files, key=lambda file: file[0])

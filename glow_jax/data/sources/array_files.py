@@ -13,18 +13,18 @@ import numpy as np
 
 from glow_jax.config import DataConfig
 from glow_jax.data.dataset import Dataset
+from glow_jax.data.decoding import SEVERAL
 from glow_jax.data.notes import note, some
-from glow_jax.data.sources.archive import METHODS
-from glow_jax.data.sources.arrays import check_images, from_arrays
+from glow_jax.data.sources.archive import check_member
+from glow_jax.data.sources.arrays import check_images, check_pixels, from_arrays
 from glow_jax.data.sources.npy import read_header, read_npy
 from glow_jax.errors import GlowError, first_line, shown
 from glow_jax.files import expanded
 
 _T = TypeVar("_T")
+# Files of arrays in a folder, by whatever names; more than that are pictures.
+_NAMED_OTHERWISE = 8
 ARRAYS = ("images", "labels", "test_images", "test_labels")
-# Deflate can shrink bytes 1032 times where all are the same; pictures of any kind, a tenth of it.
-_MOST_EXPANDED = 500
-_WORTH_A_QUESTION = 1 << 26
 
 
 def load_array_file(config: DataConfig) -> Dataset:
@@ -79,7 +79,20 @@ def is_array_file(name: str) -> bool:
     path = expanded(name.removeprefix("folder:"), "dataset")
     if name.startswith("folder:"):
         return (path / "images.npy").is_file()
-    return name.lower().endswith((".npz", ".npy"))
+    return path.suffix.lower() in (".npz", ".npy")
+
+
+def refuse_misnamed(folder: Path) -> None:
+    """Raise `GlowError` where a file of a folder holds the images, but is not called so."""
+    files = sorted(path for path in folder.glob("*.npy") if path.is_file())
+    for path in files[:_NAMED_OTHERWISE]:
+        with contextlib.suppress(GlowError, OSError), path.open("rb") as file:
+            shape, _, _ = read_header(file)
+            if len(shape) == 4:
+                break
+    else:
+        return
+    raise GlowError(f"{shown(path)} {SEVERAL}.")
 
 
 def _path(config: DataConfig) -> Path:
@@ -138,20 +151,8 @@ class _Member:
 
     def check(self, size: int) -> None:
         """Raise `GlowError` where no honest file expands to so many bytes."""
-        if isinstance(self.place, Path):
-            return
-        if self.place.flag_bits & 1:
-            raise GlowError("it is encrypted")
-        if self.place.compress_type not in METHODS:
-            raise GlowError(
-                f"it is compressed by method {self.place.compress_type}, which NumPy never uses"
-            )
-        packed = max(self.place.compress_size, 1)
-        if size > _WORTH_A_QUESTION and size > _MOST_EXPANDED * packed:
-            raise GlowError(
-                f"{packed:,} bytes would expand to {size / 1e9:.2g} GB, as no pictures do: save it "
-                "by np.savez, uncompressed"
-            )
+        if isinstance(self.place, zipfile.ZipInfo):
+            check_member(self.place, size)
 
 
 def _members(path: Path, stack: contextlib.ExitStack) -> dict[str, _Member]:
@@ -221,7 +222,7 @@ class _Arrays:
         with self.members[name].open() as stream:
             return read_npy(
                 stream,
-                int(self.memory_limit * 1e9),
+                self.memory_limit * 1e9,
                 lambda shape, kind: self._check(name, shape, kind),
             )
 
@@ -233,6 +234,4 @@ class _Arrays:
                 raise GlowError(f"labels must be of shape (N,) or (N, classes), not {shape}")
             return
         check_images(shape)
-        if kind != np.uint8:
-            what = "; scale them to 0..255 first" if kind.kind == "f" else ""
-            raise GlowError(f"images must be uint8 of shape (N, H, W, C), not {kind}{what}")
+        check_pixels(kind)

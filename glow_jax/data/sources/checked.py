@@ -3,7 +3,6 @@
 import concurrent.futures
 import json
 import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,15 +10,15 @@ from pathlib import Path
 from tqdm import tqdm
 
 from glow_jax.config import DataConfig
+from glow_jax.data.decoding import TooLargeError, UnreadableError
 from glow_jax.data.notes import note, some
-from glow_jax.data.pictures import TooLargeError, UnreadableError, examine
+from glow_jax.data.pictures import Facts, examine
 from glow_jax.data.sources.found import Item
 from glow_jax.errors import GlowError, shown
 from glow_jax.files import write_json
 
 _RECORD = "pictures.json"
 _LONGEST_RECORD = 1 << 28
-_BYTES_OF_A_PIXEL = 16
 
 
 @dataclass(frozen=True)
@@ -27,29 +26,54 @@ class Checked:
     """What is known of the pictures of a folder.
 
     Attributes:
-        unreadable: those that cannot be decoded.
-        too_large: those beyond `picture_limit`.
+        unreadable: those that cannot be decoded, with the reasons.
+        too_large: those beyond `picture_limit`, with the reasons.
         grey: whether all others are grey.
         moving: how many of the others have further frames.
         transparent: how many of the others have transparent parts.
+        dull: how many of the others use little of the range of their type.
     """
 
-    unreadable: list[str]
-    too_large: list[str]
+    unreadable: dict[str, str]
+    too_large: dict[str, str]
     grey: bool
     moving: int
     transparent: int
+    dull: int
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """The pictures that are not read, with the reasons."""
+        return {**self.unreadable, **self.too_large}
+
+    def say(self, count: int, limit: float) -> None:
+        """Tell the user what is left out of `count` pictures, and what is made of the others."""
+        if self.unreadable:
+            note(
+                f"{len(self.unreadable)} of {count} pictures cannot be read and are skipped: "
+                f"{_reasoned(self.unreadable)}"
+            )
+        if self.too_large:
+            note(
+                f"{len(self.too_large)} of {count} pictures are larger than picture_limit "
+                f"{limit:g} megapixels and are skipped: {_reasoned(self.too_large)}; a larger "
+                "--picture_limit takes them"
+            )
+        if self.moving:
+            note(f"{self.moving} of {count} pictures move: the first frame of each is read")
+        if self.transparent:
+            note(f"{self.transparent} of {count} pictures have transparent parts: shown on white")
+        if self.dull:
+            note(
+                f"{self.dull} of {count} pictures use less than a sixteenth of the range of their "
+                "type, and become as dark or flat: if that is not meant, stretch their values first"
+            )
 
 
-def content(item: Item, limit: float) -> tuple[Path | bytes, str]:
-    """What to decode, and the ending where that is no file.
-
-    Raises:
-        UnreadableError: it is in an archive, and damaged there.
-    """
-    if isinstance(item.source, Path):
-        return item.source, ""
-    return item.source.read(int(limit * 1e6 * _BYTES_OF_A_PIXEL)), item.source.ending
+def _reasoned(problems: dict[str, str]) -> str:
+    """The first names of what has a problem, and the first problem."""
+    first, *others = problems
+    return some([first]) + f" ({problems[first]})" + (f", {some(others)}" if others else "")
 
 
 def check(
@@ -61,7 +85,7 @@ def check(
     read: Sequence[Path],
     write: Path | None,
 ) -> Checked:
-    """Look at every picture, and tell the user what is left out and what is made of the others.
+    """Look at every picture.
 
     Args:
         items: the pictures.
@@ -79,28 +103,7 @@ def check(
         found = _look(items, config.picture_limit, size)
         if write is not None:
             _record(write / _RECORD, found, origin)
-    _say(found, len(items), config.picture_limit)
     return found
-
-
-def _say(found: Checked, count: int, limit: float) -> None:
-    if found.unreadable:
-        warnings.warn(
-            f"{len(found.unreadable)} of {count} pictures cannot be read and are skipped: "
-            f"{some(found.unreadable)}",
-            stacklevel=2,
-        )
-    if found.too_large:
-        warnings.warn(
-            f"{len(found.too_large)} of {count} pictures are larger than picture_limit {limit:g} "
-            f"megapixels and are skipped: {some(found.too_large)}; a larger --picture_limit takes "
-            "them",
-            stacklevel=2,
-        )
-    if found.moving:
-        note(f"{found.moving} of {count} pictures move: the first frame of each is read")
-    if found.transparent:
-        note(f"{found.transparent} of {count} pictures have transparent parts: shown on white")
 
 
 def _record(path: Path, found: Checked, origin: str) -> None:
@@ -108,7 +111,7 @@ def _record(path: Path, found: Checked, origin: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, {"origin": origin, **asdict(found)})
     except OSError as error:
-        warnings.warn(f"{shown(path)} cannot be written ({error.strerror}).", stacklevel=2)
+        note(f"{shown(path)} cannot be written ({error.strerror})")
 
 
 def _recorded(path: Path, origin: str) -> Checked | None:
@@ -119,42 +122,41 @@ def _recorded(path: Path, origin: str) -> Checked | None:
         if values.pop("origin") != origin:
             return None
         found = Checked(**values)
-        names = [*found.unreadable, *found.too_large]
-        sound = all(isinstance(name, str) for name in names) and type(found.grey) is bool
-        return found if sound and type(found.moving) is type(found.transparent) is int else None
+        texts = [text for pair in found.left_out.items() for text in pair]
+        sound = all(isinstance(text, str) for text in texts) and type(found.grey) is bool
+        counts = (found.moving, found.transparent, found.dull)
+        return found if sound and all(type(count) is int for count in counts) else None
     # Absent or damaged: all are looked at again.
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
 def _look(items: Sequence[Item], limit: float, size: int) -> Checked:
-    def look(item: Item) -> tuple[str, bool, bool, bool]:
+    def look(item: Item) -> Facts | UnreadableError:
         try:
-            source, ending = content(item, limit)
-            facts = examine(source, limit=limit, ending=ending)
-        except TooLargeError:
-            return "large", True, False, False
-        except UnreadableError:
-            return "unreadable", True, False, False
-        problem = "small" if min(facts.size) < size else ""
-        return problem, facts.grey, facts.moving, facts.transparent
+            return examine(item.source, limit=limit)
+        except UnreadableError as error:
+            return error
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         bar = tqdm(
             pool.map(look, items), total=len(items), desc="checking", unit="picture", leave=False
         )
-        problems, grey, moving, transparent = zip(*bar, strict=True)
-    named = list(zip(items, problems, strict=True))
-    small = [item for item, problem in named if problem == "small"]
+        found = list(zip(items, bar, strict=True))
+    facts = [one for _, one in found if isinstance(one, Facts)]
+    small = [item for item, one in found if isinstance(one, Facts) and min(one.size) < size]
     if small:
         raise GlowError(
             f"{len(small)} of {len(items)} pictures are smaller than image_size {size}, the first "
             f"is {small[0].name}: take them out, or give a smaller --image_size."
         )
+    large = {str(item.source): str(e) for item, e in found if isinstance(e, TooLargeError)}
+    bad = {str(item.source): str(e) for item, e in found if isinstance(e, UnreadableError)}
     return Checked(
-        unreadable=[str(item.source) for item, problem in named if problem == "unreadable"],
-        too_large=[str(item.source) for item, problem in named if problem == "large"],
-        grey=all(grey),
-        moving=sum(moving),
-        transparent=sum(transparent),
+        unreadable={name: reason for name, reason in bad.items() if name not in large},
+        too_large=large,
+        grey=all(one.grey for one in facts),
+        moving=sum(one.moving for one in facts),
+        transparent=sum(one.transparent for one in facts),
+        dull=sum(one.dull for one in facts),
     )

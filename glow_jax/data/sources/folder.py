@@ -12,11 +12,12 @@ from glow_jax.catalogue import Entry, sizes
 from glow_jax.config import DataConfig
 from glow_jax.data.cache import load_splits
 from glow_jax.data.dataset import Dataset, InMemory, Pictures, with_test_split
+from glow_jax.data.decoding import DECODER, UnreadableError
 from glow_jax.data.notes import note
-from glow_jax.data.pictures import DECODER, ENDINGS, UnreadableError, fit, open_picture
+from glow_jax.data.pictures import read_picture
 from glow_jax.data.places import Places
-from glow_jax.data.sources.array_files import is_array_file
-from glow_jax.data.sources.checked import Checked, check, content
+from glow_jax.data.sources.array_files import is_array_file, refuse_misnamed
+from glow_jax.data.sources.checked import Checked, check
 from glow_jax.data.sources.found import Item
 from glow_jax.data.sources.splits import Division, divide
 from glow_jax.errors import GlowError, shown
@@ -49,6 +50,8 @@ def load_folder(
     is_zip = folder.suffix.lower() == ".zip"
     if not given or not (folder.is_dir() or (is_zip and folder.is_file())):
         raise _no_folder(given, folder)
+    if folder.is_dir():
+        refuse_misnamed(folder)
     if channels is None:
         channels = 0 if config.channels == "auto" else int(config.channels)
     return load_pictures(
@@ -103,10 +106,11 @@ def load_pictures(
     size, crop = sizes(entry, config.image_size, name)
     division = divide(folder, hold_out=hold_out)
     for part in division.found.values():
+        part.refuse_others()
         if not part.items:
-            endings = ", ".join(sorted(ENDINGS))
-            raise GlowError(f"Folder {shown(part.root)} has no pictures ({endings}).")
-    everything = [item for part in division.found.values() for item in part.items]
+            raise GlowError(f"Folder {shown(part.root)} has no pictures: it is empty.")
+    found = (item for part in division.found.values() for item in part.items)
+    everything = list(dict.fromkeys(found))  # without a test split, both may be the same
     origin = _origin(everything, config)
     place = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:8]
     decoded = f"{folder.resolve().name}-{place}-{size}"
@@ -118,8 +122,13 @@ def load_pictures(
         read=[place / decoded for place in places.decoded_to_read],
         write=places.decoded and places.decoded / decoded,
     )
-    entry = _with_channels(entry, checked, len(everything))
-    splits, used = _splits(division, checked, size, entry, config.picture_limit)
+    used = _readable(division, checked)
+    checked.say(len(everything), config.picture_limit)
+    entry = _with_channels(entry, checked, len({item for part in used.values() for item in part}))
+    splits: dict[str, Pictures] = {
+        part: FolderPictures(items, division.labels(part, items), size, entry, config.picture_limit)
+        for part, items in used.items()
+    }
     decoded += "-grey" if entry.mode == "L" else ""
     loaded = load_splits(config, splits, decoded, origin, crop=crop, places=places)
     names = division.class_names
@@ -130,7 +139,7 @@ def load_pictures(
         flips=entry.flips,
         shifts=entry.shifts,
         class_names=tuple(map(shown, names)),
-        fingerprint=_fingerprint(used, config.picture_limit),
+        fingerprint=_fingerprint(used),
     )
 
 
@@ -143,19 +152,22 @@ def _with_channels(entry: Entry, checked: Checked, count: int) -> Entry:
     return Entry("", (height, width, 1 if checked.grey else 3), entry.classes)
 
 
-def _splits(
-    division: Division, checked: Checked, size: int, entry: Entry, limit: float
-) -> tuple[dict[str, Pictures], dict[str, list[Item]]]:
-    bad = {*checked.unreadable, *checked.too_large}
-    splits: dict[str, Pictures] = {}
+def _readable(division: Division, checked: Checked) -> dict[str, list[Item]]:
+    """The pictures of each split that can be read.
+
+    Raises:
+        GlowError: a split has none.
+    """
     used: dict[str, list[Item]] = {}
     for part, found in division.found.items():
-        good = [item for item in found.items if str(item.source) not in bad]
-        if not good:
-            raise GlowError(f"Folder {shown(found.root)} has no picture that can be read.")
-        used[part] = good
-        splits[part] = FolderPictures(good, division.labels(part, good), size, entry, limit)
-    return splits, used
+        used[part] = [item for item in found.items if str(item.source) not in checked.left_out]
+        if not used[part]:
+            first = str(found.items[0].source)
+            raise GlowError(
+                f"None of the {len(found.items)} pictures of {shown(found.root)} can be read; the "
+                f"first is {shown(first)}: {checked.left_out[first]}."
+            )
+    return used
 
 
 def _origin(items: Sequence[Item], config: DataConfig) -> str:
@@ -166,7 +178,7 @@ def _origin(items: Sequence[Item], config: DataConfig) -> str:
     return digest.hexdigest()
 
 
-def _fingerprint(splits: dict[str, list[Item]], limit: float) -> str:
+def _fingerprint(splits: dict[str, list[Item]]) -> str:
     """The same for the same pictures in another place, and different for others."""
     digest = hashlib.sha256()
     for split, items in splits.items():
@@ -175,16 +187,18 @@ def _fingerprint(splits: dict[str, list[Item]], limit: float) -> str:
             digest.update(f"{split}\0{item.size}\0".encode())
             digest.update(os.fsencode("/".join(item.parts)) + b"\n")
             if number in sampled:
-                digest.update(_digest(item, limit))
+                digest.update(_digest(item))
     return digest.hexdigest()
 
 
-def _digest(item: Item, limit: float) -> bytes:
-    source, _ = content(item, limit)
-    if isinstance(source, bytes):
-        return hashlib.sha256(source).digest()
-    with source.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+def _digest(item: Item) -> bytes:
+    if isinstance(item.source, Path):
+        with item.source.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    digest = hashlib.sha256()
+    for chunk in item.source.chunks():
+        digest.update(chunk)
+    return digest.digest()
 
 
 @dataclass(frozen=True)
@@ -219,12 +233,13 @@ class FolderPictures:
     def __getitem__(self, indices: np.ndarray) -> InMemory:
         """The pictures at `indices`, and their labels."""
         images = np.empty((len(indices), *self.image_shape), np.uint8)
+        mode, centre = self.entry.mode, self.entry.centre
         for place, index in zip(images, indices, strict=True):
             item = self.items[index]
             try:
-                source, ending = content(item, self.limit)
-                picture = open_picture(source, self.entry.mode, limit=self.limit, ending=ending)
+                place[:] = read_picture(
+                    item.source, mode, self.size, centre=centre, limit=self.limit
+                )
             except UnreadableError as error:
                 raise GlowError(f"{item.name} can no longer be read: {error}.") from None
-            place[:] = fit(picture, self.size, centre=self.entry.centre)
         return InMemory(images, self.labels[indices])

@@ -6,10 +6,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from glow_jax.data.decoding import ENDINGS
 from glow_jax.data.notes import note, some
-from glow_jax.data.pictures import ENDINGS
-from glow_jax.data.sources.archive import Member
-from glow_jax.errors import shown
+from glow_jax.data.sources.archive import Member, is_hidden
+from glow_jax.errors import GlowError, shown
 
 # Files that systems put among pictures, and that nobody means.
 _NOT_MEANT = {"thumbs.db", "desktop.ini"}
@@ -71,12 +71,26 @@ class Found:
         """Tell the user what is left out."""
         root = shown(self.root)
         if self.others:
-            named = ", ".join(f"{count} of {name}" for name, count in self.others.most_common(8))
-            more = ", ..." if len(self.others) > 8 else ""
             plural = "s" if self.others.total() > 1 else ""
-            note(f"{root}: {self.others.total()} file{plural} not read as pictures: {named}{more}")
+            counted = self._counted()
+            note(f"{root}: {self.others.total()} file{plural} not read as pictures: {counted}")
         if self.problems:
             note(f"{root}: {len(self.problems)} left out: {some(self.problems)}")
+
+    def refuse_others(self) -> None:
+        """Raise `GlowError` where there is something, but no picture."""
+        if self.items or not (self.others or self.problems):
+            return
+        what = f"{self._counted()} not read" if self.others else f"{some(self.problems)} left out"
+        raise GlowError(
+            f"{shown(self.root)} has no pictures, but {what}: save them as .png or .jpg, or take "
+            "the folder away."
+        )
+
+    def _counted(self) -> str:
+        """The other files by their endings, those of most files first."""
+        named = ", ".join(f"{count} of {name}" for name, count in self.others.most_common(8))
+        return named + (", ..." if len(self.others) > 8 else "")
 
 
 def find_pictures(root: Path) -> Found:
@@ -103,7 +117,7 @@ def find_pictures(root: Path) -> Found:
             found.problems.append(f"{place} ({error.strerror})")
             continue
         for entry in listed:
-            if entry.name.startswith("."):
+            if is_hidden(entry.name):
                 continue
             below = (Path(entry.path), (*parts, entry.name))
             if entry.is_dir(follow_symlinks=False):

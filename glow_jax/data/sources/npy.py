@@ -16,7 +16,7 @@ Check = Callable[[tuple[int, ...], np.dtype], None]
 """Takes an array's shape and type, and raises `GlowError` where it is not wanted."""
 
 
-def read_npy(stream: BinaryIO, most: int, check: Check) -> np.ndarray:
+def read_npy(stream: BinaryIO, most: float, check: Check) -> np.ndarray:
     """Read an array; memory is taken for what arrives, not for what the header promises.
 
     Args:

@@ -4,67 +4,22 @@ FOLDER/*.png                             no classes; a tenth is held out
 FOLDER/CLASS/*.png                       classes; a tenth is held out
 FOLDER/train/..., FOLDER/test/...        two splits; also val, valid, validation or dev
 FOLDER/train/...                         a tenth is held out
+
+A folder around all of that is left out. What else may be meant for testing is refused, because it
+would be trained on.
 """
 
-import os
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NoReturn
 
 import numpy as np
 
 from glow_jax.data.notes import note, some
-from glow_jax.data.sources.archive import members
-from glow_jax.data.sources.found import Found, Item, find_pictures
+from glow_jax.data.sources.found import Found, Item
+from glow_jax.data.sources.trees import TEST, TRAIN, Tree, open_tree
 from glow_jax.errors import GlowError, shown
-
-_TRAIN = ("train", "training")
-_TEST = ("test", "testing", "val", "valid", "validation", "dev", "eval")
-
-
-class _Tree(Protocol):
-    """A folder or an archive."""
-
-    @property
-    def root(self) -> Path:
-        """Its path."""
-        ...
-
-    def tops(self) -> list[str]:
-        """The folders directly below the root."""
-        ...
-
-    def below(self, top: str = "") -> Found:
-        """The pictures below the root, or below one of its folders."""
-        ...
-
-
-@dataclass(frozen=True)
-class _Folder:
-    root: Path
-
-    def tops(self) -> list[str]:
-        names = (name for name in os.listdir(self.root) if not name.startswith("."))
-        return sorted(name for name in names if (self.root / name).is_dir())
-
-    def below(self, top: str = "") -> Found:
-        return find_pictures(self.root / top)
-
-
-@dataclass(frozen=True)
-class _Archive:
-    root: Path
-
-    def tops(self) -> list[str]:
-        return sorted({parts[0] for parts, _, _ in members(self.root) if len(parts) > 1})
-
-    def below(self, top: str = "") -> Found:
-        found = Found(self.root / top if top else self.root)
-        for parts, member, info in members(self.root):
-            if not top or (len(parts) > 1 and parts[0] == top):
-                below = parts[1:] if top else parts
-                found.add(Item(below, member, info.file_size, info.CRC))
-        return found
 
 
 @dataclass(frozen=True)
@@ -108,42 +63,51 @@ def divide(folder: Path, *, hold_out: bool) -> Division:
     Raises:
         GlowError: it cannot be told what a folder is, or there are no pictures.
     """
-    tree: _Tree = _Folder(folder) if folder.is_dir() else _Archive(folder)
-    tops = tree.tops()
-    lower = {top.lower(): top for top in tops}
-    train = next((lower[name] for name in _TRAIN if name in lower), "")
-    tests = [lower[name] for name in _TEST if name in lower]
+    tree = open_tree(folder)
+    lower = {top.lower(): top for top in tree.tops()}
+    train = next((lower[name] for name in TRAIN if name in lower), "")
+    tests = [lower[name] for name in TEST if name in lower and _has_pictures(tree, lower[name])]
     if train:
         found = {"train": tree.below(train)}
         if tests:
             found["test"] = _best_test(tree, tests, _class_names(found["train"]))
         _check_others(tree, [train, *tests], has_test=bool(tests))
-    elif tests and len(tests) == len(tops) and not tree.below().items_beside:
-        if hold_out:
-            raise GlowError(
-                f"{shown(folder)} has {some(tests)} and no train: give the folder whose pictures "
-                "are to be trained on, or name it train."
-            )
+    elif tests:
+        _check_tests_alone(tree, tests, hold_out=hold_out)
         found = {"train": tree.below(tests[0])}
     else:
         found = {"train": tree.below()}
+    _check_nested(tree, found["train"])
     if "test" not in found and not hold_out:
         found["test"] = found["train"]
     names = _class_names(found["train"])
     for one in dict.fromkeys(map(id, found.values())):
         next(part for part in found.values() if id(part) == one).say()
+    if "test" in found and names:
+        _check_case(found["test"], names)
     if "test" in found and names and not _has_classes(found["test"].items, names):
         note(f"{shown(found['test'].root)} has no classes: its pictures are read without labels")
     return Division(found, names)
 
 
-def _best_test(tree: _Tree, tests: list[str], names: tuple[str, ...]) -> Found:
+def _has_pictures(tree: Tree, test: str) -> bool:
+    """Whether a test split has pictures. An empty one is as good as none, and said.
+
+    Raises:
+        GlowError: it has other files only, so that something else is meant.
+    """
+    part = tree.below(test)
+    if part.items:
+        return True
+    part.refuse_others()
+    note(f"{shown(part.root)} is empty, and as good as none")
+    return False
+
+
+def _best_test(tree: Tree, tests: list[str], names: tuple[str, ...]) -> Found:
     """The pictures to test on: the first split that has the training pictures' classes."""
-    parts = {top: part for top in tests if (part := tree.below(top)).items}
-    if not parts:
-        return tree.below(tests[0])
-    chosen = next((top for top in parts if _has_classes(parts[top].items, names)), "")
-    chosen = chosen or next(iter(parts))
+    parts = {top: tree.below(top) for top in tests}
+    chosen = next((top for top in parts if _has_classes(parts[top].items, names)), tests[0])
     for top, part in parts.items():
         if top != chosen:
             note(
@@ -153,9 +117,16 @@ def _best_test(tree: _Tree, tests: list[str], names: tuple[str, ...]) -> Found:
     return parts[chosen]
 
 
-def _check_others(tree: _Tree, used: list[str], *, has_test: bool) -> None:
-    """Name the pictures that lie beside the splits; refuse folders that may be classes."""
+def _others(tree: Tree, used: list[str]) -> list[str]:
+    """The folders with pictures beside the splits, and how many pictures lie there."""
     others = [top for top in tree.tops() if top not in used and tree.below(top).items]
+    beside = len(tree.beside())
+    return [f"{beside} picture{'s' if beside > 1 else ''}", *others] if beside else others
+
+
+def _check_others(tree: Tree, used: list[str], *, has_test: bool) -> None:
+    """Name the pictures that lie beside the splits; refuse folders that may be classes."""
+    others = _others(tree, used)
     if others and not has_test:
         root = shown(tree.root)
         raise GlowError(
@@ -165,6 +136,53 @@ def _check_others(tree: _Tree, used: list[str], *, has_test: bool) -> None:
         )
     if others:
         note(f"{shown(tree.root)}: {some(others)} not read, as {shown(used[0])} is the split")
+
+
+def _check_tests_alone(tree: Tree, tests: list[str], *, hold_out: bool) -> None:
+    """Refuse test pictures where no folder is called train."""
+    others, root = _others(tree, tests), shown(tree.root)
+    if others:
+        raise GlowError(
+            f"{root} has {some(tests)} and also {some(others)}: move what is to be trained on into "
+            f"{root}/{TRAIN[0]}, or rename {shown(tests[0])} if it is a class."
+        )
+    if hold_out:
+        raise GlowError(
+            f"{root} has {some(tests)} and no train: give the folder whose pictures are to be "
+            "trained on, or name it train."
+        )
+
+
+def _check_nested(tree: Tree, train: Found) -> None:
+    """Refuse test pictures inside a class, or further down, where they would be trained on."""
+    for item in train.items:
+        for depth, name in enumerate(item.parts[:-1]):
+            if name.lower() in TEST:
+                _refuse_nested(tree, train, item.parts[: depth + 1])
+
+
+def _refuse_nested(tree: Tree, train: Found, parts: tuple[str, ...]) -> NoReturn:
+    root, rest = shown(tree.root), shown("/".join(parts[:-1]))
+    raise GlowError(
+        f"{shown(train.root / '/'.join(parts))} lies among the training pictures: put the test "
+        f"pictures into {'/'.join(filter(None, (root, TEST[0], rest)))} and the others into "
+        f"{'/'.join(filter(None, (root, TRAIN[0], rest)))}, or rename it if it is no test split."
+    )
+
+
+def _check_case(test: Found, names: tuple[str, ...]) -> None:
+    """Refuse names of classes that differ from the training pictures' by how they are written."""
+    known = {_plain(name): name for name in names}
+    for name in sorted({item.parts[0] for item in test.items if len(item.parts) > 1}):
+        if name not in names and _plain(name) in known:
+            raise GlowError(
+                f"{shown(test.root)} has {shown(name)}, and the training pictures have "
+                f"{shown(known[_plain(name)])}: give a class one name."
+            )
+
+
+def _plain(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _class_names(found: Found) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import tempfile
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,9 @@ from glow_jax.catalogue import ALIASES, Entry, find, sizes
 from glow_jax.config import DataConfig
 from glow_jax.data.cache import load_splits
 from glow_jax.data.dataset import Dataset, InMemory, Pictures, with_test_split
-from glow_jax.data.pictures import DECODER, UnreadableError, fit, open_picture
+from glow_jax.data.decoding import DECODER, UnreadableError
+from glow_jax.data.notes import note
+from glow_jax.data.pictures import read_picture
 from glow_jax.data.places import Places
 from glow_jax.data.sources.folder import load_pictures
 from glow_jax.data.sources.tfds_builder import open_builder
@@ -183,9 +184,9 @@ def _set_aside_if_damaged(builder: "DatasetBuilder", places: Places) -> bool:
             ) from None
         aside = Path(tempfile.mkdtemp(dir=place.parent, prefix=f"damaged.{place.name}."))
         place.rename(aside)
-        warnings.warn(
-            f"{place} is damaged ({first_line(error)}): moved to {aside.name}, and prepared anew.",
-            stacklevel=2,
+        note(
+            f"{shown(place)} is damaged ({first_line(error)}): moved to {aside.name}, and prepared "
+            "anew"
         )
         return True
     return False
@@ -237,16 +238,18 @@ class PreparedPictures:
         entry = self.entry
         try:
             examples = self._opened.__getitems__([int(index) for index in indices])
-            pictures = [open_picture(_encoded(example), entry.mode) for example in examples]
+            pictures = [
+                read_picture(
+                    _encoded(example), entry.mode, self.size, centre=entry.centre, pad=entry.pad
+                )
+                for example in examples
+            ]
         except (RuntimeError, UnreadableError) as error:  # a checksum or a picture
             raise GlowError(
                 f"{self.directory} is damaged ({first_line(error)}): remove it, and the next run "
                 "prepares it anew."
             ) from None
-        images = np.empty((len(examples), *self.image_shape), np.uint8)
-        for place, picture in zip(images, pictures, strict=True):
-            place[:] = fit(picture, self.size, centre=entry.centre, pad=entry.pad)
-        return InMemory(images, self._labels(examples))
+        return InMemory(np.stack(pictures), self._labels(examples))
 
     def _labels(self, examples: list[_Example]) -> np.ndarray:
         if not self.entry.classes:
