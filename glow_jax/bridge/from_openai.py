@@ -87,12 +87,9 @@ def convert(
         model = to_glow(values, config.model)
         with guarded(name), naming(name):
             averages = _read_averages(file, names, values, config.model, notes)
-            step = _read_step(file, names, config.model, notes)
-            state = None if step is None else _read_state(file, step, model, config.optimizer)
+            state, step = _read_optimizer(file, names, model, config.optimizer, notes)
     average = None if averages is None else to_glow(averages, config.model)
-    return Conversion(
-        openai.NAME, values, model, config, state, step or 0, notes, average, averages
-    )
+    return Conversion(openai.NAME, values, model, config, state, step, notes, average, averages)
 
 
 def _sort(file: OpenaiFile, notes: list[str]) -> _Names:
@@ -186,16 +183,41 @@ def _spelling(model: ModelConfig, suffix: str = "") -> Callable[[str], str]:
     return name_of.__getitem__
 
 
-def _read_step(file: OpenaiFile, names: _Names, model: ModelConfig, notes: list[str]) -> int | None:
-    """The number of updates done; None if the file holds no state of their Adamax."""
+def _read_optimizer(
+    file: OpenaiFile, names: _Names, model: Glow, config: OptimizerConfig, notes: list[str]
+) -> tuple[optax.OptState | None, int]:
+    """The state of their Adamax and the number of its updates; None and 0 if there is none.
+
+    The weights do not depend on it: whatever is wrong with it leaves it out, and a note says why.
+    """
     if not names.slots:
-        return None
-    algorithm = (file.settings or {}).get("optimizer", "adamax")
-    if algorithm != "adamax":
+        return None, 0
+    settings = file.settings or {}
+    algorithm = settings.get("optimizer", "adamax")
+    try:
+        if algorithm != "adamax":
+            raise GlowError(f"it is of {shown(algorithm)}, not of adamax.")
+        if settings.get("beta1") == 0:
+            raise GlowError("its beta1 is 0, so their program kept no mean gradients.")
+        step = _read_step(file, names, model.config)
+        state = _read_state(file, step, model, config)
+    except GlowError as error:
+        notes.append(f"The optimizer's state is left out: {error}")
+        return None, 0
+    if "optimizer" not in settings:
         notes.append(
-            f"The optimizer's state is left out: it is of {shown(algorithm)}, not of adamax."
+            "No settings say whose the optimizer's state is: it is taken for adamax's, their "
+            "default; those of adam and adam2 have the same names."
         )
-        return None
+    return state, step
+
+
+def _read_step(file: OpenaiFile, names: _Names, model: ModelConfig) -> int:
+    """The number of updates done.
+
+    Raises:
+        GlowError: these are not the variables of their Adamax for this model.
+    """
     largest, mean = _slots(model)
     common.check_keys(names.slots, ["Variable", *largest.values(), *mean.values()])
     t = float(_read_one(file, "Variable", (), "float32"))
