@@ -178,7 +178,7 @@ def is_adam(part: Any) -> bool:
 @pytest.mark.parametrize(
     ("name", "change", "sentence"),
     [
-        ("model/0/invconv/W", np.eye(12, dtype=np.float32), "does not fit the model"),
+        ("model/0/invconv/W", np.eye(12, dtype=np.float32), "(extra_invertible), which is not"),
         ("model/0/0/invconv/P", np.eye(12, dtype=np.float32), "does not fit the model"),
         ("model/cond/w", np.zeros(3, np.float32), "does not fit the model"),
         ("global_step", np.zeros((), np.int32), "does not fit the model"),

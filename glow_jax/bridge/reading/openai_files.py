@@ -49,6 +49,7 @@ class OpenaiFile:
         is_graph: whether it is a frozen graph.
         settings: the settings of the run that wrote it, without nulls; None if there are none.
         settings_problem: why there are no settings; None if there are.
+        read_names: the names of the variables that a graph reads, also of those that it has lost.
     """
 
     name: str
@@ -58,6 +59,7 @@ class OpenaiFile:
     settings_problem: str | None
     _tensors: Mapping[str, StoredTensor]
     _reader: TensorReader
+    read_names: frozenset[str] = frozenset()
 
     def read(self, name: str) -> np.ndarray:
         """The values of a variable; half precision as float32. No other variable is read.
@@ -99,9 +101,11 @@ def _open(path: Path, budget: Budget, opened: ExitStack) -> OpenaiFile:
     if path.is_dir():
         return _checkpoint(Folder(path, opened), None, budget)
     if path.suffix == ".pb":
-        tensors, reader = read_graph(opened.enter_context(open_file(path)), name, budget)
+        graph = read_graph(opened.enter_context(open_file(path)), name, budget)
         settings = _settings(Folder(path.parent, opened), "")
-        return OpenaiFile(name, _declared(tensors), True, *settings, tensors, reader)
+        variables = _declared(graph.tensors)
+        content = (graph.tensors, graph.reader, graph.variables)
+        return OpenaiFile(name, variables, True, *settings, *content)
     prefix = _DATA.sub("", path.name.removesuffix(_INDEX))
     if not path.exists() and not path.with_name(prefix + _INDEX).exists():
         raise GlowError(f"There is no file {name}, and no checkpoint whose files' names begin so.")
