@@ -332,6 +332,10 @@ def test_flat_noise_there_and_back() -> None:
     assert [level.shape for level in levels] == [(2, 4, 4, 6), (2, 2, 2, 24)]
     assert float(levels[0][0, 0, 1, 0]) == 6  # channels run fastest, then columns
     np.testing.assert_array_equal(flat_noise(levels), flat)
+    assert flat_noise(levels_of(flat[:0], config)).shape == (0, 192)
+    nested: Any = flat.tolist()
+    for level, wanted in zip(levels_of(nested, config), levels, strict=True):
+        np.testing.assert_array_equal(level, wanted)
     with pytest.raises(GlowError, match=r"\(B, 192\)"):
         levels_of(flat[:, :-1], config)
     for wrong in ([levels[0], levels[1][:1]], [levels[0], levels[1][0]], []):

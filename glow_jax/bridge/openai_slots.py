@@ -88,8 +88,7 @@ def _slots(model: ModelConfig) -> tuple[dict[str, str], dict[str, str]]:
 
 def _read_like(file: OpenaiFile, names: Mapping[str, str], model: Glow) -> nnx.State:
     """Tensors of the weights' shapes as a state like that of the model's parameters."""
-    return _like(model, read_values(file, names, model.config))
-
-
-def _like(model: Glow, values: Mapping[str, np.ndarray]) -> nnx.State:
-    return fill(nnx.state(model, nnx.Param), values, model.config)
+    values = read_values(file, names, model.config)
+    state = fill(nnx.state(model, nnx.Param), values, model.config)
+    file.give_back(values.values())
+    return state

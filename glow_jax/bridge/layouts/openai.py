@@ -53,6 +53,7 @@ _SHUFFLE = ("shuffle/indices", "shuffle/indices_inverse")
 
 _NAME_IN_STEP = re.compile(r"model/(\d+)/(\d+)/(.+)")
 _AFTER_A_LEVEL = re.compile(r"model/\d+/invconv/.+")
+
 ENDINGS = {*(name.rpartition("/")[2] for name in (*_STEP, *_SHUFFLE))}
 ENDINGS |= {"P", "L", "U", "sign_S", "log_S"}  # of a 1x1 that their code can factorise
 """The last parts of the names of variables, beside which a graph has constants of other kinds."""
