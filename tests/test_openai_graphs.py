@@ -33,6 +33,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> object:
         ("model/cond/value", np.ones(3, np.float32)),
         ("model/cond/Const", np.ones((3, 4), np.float32)),
         ("model/cond/scale", np.ones(3, np.float32)),
+        ("model/cond/l_1/Const", ONES),
         ("model/cond/0/kernel16", np.ones((3, 3), np.float64)),
         ("model/x/weights", np.ones(4, np.float16)),
         ("model/cond/embedding", np.ones(4, np.int64)),

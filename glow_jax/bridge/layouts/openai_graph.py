@@ -11,7 +11,8 @@ from glow_jax.errors import GlowError, shown
 _OF_AN_OPERATION = re.compile(
     r"(?i)(const|x|y|\d+|paddings|stack|(reduction_)?indices_?|.*(shape|perm|axis|value))(_\d+)?"
 )
-_MASK = re.compile(r".*/Const(_\d+)?")
+# Of the edge bias: its channel for images of one size.
+_MASK = re.compile(r"model/(\d+/\d+/f1/l_\w+|pool\d+/conv|prior/p)/Const(_\d+)?")
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
 _INTEGERS = ("int32", "int64")
 
