@@ -17,6 +17,7 @@ from glow_jax import GlowError
 from glow_jax.bridge.reading.openai_files import open_openai
 
 DTYPES = {"float32": 1, "float64": 2, "int32": 3, "uint8": 4, "int64": 9, "bool": 10}
+DTYPES["float16"] = 19
 
 
 def varint(number: int) -> bytes:
@@ -188,15 +189,29 @@ def node(name: str, operation: str, rest: bytes = b"") -> bytes:
     return field(1, field(1, name.encode()) + field(2, operation.encode()) + rest)
 
 
-def write_graph(path: Path | str, arrays: Mapping[str, np.ndarray]) -> Path:
-    """Write a frozen graph: a constant and its reading for each array, and a node of the model."""
+def write_graph(
+    path: Path | str,
+    arrays: Mapping[str, np.ndarray],
+    operations: Mapping[str, np.ndarray] | None = None,
+    *,
+    reads: bool = True,
+) -> Path:
+    """Write a frozen graph.
+
+    Args:
+        path: where.
+        arrays: the variables by name.
+        operations: the constants of operations by name.
+        reads: whether the nodes that read variables are there.
+    """
     path = Path(path)
     with path.open("wb") as file:
         file.write(node("input/image", "Placeholder"))
-        for name, array in arrays.items():
+        for name, array in {**arrays, **(operations or {})}.items():
             array = np.asarray(array)
             file.write(constant(name, tensor(array), DTYPES[array.dtype.name]))
-            file.write(node(f"{name}/read", "Identity", field(3, name.encode())))
+            if reads and name in arrays:
+                file.write(node(f"{name}/read", "Identity", field(3, name.encode())))
         file.write(field(4, field(1, 27)))
     return path
 

@@ -1,6 +1,7 @@
 """Archives of the checkpoints of openai/glow: read where they lie, and never unpacked to disk."""
 
 import io
+import math
 import os
 import tarfile
 import tracemalloc
@@ -11,11 +12,14 @@ import pytest
 
 pytest.importorskip("torch")
 
+from openai_cases import FULL
 from openai_files import check_same, entry, header, masked, read_all, refusal, table
 
 from glow_jax import GlowError
+from glow_jax.bridge.from_openai import convert
 from glow_jax.bridge.reading.openai_files import open_openai
 
+ENDINGS = ("index", "data-00000-of-00001")
 SMALL = Path(__file__).parent / "data" / "openai" / "e_conditional_5bit"
 
 
@@ -66,7 +70,10 @@ BOTH = [
         ([*BOTH, (member("./a.ckpt.index"), b"x")], "is there twice"),
         ([BOTH[0]], "lacks a.ckpt.data-00000-of-00001"),
         ([BOTH[1]], "holds no checkpoint"),
-        ([(member("x/" + info.name), c) for info, c in BOTH] + BOTH, "holds 2 checkpoints"),
+        (
+            [(member("x/" + info.name), c) for info, c in BOTH] + BOTH,
+            "unpack it and give the .index",
+        ),
         ([(member("a", tarfile.XHDTYPE), bytes(2**17)), *BOTH], "extended header is to have"),
         ([(member("a", tarfile.XHDTYPE), b"99 path=a\n"), *BOTH], "contradicts itself"),
         ([(member("a", tarfile.XHDTYPE), b"11 size=-5\n"), *BOTH], "size is negative"),
@@ -121,3 +128,49 @@ def test_a_truncated_archive(mode: str, tmp_path: Path) -> None:
             assert not refused
             assert found["a"].tolist() == [1, 1, 1, 1]
     assert refused
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE])
+@pytest.mark.parametrize("name", ["logs/x.index", "train.txt", "x.data-00000-of-00001"])
+def test_what_is_only_called_so_is_not_looked_at(name: str, kind: bytes, tmp_path: Path) -> None:
+    path = packed(tmp_path / "a.tar", [(member(name, kind), b""), *BOTH])
+    with open_openai(path) as file:
+        assert file.read("a").tolist() == [1, 1, 1, 1]
+        assert file.settings is None
+
+
+@pytest.mark.parametrize("folder", ["", "logs/", "logs/abl/more/"])
+def test_the_only_settings_of_an_archive(folder: str, tmp_path: Path) -> None:
+    there = [(member("logs/abl/" + info.name), content) for info, content in BOTH]
+    settings = [(member(f"{folder}train.txt"), b'{"a": 1}\n')]
+    with open_openai(packed(tmp_path / "a.tar", there + settings)) as file:
+        assert file.settings == {"a": 1}
+    beside = [(member("logs/abl/test.txt"), b'{"a": 2}\n')]
+    with open_openai(packed(tmp_path / "b.tar", there + settings + beside)) as file:
+        assert file.settings == {"a": 2}
+    others = [(member("other/train.txt"), b'{"a": 3}\n')]
+    with open_openai(packed(tmp_path / "c.tar", there + settings + others)) as file:
+        assert file.settings is None
+    more = [(member("logs/x.index"), b"x")]  # whose settings they may be
+    with open_openai(packed(tmp_path / "d.tar", there + settings + more)) as file:
+        assert file.settings is None
+
+
+def test_slots_of_a_compressed_archive_are_counted_half_by_half(tmp_path: Path) -> None:
+    """The unpacked file, weights and averages are held; one half of the slots at a time."""
+    with open_openai(FULL) as file:
+        described = 1000 * (len(file.variables) + 1)
+        weights = sum(
+            4 * math.prod(variable.shape)
+            for name, variable in file.variables.items()
+            if name.startswith("model/") and not name.endswith("/ExponentialMovingAverage")
+        )
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as archive:
+        archive.add(FULL, "abl")
+    files = sum((FULL / f"model_best_loss.ckpt.{end}").stat().st_size for end in ENDINGS)
+    index = (FULL / "model_best_loss.ckpt.index").stat().st_size
+    memory = files + 2 * index + described + 3 * weights + 10_000  # the settings, too
+    assert memory < files + 2 * index + described + 4 * weights
+    found = convert(tmp_path / "a.tar.gz", memory=memory)
+    assert found.optimizer_state is not None
+    assert found.average is not None

@@ -69,6 +69,22 @@ def test_lsun(name: str, tmp_path: Path) -> None:
     assert conversion.config.data.dataset == "lsun/bedroom"
 
 
+DATA = ("imagenet-oord", "lsun_realnvp", "celeba", "imagenet", "lsun")
+
+
+@pytest.mark.parametrize("name", [f"data/{name}-tfr.tar" for name in DATA])
+def test_images_are_no_checkpoint(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "train"
+    folder.mkdir()
+    (folder / "train-r08-s-0000-of-0002.tfrecords").write_bytes(b"no record")
+    path = tmp_path / name
+    path.parent.mkdir()
+    with tarfile.open(path, "w") as tar:
+        tar.add(folder, folder.name)
+    with pytest.raises(GlowError, match="holds no checkpoint of TensorFlow"):
+        convert(path)
+
+
 @pytest.mark.parametrize("name", ["logs/lsun-bdr-96.tar", "logs/lsun-bdr-128.tar"])
 def test_logs_alone_hold_no_checkpoint(name: str, tmp_path: Path) -> None:
     with pytest.raises(GlowError, match="holds no checkpoint of TensorFlow"):

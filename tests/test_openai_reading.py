@@ -128,7 +128,7 @@ def test_only_what_is_asked_for_is_taken(tmp_path: Path) -> None:
         with open_openai(path, memory=4_100_000) as file:
             assert file.read("small").tolist() == [1, 1, 1]
             assert file.read("large").size == 10**6
-            with pytest.raises(GlowError, match=r"'large' needs more than 0.00 GB of memory"):
+            with pytest.raises(GlowError, match=r"'large' needs more than 0.0041 GB of memory"):
                 file.read("large")
 
 
@@ -136,7 +136,9 @@ def test_the_best_checkpoint_is_preferred_and_others_are_asked_for(tmp_path: Pat
     for name in ("b.ckpt", "a.ckpt"):
         write_bundle(tmp_path / name, {name: np.ones(1, np.float32)})
     with (
-        pytest.raises(GlowError, match=r"holds 2 checkpoints \(a.ckpt, b.ckpt\): give the .index"),
+        pytest.raises(
+            GlowError, match=r"holds 2 checkpoints \(a.ckpt, b.ckpt\): give the .index of"
+        ),
         open_openai(tmp_path),
     ):
         pass

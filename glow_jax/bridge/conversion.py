@@ -27,6 +27,7 @@ class Conversion:
         notes: what the conversion changed, one sentence each.
         average: the model of its averaged weights, if it holds them.
         average_values: the weights of `average`, as `values` of `model`.
+        names_images: whether the data set of `config` is the one that the model was trained on.
     """
 
     layout: str
@@ -38,6 +39,7 @@ class Conversion:
     notes: list[str]
     average: Glow | None = None
     average_values: dict[str, np.ndarray] | None = None
+    names_images: bool = True
 
     def save(self, folder: Path) -> None:
         """Write a run folder that appears whole or not at all.

@@ -9,26 +9,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import optax
-from flax import nnx
 
 from glow_jax.bridge.conversion import Conversion
-from glow_jax.bridge.layouts import common, limits, openai
+from glow_jax.bridge.layouts import common, limits, openai, openai_graph
 from glow_jax.bridge.layouts.common import Given
-from glow_jax.bridge.mapping import fill, layout_shapes, to_glow
-from glow_jax.bridge.moments import MOST_STEPS, to_optax
+from glow_jax.bridge.mapping import layout_shapes, to_glow
 from glow_jax.bridge.openai_settings import (
     Needed,
     build_config,
     check_settings,
+    dataset_of,
     needed,
     what_differs,
 )
+from glow_jax.bridge.openai_slots import read_optimizer
+from glow_jax.bridge.openai_values import read_one, read_values
 from glow_jax.bridge.reading.budget import DEFAULT_LIMIT, guarded, naming
 from glow_jax.bridge.reading.openai_files import OpenaiFile, open_openai
-from glow_jax.config import Config, ModelConfig, OptimizerConfig
+from glow_jax.config import Config, ModelConfig
 from glow_jax.errors import GlowError, shown
-from glow_jax.model import Glow
 
 _AVERAGE = "/ExponentialMovingAverage"
 _SLOT = re.compile(r"Variable(_\d{1,9})?")
@@ -77,6 +76,7 @@ def convert(
     """
     name = shown(str(path), 200)
     flags = {"image_size": image_size, "n_bits": n_bits, "y_weight": y_weight}
+    flags = {k: v.item() if isinstance(v, np.generic) else v for k, v in flags.items()}
     notes: list[str] = []
     # Part by part, so that only one part at a time is held twice.
     with open_openai(Path(path), memory=memory) as file:
@@ -87,11 +87,11 @@ def convert(
         model = to_glow(values, config.model)
         with guarded(name), naming(name):
             averages = _read_averages(file, names, values, config.model, notes)
-            step = _read_step(file, names, config.model, notes)
-            state = None if step is None else _read_state(file, step, model, config.optimizer)
+            state, step = read_optimizer(file, names.slots, model, config.optimizer, notes)
+        names_images = dataset_of(file.settings or {}) is not None
     average = None if averages is None else to_glow(averages, config.model)
     return Conversion(
-        openai.NAME, values, model, config, state, step or 0, notes, average, averages
+        *(openai.NAME, values, model, config, state, step, notes, average, averages, names_images)
     )
 
 
@@ -100,18 +100,33 @@ def _sort(file: OpenaiFile, notes: list[str]) -> _Names:
     weights: dict[str, str] = {}
     averages: dict[str, str] = {}
     slots: set[str] = set()
-    for name in file.variables:
+    for name, there in _candidates(file).items():
         if not file.is_graph and _SLOT.fullmatch(name):
-            slots.add(name)
+            slots.add(there)
         elif name.endswith(_AVERAGE):
-            averages[name.removesuffix(_AVERAGE)] = name
-        elif not file.is_graph or openai.is_weight(name, file.variables[name]):
-            weights[name] = name
+            averages[name.removesuffix(_AVERAGE)] = there
+        else:
+            weights[name] = there
     if averages and all(openai.is_order(name) for name in weights):
         # What `save_ema` of their model writes: raw weights under these names.
         notes.append("It holds weights under the names of averages only: they are the model.")
         weights, averages = weights | averages, {}
     return _Names(weights, averages, slots)
+
+
+def _candidates(file: OpenaiFile) -> dict[str, str]:
+    """The names of what may be weights to those in the file: of a graph, not every constant."""
+    if not file.is_graph:
+        return {name: name for name in file.variables}
+    there = {_imported(name): name for name in file.variables}
+    constants = {name: file.variables[there[name]] for name in there}
+    read = {_imported(name) for name in file.read_names}
+    return {name: there[name] for name in openai_graph.find_weights(constants, read)}
+
+
+def _imported(name: str) -> str:
+    """A name in the graph that TensorFlow imported into another one, which puts it in a scope."""
+    return name.removeprefix("import/") if name.startswith("import/model/") else name
 
 
 def _configure(
@@ -122,21 +137,32 @@ def _configure(
     notes: list[str],
 ) -> Config:
     """The configuration of a run, by names, shapes, settings and flags; nothing else is read."""
-    settings = needed(file.settings, file.settings_problem, flags)
+    settings = needed(file.settings, file.settings_problem, flags, notes)
     given = Given(settings.image_size, None, settings.n_bits, memory=memory)
     shapes = {name: file.variables[there].shape for name, there in names.weights.items()}
     model = openai.infer(shapes, given)
     trained = openai.places(model)
-    common.check_keys(names.weights, [*trained, *openai.order_shapes(model)])
+    orders = openai.needed_orders(model, names.weights, is_graph=file.is_graph)
+    if file.settings is not None:
+        check_settings(file.settings, model, is_graph=file.is_graph)
+    common.check_keys(names.weights, [*trained, *orders])
     if names.averages:
         common.check_keys(names.averages, trained, lambda name: name + _AVERAGE)
     if file.settings is not None:
-        check_settings(file.settings, model, is_graph=file.is_graph)
         notes += what_differs(file.settings)
     else:
         notes.append(f"Its training settings are the defaults: {file.settings_problem}")
+    if model.flow_permutation == "reverse" and "flow_permutation" not in (file.settings or {}):
+        notes.append(
+            "No settings tell how channels are mixed: the order is taken to be reversed, which has "
+            "no variables. A shuffled model that lost its orders would look the same."
+        )
     _check_weight(settings, model)
-    return build_config(model, file.settings, settings.y_weight)
+    y_weight = settings.y_weight
+    if flags["y_weight"] and not (model.y_condition and model.classifier):
+        notes.append("--y_weight is left out: the model has no classifier.")
+        y_weight = None
+    return build_config(model, file.settings, y_weight, notes)
 
 
 def _check_weight(settings: Needed, model: ModelConfig) -> None:
@@ -149,11 +175,12 @@ def _check_weight(settings: Needed, model: ModelConfig) -> None:
 
 def _read_weights(file: OpenaiFile, names: _Names, model: ModelConfig) -> dict[str, np.ndarray]:
     """The weights, and the orders of shuffled channels, under keys of Glow-PyTorch's layout."""
-    values = _read_values(file, names.weights, model)
+    values = read_values(file, names.weights, model)
     limits.check_mixings(values, model, _spelling(model))
     orders = {
-        name: _read_one(file, names.weights[name], shape, "int32")
+        name: read_one(file, names.weights[name], shape, "int32")
         for name, shape in openai.order_shapes(model).items()
+        if name in names.weights
     }
     for name, order in openai.check_orders(orders).items():
         values[openai.order_key(name, model)] = order
@@ -175,7 +202,7 @@ def _read_averages(
         "The raw weights are the model, which its own program evaluates; the average is the run's, "
         "which evaluation and samples take unless --no_average is given."
     )
-    averages = _read_values(file, names.averages, model)
+    averages = read_values(file, names.averages, model)
     limits.check_mixings(averages, model, _spelling(model, _AVERAGE))
     return {**values, **averages}
 
@@ -184,87 +211,3 @@ def _spelling(model: ModelConfig, suffix: str = "") -> Callable[[str], str]:
     """How a key of Glow-PyTorch's layout is spelt in a file, with what marks an average."""
     name_of = {place.key: name + suffix for name, place in openai.places(model).items()}
     return name_of.__getitem__
-
-
-def _read_step(file: OpenaiFile, names: _Names, model: ModelConfig, notes: list[str]) -> int | None:
-    """The number of updates done; None if the file holds no state of their Adamax."""
-    if not names.slots:
-        return None
-    algorithm = (file.settings or {}).get("optimizer", "adamax")
-    if algorithm != "adamax":
-        notes.append(
-            f"The optimizer's state is left out: it is of {shown(algorithm)}, not of adamax."
-        )
-        return None
-    largest, mean = _slots(model)
-    common.check_keys(names.slots, ["Variable", *largest.values(), *mean.values()])
-    t = float(_read_one(file, "Variable", (), "float32"))
-    if not (t.is_integer() and 1 <= t <= MOST_STEPS):
-        raise GlowError(
-            f"'Variable', the optimizer's step, is {t}; it must be a whole number from 1 "
-            f"to {MOST_STEPS}."
-        )
-    return int(t) - 1
-
-
-def _read_state(
-    file: OpenaiFile, step: int, model: Glow, config: OptimizerConfig
-) -> optax.OptState:
-    """The state of their Adamax, in which it has done `step` updates."""
-    largest, mean = _slots(model.config)
-    nu = _read_like(file, largest, model)
-    for path, leaf in nnx.to_flat_state(nu):
-        if (np.asarray(leaf[...]) < 0).any():
-            where = ".".join(map(str, path))
-            raise GlowError(f"The optimizer's largest gradient of {where} is negative.")
-    return to_optax(_read_like(file, mean, model), nu, step, model, config)
-
-
-def _slots(model: ModelConfig) -> tuple[dict[str, str], dict[str, str]]:
-    """Where the largest and the mean gradient of each weight are: slots have only numbers.
-
-    `Variable` is the step. The j-th weight that their program made has the largest gradient in
-    `Variable_{2j+1}` and the mean gradient in `Variable_{2j+2}`.
-    """
-    numbered = list(enumerate(openai.places(model)))
-    largest = {name: f"Variable_{2 * j + 1}" for j, name in numbered}
-    return largest, {name: f"Variable_{2 * j + 2}" for j, name in numbered}
-
-
-def _read_like(file: OpenaiFile, names: Mapping[str, str], model: Glow) -> nnx.State:
-    """Tensors of the weights' shapes as a state like that of the model's parameters."""
-    return _like(model, _read_values(file, names, model.config))
-
-
-def _like(model: Glow, values: Mapping[str, np.ndarray]) -> nnx.State:
-    return fill(nnx.state(model, nnx.Param), values, model.config)
-
-
-def _read_values(
-    file: OpenaiFile, names: Mapping[str, str], model: ModelConfig
-) -> dict[str, np.ndarray]:
-    """Tensors of the weights' shapes, under keys of Glow-PyTorch's layout.
-
-    Args:
-        file: the file.
-        names: the weights' names to those in the file.
-        model: the architecture.
-    """
-    shapes, values = layout_shapes(model), {}
-    for name, place in openai.places(model).items():
-        array = _read_one(file, names[name], place.shape, "float32")
-        if not np.all(np.isfinite(array)):
-            raise GlowError(f"'{names[name]}' holds NaN or infinite values.")
-        values[place.key] = openai.to_layout(array, place, shapes)
-    return values
-
-
-def _read_one(file: OpenaiFile, name: str, shape: common.Shape, dtype: str) -> np.ndarray:
-    """One tensor, whose declaration is compared before it is read."""
-    declared = file.variables[name]
-    if declared.shape != shape or declared.dtype != dtype:
-        raise GlowError(
-            f"'{shown(name)}' is {declared.dtype} of shape {shown(declared.shape)}; the other "
-            f"variables make it {dtype} of shape {shape}."
-        )
-    return file.read(name)

@@ -4,6 +4,7 @@ A row is the unit-normal coordinates of one image: level 0, the finest, first an
 last, each (h, w, c) read row by row.
 """
 
+import math
 from collections.abc import Sequence
 
 import jax
@@ -26,12 +27,15 @@ def flat_noise(noise: Sequence[Array]) -> jax.Array:
     Raises:
         GlowError: a level is not (B, h, w, c), or levels differ in B.
     """
-    shapes = [entry.shape for entry in noise]
+    shapes = [jnp.shape(entry) for entry in noise]
     if len({shape[:1] for shape in shapes}) != 1 or any(len(shape) != 4 for shape in shapes):
         raise GlowError(
             f"noise has levels of shapes {shapes}; each must be (B, h, w, c), of one B."
         )
-    rows = [jnp.asarray(entry).reshape(len(entry), -1) for entry in noise]
+    rows = [
+        jnp.asarray(entry).reshape(shape[0], math.prod(shape[1:]))
+        for entry, shape in zip(noise, shapes, strict=True)
+    ]
     return jnp.concatenate(rows, axis=1)
 
 
@@ -48,6 +52,7 @@ def levels_of(flat: Array, config: ModelConfig) -> tuple[jax.Array, ...]:
     Raises:
         GlowError: D is not the number of values in an image of the model.
     """
+    flat = jnp.asarray(flat)
     if flat.ndim != 2 or flat.shape[1] != config.dimensions:
         raise GlowError(
             f"flat has shape {flat.shape}; latents of this model are (B, {config.dimensions})."
@@ -55,7 +60,6 @@ def levels_of(flat: Array, config: ModelConfig) -> tuple[jax.Array, ...]:
     levels, begin = [], 0
     for height, width, channels in config.latent_shapes:
         end = begin + height * width * channels
-        rows = jnp.asarray(flat[:, begin:end])
-        levels.append(rows.reshape(len(flat), height, width, channels))
+        levels.append(flat[:, begin:end].reshape(len(flat), height, width, channels))
         begin = end
     return tuple(levels)

@@ -1,9 +1,10 @@
 """The settings of openai/glow, line 1 of its `train.txt`, as ours."""
 
+import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from glow_jax.bridge.layouts.openai import NAME
 from glow_jax.config import Config, ModelConfig, from_json
@@ -13,17 +14,22 @@ _PERMUTATIONS = {"reverse": 0, "shuffle": 1, "invconv": 2}
 _COUPLINGS = {"additive": 0, "affine": 1}
 # Their problems whose images the catalogue has; an LSUN category is added.
 _DATASETS = {
-    "mnist": "mnist",
     "cifar10": "cifar10",
     "imagenet-oord": "downsampled_imagenet",
     "celeba": "celeb_a_hq",
     "lsun": "lsun",
     "lsun_realnvp": "lsun",
 }
+_LSUN = ("bedroom", "bridge", "church_outdoor", "classroom", "conference_room", "dining_room")
+_LSUN += ("kitchen", "living_room", "restaurant", "tower")
 _LARGEST_BATCH = 2**20
-# In an epoch of their default settings: 50,000 images in batches of 64.
-_USUAL_UPDATES = 782
+_MOST_IMAGES = 2**40
 _LARGEST = 1e6
+# Our flags for what no variable tells, with their names, and the largest values.
+_NAMES = {"image_size": "image_size", "n_bits": "n_bits_x", "y_weight": "weight_y"}
+_MOST = {"image_size": 2**14, "n_bits": 8}
+# Their defaults; an epoch of 50,000 images in batches of 64 has 782 updates.
+_TRAINING = {"lr": 1e-3, "epochs_warmup": 10.0, "polyak_epochs": 1.0, "train_its": 782.0}
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,10 @@ class Needed:
 
 
 def needed(
-    settings: Mapping[str, object] | None, problem: str | None, given: Mapping[str, float | None]
+    settings: Mapping[str, object] | None,
+    problem: str | None,
+    given: Mapping[str, float | None],
+    notes: list[str],
 ) -> Needed:
     """Image size, bits and the weight of the classification loss, by flags or settings.
 
@@ -50,25 +59,13 @@ def needed(
         settings: line 1 of `train.txt`; None if there is none.
         problem: why there is none.
         given: the flags `image_size`, `n_bits` and `y_weight`; None where not given.
+        notes: takes a sentence for each setting that cannot be and is not needed.
 
     Raises:
         GlowError: one is not known, out of range, or the flags contradict the settings.
     """
-    theirs = {"image_size": "image_size", "n_bits": "n_bits_x", "y_weight": "weight_y"}
-    values: dict[str, float | None] = {}
-    for flag, name in theirs.items():
-        said = None if settings is None else settings.get(name)
-        if said is not None and (isinstance(said, bool) or not isinstance(said, int | float)):
-            raise GlowError(f"Its settings say {name} = {shown(said)}; it must be a number.")
-        # Their cross entropy is in bits, ours in nats.
-        value = said / math.log(2) if said is not None and flag == "y_weight" else said
-        wanted = given[flag]
-        if value is not None and wanted is not None and not math.isclose(value, wanted):
-            raise GlowError(
-                f"--{flag} is {wanted}, but its settings say {name} = {shown(said)}: leave the "
-                "flag out."
-            )
-        values[flag] = value if wanted is None else wanted
+    said = settings or {}
+    values = {flag: _settle(flag, said, given[flag], notes) for flag in _NAMES}
     missing = [flag for flag in ("image_size", "n_bits") if values[flag] is None]
     if missing:
         asked = {"image_size": "--image_size 32", "n_bits": "--n_bits 8"}
@@ -77,17 +74,58 @@ def needed(
             f"Neither its variables nor its settings tell {' and '.join(missing)}{why}; give, for "
             f"example, {' '.join(asked[flag] for flag in missing)}."
         )
-    _check_whole("image_size", values["image_size"], 2**14)
-    _check_whole("n_bits", values["n_bits"], 8)
-    weight = values["y_weight"]
-    if weight is not None and not 0 <= weight <= _LARGEST:
-        raise GlowError(f"y_weight is {shown(weight)}; it must be from 0 to {_LARGEST:g}.")
-    return Needed(int(values["image_size"] or 0), int(values["n_bits"] or 0), weight)
+    for flag, value in values.items():
+        if value is not None and (wanted := _fault(flag, value)):
+            raise GlowError(f"--{flag} is {shown(value)}; it must be {wanted}.")
+    return Needed(int(values["image_size"] or 0), int(values["n_bits"] or 0), values["y_weight"])
 
 
-def _check_whole(name: str, value: object, most: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-        raise GlowError(f"{name} is {shown(value)}; it must be a whole number from 1 to {most}.")
+def _settle(
+    flag: str, settings: Mapping[str, object], wanted: float | None, notes: list[str]
+) -> float | None:
+    """The value of a flag, or what the settings say if it is not given."""
+    name = _NAMES[flag]
+    if (said := settings.get(name)) is None:
+        return wanted
+    if (fault := _fault(flag, said)) or not isinstance(said, int | float):
+        sentence = f"Its settings say {name} = {_spelt(said)}; it must be {fault}."
+        if wanted is None and flag != "y_weight":  # which a model without a classifier lacks
+            raise GlowError(sentence)
+        notes.append(f"{sentence} It is not used.")
+        return wanted
+    # Their cross entropy is in bits, ours in nats.
+    value = said / math.log(2) if flag == "y_weight" else said
+    if wanted is not None and not math.isclose(value, wanted):
+        ours = f", which is {value:.6g} in nats (divided by log 2)" if flag == "y_weight" else ""
+        raise GlowError(
+            f"--{flag} is {shown(wanted)}, but its settings say {name} = {shown(said)}{ours}: "
+            "leave the flag out."
+        )
+    return value if wanted is None else wanted
+
+
+def _fault(flag: str, value: object) -> str | None:
+    """What a value would have to be that cannot be; None if it can."""
+    if flag == "y_weight":
+        return None if _is_number(value) else f"a number from 0 to {_LARGEST:g}"
+    most = _MOST[flag]
+    return None if _is_whole(value, most) else f"a whole number from 1 to {most}"
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    """Whether a value is a number that may be worked with."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return 0 <= value <= _LARGEST
+
+
+def _is_whole(value: object, most: int) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
+
+
+def _spelt(value: object) -> str:
+    """A setting as JSON has it, in which text is no number."""
+    return shown(json.dumps(value) if isinstance(value, str) else value)
 
 
 def check_settings(settings: Mapping[str, object], model: ModelConfig, *, is_graph: bool) -> None:
@@ -103,7 +141,7 @@ def check_settings(settings: Mapping[str, object], model: ModelConfig, *, is_gra
     """
     if settings.get("extra_invertible"):
         raise GlowError(
-            f"Its settings say extra_invertible = {shown(settings['extra_invertible'])}: a 1x1 "
+            f"Its settings say extra_invertible = {_spelt(settings['extra_invertible'])}: a 1x1 "
             f"convolution after each level, which is not in the public code of {NAME}."
         )
     found: dict[str, object] = {
@@ -117,14 +155,19 @@ def check_settings(settings: Mapping[str, object], model: ModelConfig, *, is_gra
     }
     if model.y_condition:
         found["n_y"] = model.y_classes
+    if settings.get("flow_permutation") == 1 and model.flow_permutation == "reverse":
+        raise GlowError(
+            "Its settings say flow_permutation = 1, shuffled channels, but the variables of their "
+            "orders, such as 'model/0/0/shuffle/indices', are missing: nothing else tells them."
+        )
     for name, value in found.items():
         if name in settings and settings[name] != value:
             raise GlowError(
-                f"Its settings say {name} = {shown(settings[name])}, but its variables have "
+                f"Its settings say {name} = {_spelt(settings[name])}, but its variables have "
                 f"{name} = {value}: they belong to another model."
             )
     weight = settings.get("weight_y")
-    can_tell = model.y_condition and not is_graph and weight is not None
+    can_tell = model.y_condition and not is_graph and _is_number(weight)
     if can_tell and bool(weight) != model.classifier:
         raise GlowError(
             f"Its settings say weight_y = {shown(weight)}, but its variables have "
@@ -133,40 +176,40 @@ def check_settings(settings: Mapping[str, object], model: ModelConfig, *, is_gra
 
 
 def build_config(
-    model: ModelConfig, settings: Mapping[str, object] | None, y_weight: float | None
+    model: ModelConfig,
+    settings: Mapping[str, object] | None,
+    y_weight: float | None,
+    notes: list[str],
 ) -> Config:
     """The configuration of a run that goes on as theirs would.
 
     Settings that are missing take our defaults, but those of the optimizer and of the average,
-    which take theirs.
+    which take theirs. So do settings of the training that cannot be: the weights do not need them.
 
     Args:
         model: the architecture.
         settings: line 1 of `train.txt`; None if there is none.
         y_weight: weight of the classification loss; None for the default.
-
-    Raises:
-        GlowError: a setting is out of range.
+        notes: takes a sentence for each setting that cannot be.
     """
     said = settings or {}
-    polyak_epochs = _number(said, "polyak_epochs", 1)
+    numbers = {name: _number(said, name, notes) for name in _TRAINING}
     optimizer: dict[str, object] = {
         "optimizer": "openai_adamax",
-        "lr": _number(said, "lr", 1e-3),
-        "warmup": _number(said, "epochs_warmup", 10),
-        "polyak_epochs": polyak_epochs,
+        "lr": numbers["lr"],
+        "warmup": numbers["epochs_warmup"],
+        "polyak_epochs": numbers["polyak_epochs"],
     }
-    updates = _number(said, "train_its", _USUAL_UPDATES)
-    if updates * polyak_epochs > 1:
-        optimizer["ema_decay"] = 1 - 1 / (updates * polyak_epochs)
+    updates = numbers["train_its"] * numbers["polyak_epochs"]
+    if updates > 1:
+        optimizer["ema_decay"] = 1 - 1 / updates
     training: dict[str, object] = {}
-    if (batch := said.get("n_batch_train")) is not None:
-        _check_whole("n_batch_train", batch, _LARGEST_BATCH)
+    if (batch := _batch_size(said, notes)) is not None:
         training["batch_size"] = batch
     if y_weight is not None:
         training["y_weight"] = y_weight
     data: dict[str, object] = {"image_size": model.image_shape[0]}
-    if dataset := _dataset(said):
+    if dataset := dataset_of(said):
         data["dataset"] = dataset
     config = from_json({"optimizer": optimizer, "training": training, "data": data})
     return Config(
@@ -178,30 +221,61 @@ def what_differs(settings: Mapping[str, object]) -> list[str]:
     """What a run that goes on does otherwise than their settings say, one sentence each."""
     ours = {"beta1": 0.9, "weight_decay": 1.0}
     notes = [
-        f"Its settings say {name} = {shown(settings[name])}; training goes on with {value}."
+        f"Its settings say {name} = {_spelt(settings[name])}; training goes on with {value}."
         for name, value in ours.items()
         if name in settings and settings[name] != value
     ]
-    if _dataset(settings) is None:
+    if settings.get("problem") == "mnist":
+        notes.append(
+            "It was trained on MNIST, padded to 32 x 32 and repeated in three channels, which the "
+            "catalogue does not have: give --dataset."
+        )
+    elif dataset_of(settings) is None:
         notes.append("Its settings do not name images that the catalogue has: give --dataset.")
     return notes
 
 
-def _number(settings: Mapping[str, object], name: str, default: float) -> float:
-    value = settings.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise GlowError(f"Its settings say {name} = {shown(value)}; it must be a number.")
-    if not 0 <= value <= _LARGEST:
-        raise GlowError(
-            f"Its settings say {name} = {shown(value)}; it must be from 0 to {_LARGEST:g}."
-        )
-    return float(value)
-
-
-def _dataset(settings: Mapping[str, object]) -> str | None:
+def dataset_of(settings: Mapping[str, object]) -> str | None:
     """Our name of the images it was trained on; None if the catalogue does not have them."""
     problem, category = settings.get("problem"), settings.get("category")
     name = _DATASETS.get(problem) if isinstance(problem, str) else None
-    if name == "lsun" and isinstance(category, str) and re.fullmatch("[a-z_]{1,30}", category):
-        return f"lsun/{category}"
+    if name == "lsun":
+        return f"lsun/{category}" if category in _LSUN else None
     return name
+
+
+def _number(settings: Mapping[str, object], name: str, notes: list[str]) -> float:
+    """A setting of the training, or its default where it is missing or cannot be."""
+    default = _TRAINING[name]
+    value = settings.get(name, default)
+    if _is_number(value) and (value or name == "epochs_warmup"):
+        return float(value)
+    notes.append(_left_out(name, value, f"{default:g}"))
+    return default
+
+
+def _batch_size(settings: Mapping[str, object], notes: list[str]) -> int | None:
+    """The number of images in an update, on all their devices together; None for the default.
+
+    A device takes `local_batch_train` images, which is `n_batch_train` for images of their anchor
+    size. An epoch has n_train / (n_batch_train * devices) updates, rounded up.
+    """
+    for_anchor = settings.get("n_batch_train")
+    if for_anchor is None:
+        return None
+    local = settings.get("local_batch_train")
+    images, updates = settings.get("n_train"), settings.get("train_its")
+    if not _is_whole(for_anchor, _LARGEST_BATCH):
+        notes.append(_left_out("n_batch_train", for_anchor, "the default"))
+        return None
+    size = local if _is_whole(local, _LARGEST_BATCH) else for_anchor
+    if _is_whole(images, _MOST_IMAGES) and _is_whole(updates, _MOST_IMAGES):
+        size *= max(1, -(-images // (for_anchor * updates)))
+    if size > _LARGEST_BATCH:
+        notes.append(_left_out("n_train", images, "a batch of one device"))
+        return for_anchor
+    return size
+
+
+def _left_out(name: str, value: object, instead: str) -> str:
+    return f"Its settings say {name} = {_spelt(value)}, which cannot be; training takes {instead}."

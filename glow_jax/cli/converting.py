@@ -56,7 +56,7 @@ def finish(file: Path, conversion: "Conversion", output: Path, *, memory: int, c
     if check:
         _prove(file, conversion, memory)
     conversion.save(output)
-    dataset = conversion.config.data.dataset
+    dataset = conversion.config.data.dataset if conversion.names_images else "DATA"
     raw = "" if conversion.average is None else " --no_average"
     print(f"written to {output}: {command('eval')} {output} --dataset {dataset}{raw}")
 

@@ -16,7 +16,7 @@ actnorms multiply their logarithms by 3.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -24,7 +24,6 @@ import numpy as np
 from glow_jax.bridge.layouts import common, limits
 from glow_jax.bridge.layouts.common import Given, Shape, StepTensor
 from glow_jax.bridge.mapping import layout_shapes, step_layer
-from glow_jax.bridge.reading.variables import Variable
 from glow_jax.config import ModelConfig
 from glow_jax.errors import GlowError, shown
 
@@ -53,11 +52,11 @@ _TOP = {
 _SHUFFLE = ("shuffle/indices", "shuffle/indices_inverse")
 
 _NAME_IN_STEP = re.compile(r"model/(\d+)/(\d+)/(.+)")
-# The last part of the name that TensorFlow itself gives a constant.
-_OF_AN_OPERATION = re.compile(r"(?i)const(_\d+)?|x|y|.*(shape|perm|axis|value|indices_?)(_\d+)?")
-# The last parts of the names of variables, beside which a graph has constants of other kinds.
-_ENDINGS = {*(name.rpartition("/")[2] for name in (*_STEP, *_SHUFFLE))}
-_ENDINGS |= {"P", "L", "U", "sign_S", "log_S"}  # of a 1x1 that their code can factorise
+_AFTER_A_LEVEL = re.compile(r"model/\d+/invconv/.+")
+
+ENDINGS = {*(name.rpartition("/")[2] for name in (*_STEP, *_SHUFFLE))}
+ENDINGS |= {"P", "L", "U", "sign_S", "log_S"}  # of a 1x1 that their code can factorise
+"""The last parts of the names of variables, beside which a graph has constants of other kinds."""
 
 
 def is_order(name: str) -> bool:
@@ -77,20 +76,6 @@ class Place(NamedTuple):
     key: str
     shape: Shape
     order: tuple[int, ...]
-
-
-def is_weight(name: str, constant: Variable) -> bool:
-    """Whether a constant of a frozen graph may be one of a model's weights, known or not.
-
-    A graph also holds shapes, axes and numbers, and border masks, which have names of operations.
-
-    Args:
-        name: its name.
-        constant: its kind and shape.
-    """
-    last = name.rpartition("/")[2]
-    is_named = not _OF_AN_OPERATION.fullmatch(last)
-    return last in _ENDINGS or (is_named and constant.dtype == "float32" and bool(constant.shape))
 
 
 def places(config: ModelConfig) -> dict[str, Place]:
@@ -158,6 +143,11 @@ def infer(shapes: Mapping[str, Shape], given: Given) -> ModelConfig:
     """
     tensors, steps = [], set()
     for name, shape in shapes.items():
+        if _AFTER_A_LEVEL.fullmatch(name):
+            raise GlowError(
+                f"'{shown(name)}' is of a 1x1 convolution after a level (extra_invertible), which "
+                f"is not in the public code of {NAME}."
+            )
         if match := _NAME_IN_STEP.fullmatch(name):
             level, k = (limits.check_layer(number, name) for number in match.groups()[:2])
             tensors.append(StepTensor(level, match[3], shape))
@@ -219,23 +209,36 @@ def _classes(shapes: Mapping[str, Shape]) -> int:
     return common.vote(votes) or 0
 
 
+def needed_orders(config: ModelConfig, found: Collection[str], *, is_graph: bool) -> list[str]:
+    """The orders of shuffled channels that a file must hold.
+
+    Args:
+        config: the architecture.
+        found: the names of the file's weights.
+        is_graph: whether it is a frozen graph: one of only one direction holds one of each two.
+    """
+    names = list(order_shapes(config))
+    other = dict(zip(names[::2] + names[1::2], names[1::2] + names[::2], strict=True))
+    return [name for name in names if name in found or not (is_graph and other[name] in found)]
+
+
 def check_orders(orders: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The orders of shuffled channels, by the names of the variables `indices`.
+
+    Args:
+        orders: the orders and their inverses; one of each two is enough.
 
     Raises:
         GlowError: one is no permutation, or is not the inverse of the one that is stored as such.
     """
-    found = {}
-    for name, inverse in orders.items():
-        if not name.endswith(_SHUFFLE[1]):
-            continue
-        name = name.removesuffix(_SHUFFLE[1]) + _SHUFFLE[0]
-        indices = orders[name]
-        if not np.array_equal(np.sort(indices), np.arange(len(indices))):
+    found: dict[str, np.ndarray] = {}
+    for name, order in orders.items():
+        if not np.array_equal(np.sort(order), np.arange(len(order))):
             raise GlowError(f"'{name}' is no permutation: every channel must occur once.")
-        if not np.array_equal(np.argsort(indices), inverse):
-            raise GlowError(f"'{name}' and '{name}_inverse' contradict each other.")
-        found[name] = indices
+        base = name.removesuffix("_inverse")
+        indices = order if name == base else np.argsort(order).astype(order.dtype)
+        if not np.array_equal(found.setdefault(base, indices), indices):
+            raise GlowError(f"'{base}' and '{base}_inverse' contradict each other.")
     return found
 
 

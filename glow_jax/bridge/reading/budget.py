@@ -39,9 +39,17 @@ class Budget:
         self._used += size
         if self._used > self.limit:
             raise GlowError(
-                f"{name} needs more than {self.limit / GIGABYTE:.2f} GB of memory, the limit; if "
+                f"{name} needs more than {self.limit / GIGABYTE:.3g} GB of memory, the limit; if "
                 "you trust the file and have the memory, raise the limit by --memory_limit."
             )
+
+    def give_back(self, size: int) -> None:
+        """Count memory that was taken and is no longer held.
+
+        Args:
+            size: the number of bytes.
+        """
+        self._used -= size
 
     def join(self, chunks: Iterable[bytes], name: str, packed_size: int | None = None) -> bytearray:
         """Put the chunks of a stream together, and stop where it gets too long.

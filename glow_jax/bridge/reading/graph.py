@@ -1,13 +1,15 @@
 """Frozen graphs of TensorFlow: the constants of a GraphDef, which the trained values are.
 
-The fields are those of TensorFlow's `graph.proto`, `node_def.proto` and `tensor.proto`. Whatever
-else a graph holds is passed over. The file is mapped into memory, not copied; it has no checksum.
+The fields are those of TensorFlow's `graph.proto`, `node_def.proto` and `tensor.proto`. Freezing
+leaves the reading of each variable as a node `<name>/read`, which tells variables from other
+constants. Whatever else a graph holds is passed over. The file is mapped into memory, not copied;
+it has no checksum.
 """
 
 import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, NamedTuple
 
 from glow_jax.bridge.reading.budget import Budget, check_expansion, first_sentence
 from glow_jax.bridge.reading.protobuf import (
@@ -32,6 +34,7 @@ from glow_jax.errors import GlowError, shown
 _MOST_FIELDS = 2_000_000  # the whole graph's; nodes that are no constants count two or three
 _BYTES_OF_A_DESCRIPTION = 1000  # what Python takes for one
 _CONTENT, _FLOATS, _INTS = 4, 5, 7
+_READ = "/read"
 _FILLED_AT_ONCE = 2**16
 
 
@@ -43,9 +46,22 @@ class _Constant:
     message: memoryview
 
 
-def read_graph(
-    file: IO[bytes], name: str, budget: Budget
-) -> tuple[dict[str, StoredTensor], TensorReader]:
+@dataclass(frozen=True)
+class Graph:
+    """A frozen graph.
+
+    Attributes:
+        tensors: its constants by name.
+        variables: the names of what were variables, by the nodes that read them.
+        reader: reads the constants.
+    """
+
+    tensors: dict[str, StoredTensor]
+    variables: frozenset[str]
+    reader: TensorReader
+
+
+def read_graph(file: IO[bytes], name: str, budget: Budget) -> Graph:
     """The constants of a frozen graph, and what reads them.
 
     Args:
@@ -58,7 +74,7 @@ def read_graph(
     """
     content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     try:
-        constants = _constants(content, name, budget)
+        constants, variables = _nodes(content, name, budget)
     except GlowError:
         raise
     except Exception as error:  # a damaged graph can hold anything
@@ -85,47 +101,58 @@ def read_graph(
             raise GlowError(f"{key} is damaged: {first_sentence(error)}.") from error
 
     tensors = {key: constant.tensor for key, constant in constants.items()}
-    return tensors, TensorReader(load, budget, shared=False)
+    return Graph(tensors, variables, TensorReader(load, budget, shared=False))
 
 
-def _constants(content: memoryview, name: str, budget: Budget) -> Mapping[str, _Constant]:
-    """The constants of a GraphDef by the names of their nodes."""
+def _nodes(
+    content: memoryview, name: str, budget: Budget
+) -> tuple[Mapping[str, _Constant], frozenset[str]]:
+    """The constants of a GraphDef by the names of their nodes, and the names of variables."""
     messages = Messages(_MOST_FIELDS)
     constants: dict[str, _Constant] = {}
+    variables: set[str] = set()
     for number, value in messages.fields(content):
         if number != 1:
             continue
-        found = _constant_node(messages, as_bytes(value))
-        if found is None:
-            continue
-        budget.take(_BYTES_OF_A_DESCRIPTION, name)
-        key = name_of(found[0], LONGEST_NAME)
-        if key in constants:
-            raise ValueError(f"the constant '{shown(key)}' is there twice")
-        constants[key] = _declared(messages, key, found[1], budget.limit)
-    return constants
+        node = _node(messages, as_bytes(value))
+        if node.operation == b"Const":
+            budget.take(_BYTES_OF_A_DESCRIPTION, name)
+            key = name_of(node.name, LONGEST_NAME)
+            if key in constants:
+                raise ValueError(f"the constant '{shown(key)}' is there twice")
+            if node.tensor is None:
+                raise ValueError(f"the constant '{shown(key, 80)}' has no value")
+            constants[key] = _declared(messages, key, as_bytes(node.tensor), budget.limit)
+        elif node.operation == b"Identity" and bytes(node.name[-len(_READ) :]) == _READ.encode():
+            budget.take(_BYTES_OF_A_DESCRIPTION, name)
+            variables.add(name_of(node.name, LONGEST_NAME).removesuffix(_READ))
+    return constants, frozenset(variables)
 
 
-def _constant_node(messages: Messages, node: memoryview) -> tuple[memoryview, memoryview] | None:
-    """The name and the TensorProto of a node; None if it is no constant."""
-    name, tensor, is_constant = memoryview(b""), None, False
+class _Node(NamedTuple):
+    """A node of a graph: what it is called, what it does, and its value if it is a constant."""
+
+    name: memoryview
+    operation: memoryview
+    tensor: Value | None
+
+
+def _node(messages: Messages, node: memoryview) -> _Node:
+    """A node, of which nothing more is looked at once it is seen not to matter."""
+    name, operation, tensor = memoryview(b""), memoryview(b""), None
     for number, value in messages.fields(node):
         if number == 1:
             name = as_bytes(value)
         elif number == 2:
-            is_constant = as_bytes(value) == b"Const"
-            if not is_constant:
-                return None
+            operation = as_bytes(value)
+            if operation not in (b"Const", b"Identity"):
+                break
         elif number == 5:
             attribute = as_bytes(value)
             if messages.last(attribute, 1) == b"value":
                 content = messages.last(attribute, 2)
                 tensor = None if content is None else messages.last(as_bytes(content), 8)
-    if not is_constant:
-        return None
-    if tensor is None:
-        raise ValueError(f"the constant '{shown(bytes(name[:80]).decode())}' has no value")
-    return name, as_bytes(tensor)
+    return _Node(name, operation, tensor)
 
 
 def _declared(messages: Messages, key: str, message: memoryview, limit: int) -> _Constant:

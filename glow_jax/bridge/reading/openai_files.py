@@ -1,7 +1,7 @@
 """The files of openai/glow: checkpoints of TensorFlow 1, archives of them, and frozen graphs."""
 
 import re
-from collections.abc import Iterator, KeysView, Mapping
+from collections.abc import Iterable, Iterator, KeysView, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -51,6 +51,7 @@ class OpenaiFile:
         is_graph: whether it is a frozen graph.
         settings: the settings of the run that wrote it, without nulls; None if there are none.
         settings_problem: why there are no settings; None if there are.
+        read_names: the names of the variables that a graph reads, also of those that it has lost.
     """
 
     name: str
@@ -60,6 +61,8 @@ class OpenaiFile:
     settings_problem: str | None
     _tensors: Mapping[str, StoredTensor]
     _reader: TensorReader
+    _budget: Budget
+    read_names: frozenset[str] = frozenset()
 
     def read(self, name: str) -> np.ndarray:
         """The values of a variable; half precision as float32. No other variable is read.
@@ -73,6 +76,10 @@ class OpenaiFile:
         """
         with guarded(self.name):
             return self._reader.read(self._tensors[name], name)
+
+    def give_back(self, arrays: Iterable[np.ndarray]) -> None:
+        """Count the memory of arrays that were read and are no longer held."""
+        self._budget.give_back(sum(array.nbytes for array in arrays))
 
 
 @contextmanager
@@ -101,9 +108,11 @@ def _open(path: Path, budget: Budget, opened: ExitStack) -> OpenaiFile:
     if path.is_dir():
         return _checkpoint(Folder(path, opened), None, budget)
     if path.suffix.lower() == ".pb":
-        tensors, reader = read_graph(opened.enter_context(open_file(path)), name, budget)
+        graph = read_graph(opened.enter_context(open_file(path)), name, budget)
         settings = _settings(Folder(path.parent, opened), "")
-        return OpenaiFile(name, _declared(tensors), True, *settings, tensors, reader)
+        variables = _declared(graph.tensors)
+        content = (graph.tensors, graph.reader, budget, graph.variables)
+        return OpenaiFile(name, variables, True, *settings, *content)
     prefix = _DATA.sub("", _ENDING.sub("", path.name))
     if not path.exists() and not path.with_name(prefix + _INDEX).exists():
         raise GlowError(f"There is no file {name}, and no checkpoint whose files' names begin so.")
@@ -133,7 +142,7 @@ def _checkpoint(files: _Files, prefix: str | None, budget: Budget) -> OpenaiFile
     tensors, reader = read_bundle(index, open_shard, budget)
     settings = _settings(files, prefix)
     name = f"{shown(prefix)} in {files.name}"
-    return OpenaiFile(name, _declared(tensors), False, *settings, tensors, reader)
+    return OpenaiFile(name, _declared(tensors), False, *settings, tensors, reader, budget)
 
 
 def _choose(files: _Files, wanted: str | None) -> str:
@@ -155,8 +164,10 @@ def _choose(files: _Files, wanted: str | None) -> str:
         raise GlowError(f"{files.name} holds no checkpoint of TensorFlow: no {_PREFERRED}{_INDEX}.")
     if len(chosen) > 1:
         names = ", ".join(shown(prefix) for prefix in chosen[:8])
+        first = "unpack it and " if isinstance(files, Tar) else ""
         raise GlowError(
-            f"{files.name} holds {len(chosen)} checkpoints ({names}): give the .index of one."
+            f"{files.name} holds {len(chosen)} checkpoints ({names}): {first}give the .index of "
+            "one."
         )
     return chosen[0]
 
@@ -181,20 +192,34 @@ def _is_wanted(name: str) -> bool:
 def _settings(files: _Files, prefix: str) -> tuple[dict[str, object] | None, str | None]:
     """The settings beside a checkpoint, or why there are none."""
     problems = []
-    for base in _SETTINGS:
-        name = _spelt(files, prefix[: prefix.rfind("/") + 1] + base)
-        if name is None:
-            continue
+    for name in [*_beside(files, prefix), *_elsewhere(files)]:
         try:
             region = files.open(name)
             content = region.head(LARGEST + 1)
-            if not base.endswith(".json"):
+            if not name.endswith(".json"):
                 content = content.split(b"\n", 1)[0]
             return parse_settings(content, region.name), None
         except GlowError as error:
             problems.append(str(error))
     none = f"{files.name} holds no {', '.join(_SETTINGS[:-1])} or {_SETTINGS[-1]}."
     return None, next(iter(problems), none)
+
+
+def _beside(files: _Files, prefix: str) -> list[str]:
+    """The names of files of settings in the folder of a checkpoint."""
+    folder = prefix[: prefix.rfind("/") + 1]
+    found = (_spelt(files, folder + base) for base in _SETTINGS)
+    return [name for name in found if name is not None]
+
+
+def _elsewhere(files: _Files) -> list[str]:
+    """The names of files of settings in an archive of one checkpoint, if each is the only one."""
+    if sum(bool(_ENDING.search(name)) for name in files.names) != 1:
+        return []
+    found = [
+        [name for name in files.names if PurePosixPath(name).name == base] for base in _SETTINGS
+    ]
+    return [names[0] for names in found if len(names) == 1]
 
 
 def _declared(tensors: Mapping[str, StoredTensor]) -> dict[str, Variable]:

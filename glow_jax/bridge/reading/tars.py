@@ -47,7 +47,7 @@ class Tar:
             GlowError: it is no archive, is damaged, too large, or has a wanted file twice.
         """
         self.name = name
-        self._regions: dict[str, Region] = {}
+        self._regions: dict[str, Region | str] = {}  # or why there is none
         try:
             self._find(_Stream(file, name), is_wanted, budget)
         except GlowError:
@@ -60,22 +60,29 @@ class Tar:
         """A file, by its name in the archive.
 
         Raises:
-            GlowError: it only points to the file itself.
+            GlowError: it is a link, no regular file, or only points to the file itself.
         """
-        return self._regions[name].itself()
+        region = self._regions[name]
+        if isinstance(region, str):
+            raise GlowError(region)
+        return region.itself()
 
     def _find(self, stream: "_Stream", is_wanted: Callable[[str], bool], budget: Budget) -> None:
         for name, member in _members(stream):
-            if not is_wanted(name):
+            if not is_wanted(name) or member.isdir():
                 continue
             title = f"{shown(name)} in {self.name}"
-            if member.type in _LINKS:
-                raise GlowError(f"{title} is a link, which is not followed: pack the file itself.")
             if name in self._regions:
                 raise GlowError(f"{title} is there twice: pack it once.")
-            if not member.isreg() or member.type == tarfile.GNUTYPE_SPARSE:
-                raise GlowError(f"{title} is no regular file: pack the file itself.")
-            self._regions[name] = stream.keep(member.size, title, budget)
+            # A file may only be called as those are that are looked for.
+            if member.type in _LINKS:
+                self._regions[name] = (
+                    f"{title} is a link, which is not followed: pack the file itself."
+                )
+            elif not member.isreg() or member.type == tarfile.GNUTYPE_SPARSE:
+                self._regions[name] = f"{title} is no regular file: pack the file itself."
+            else:
+                self._regions[name] = stream.keep(member.size, title, budget)
 
 
 class _Stream:
