@@ -145,7 +145,7 @@ def judge(make: Maker, seed: int, folder: Path, limits: Limits | None = None) ->
     output_before = _is_there(case.output)
     memory = _memory("VmRSS") if _forget_peak() else None
     temporary = folder / "temporary"
-    temporary.mkdir()
+    temporary.mkdir(exist_ok=True)  # it may be judged again
     with (
         traced_once(),
         mock.patch.object(tempfile, "tempdir", str(temporary)),
