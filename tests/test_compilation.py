@@ -19,6 +19,16 @@ LEVEL = {"xla_backend_optimization_level": "1"}
 UNKNOWN = "INVALID_ARGUMENT: No such compile option: 'xla_cpu_use_fusion_emitters'"
 
 
+@pytest.fixture
+def nothing_known() -> Iterator[None]:
+    """The compiler is asked anew what it knows."""
+    compiler._options_on_a_cpu.cache_clear()
+    yield
+    compiler._options_on_a_cpu.cache_clear()
+
+
+@pytest.mark.optimised
+@pytest.mark.usefixtures("nothing_known")
 @pytest.mark.parametrize(
     ("platform", "error", "expected"),
     [
@@ -32,16 +42,23 @@ def test_the_compiler_gets_no_option_that_it_does_not_know(
     platform: str, error: Exception | None, expected: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jax, "jit", MagicMock(side_effect=error))
-    assert fast_to_compile.__wrapped__(platform) == expected
+    assert fast_to_compile(platform) == expected
 
 
+def test_without_optimisation_there_are_no_options() -> None:
+    assert jax.config.values["jax_disable_most_optimizations"]  # by the suite
+    assert fast_to_compile("cpu") == {}
+
+
+@pytest.mark.optimised
+@pytest.mark.usefixtures("nothing_known")
 def test_other_errors_of_the_compiler_are_not_taken_for_that(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     error = jax.errors.JaxRuntimeError("INTERNAL: out of memory")
     monkeypatch.setattr(jax, "jit", MagicMock(side_effect=error))
     with pytest.raises(jax.errors.JaxRuntimeError, match="out of memory"):
-        fast_to_compile.__wrapped__("cpu")
+        fast_to_compile("cpu")
 
 
 @pytest.fixture

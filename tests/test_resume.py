@@ -48,6 +48,7 @@ def test_a_cosine_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.Monke
     assert rates == pytest.approx([1e-4 + 1.9e-3 * height for height in heights])
 
 
+@pytest.mark.slow
 def test_more_epochs_stretch_the_cosine_and_say_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -113,6 +113,7 @@ def test_importance_weighted_bounds_are_printed_beside_the_average(
     )
 
 
+@pytest.mark.slow
 def test_a_run_with_uniform_noise_has_no_other(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
@@ -122,6 +123,7 @@ def test_a_run_with_uniform_noise_has_no_other(
     assert "was trained with uniform dequantisation" in message
 
 
+@pytest.mark.slow
 def test_other_data_sets_are_compared_by_either_bound(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
