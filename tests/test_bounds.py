@@ -94,6 +94,7 @@ def bounds(model: Glow, images: np.ndarray) -> np.ndarray:
     return np.asarray(model.bits_per_dim(x), np.float64).reshape(len(images), DRAWS)
 
 
+@pytest.mark.slow
 def test_the_variational_bound_lies_between_the_likelihood_and_the_uniform_bound(toy: Toy) -> None:
     variational = bounds(toy.model, toy.images)
     error = np.sqrt(toy.shares**2 @ (variational.var(axis=1) / DRAWS))
@@ -106,6 +107,7 @@ def test_the_variational_bound_lies_between_the_likelihood_and_the_uniform_bound
     assert toy.shares @ uniform.mean(axis=1) > toy.shares @ variational.mean(axis=1) + 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["variational", "uniform"])
 def test_importance_weighted_bounds_fall_to_the_exact_likelihood(kind: str, toy: Toy) -> None:
     model = toy.model if kind == "variational" else with_uniform_dequantization(toy.model)

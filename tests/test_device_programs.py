@@ -67,6 +67,7 @@ def test_only_gradients_and_logged_scalars_pass_between_devices(accumulate: int,
     assert moved["all-reduce"] == pytest.approx(size, rel=0.01)
 
 
+@pytest.mark.slow
 def test_the_work_is_shared_equally() -> None:
     # XLA counts a scan's body once: with one step in each level, that is all of it.
     config = config_of(K=1, hidden_channels=64, batch_size=128)

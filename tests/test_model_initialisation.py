@@ -61,6 +61,7 @@ def test_initialisation_by_hand(name: str, randomise: Any, x64: None) -> None:
         h = h[..., : h.shape[-1] // 2]
 
 
+@pytest.mark.slow
 def test_constant_channels_and_images_stay_finite() -> None:
     @jax.jit
     def examine(model: Glow, x: jax.Array) -> Any:

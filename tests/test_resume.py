@@ -35,6 +35,7 @@ def test_resume_goes_on_as_if_never_stopped(
     assert state_of(halves)[1] is not None
 
 
+@pytest.mark.slow
 def test_a_cosine_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, resumed = tmp_path / "one", tmp_path / "resumed"
     cosine = ["--schedule", "cosine", "--final_lr", 1e-4, "--warmup", 0]

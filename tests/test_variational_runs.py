@@ -27,6 +27,8 @@ from glow_jax.evaluation.likelihood import likelihood
 from glow_jax.flow import ConditionalStep
 from glow_jax.model import Glow, with_uniform_dequantization
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -113,7 +115,6 @@ def test_importance_weighted_bounds_are_printed_beside_the_average(
     )
 
 
-@pytest.mark.slow
 def test_a_run_with_uniform_noise_has_no_other(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
@@ -123,7 +124,6 @@ def test_a_run_with_uniform_noise_has_no_other(
     assert "was trained with uniform dequantisation" in message
 
 
-@pytest.mark.slow
 def test_other_data_sets_are_compared_by_either_bound(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
