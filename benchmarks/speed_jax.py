@@ -52,7 +52,8 @@ class Side:
         optimizer = make_optimizer(config.optimizer, 1)
         devices = Devices(1)
         step = make_train_step(optimizer, config, prepare=prepare, mean=mean_over_devices)
-        self._step = devices.training_step(step)
+        # One each: a step that is compiled ahead knows programs by the shapes of batches alone.
+        self._steps = {precision: devices.training_step(step) for precision in precisions}
         self.states = {
             precision: devices.replicate(new_state(model, optimizer, config))
             for precision, model in self.models.items()
@@ -95,7 +96,7 @@ class Side:
     def compile_training(self, precision: Precision) -> tuple[float, int]:
         """Seconds to compile the training step, and the bytes of temporary memory it takes."""
         started = time.perf_counter()
-        compiled = self._step.compile(self.states[precision], *self._batch())
+        compiled = self._steps[precision].compile(self.states[precision], *self._batch())
         taken = time.perf_counter() - started
         analysis = compiled.memory_analysis()
         assert analysis is not None, "this backend does not analyse memory"
@@ -111,7 +112,8 @@ class Side:
         return np.zeros(1, np.int32), self.images, labels, self.indices
 
     def _training(self, precision: Precision) -> None:
-        self.states[precision], *rest = self._step(self.states[precision], *self._batch())
+        step = self._steps[precision]
+        self.states[precision], *rest = step(self.states[precision], *self._batch())
         jax.block_until_ready((self.states[precision], rest))
 
     def _likelihood(self, precision: Precision) -> None:
