@@ -149,9 +149,8 @@ def _text(found: Evaluation) -> str:
         f"{'s' if draws > 1 else ''}\n"
         for draws, bound in found.importance.items()
     )
-    kind = "" if found.run.average is None else ", averaged parameters"
     return (
-        f"{found.run.folder}, step {found.run.step}{kind}: {len(bits.bits_per_dim)} test images of "
+        f"{found.run.folder}, {found.run.title}: {len(bits.bits_per_dim)} test images of "
         f"{found.dataset}\n"
         f"bits/dim            {bits.mean:.4f} +- {bits.standard_error:.4f} (standard error), "
         f"{found.dequantization} dequantisation\n"

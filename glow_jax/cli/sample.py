@@ -70,8 +70,7 @@ def main() -> None:
     except OSError as error:
         advice = "; give --output another place" if arguments.output is None else ""
         raise GlowError(f"{path} cannot be used: {error.strerror}{advice}.") from error
-    kind = "" if run.average is None else ", averaged parameters"
-    print(f"{num * len(rows)} samples of step {run.step}{kind}, written to {path}")
+    print(f"{num * len(rows)} samples of {run.title}, written to {path}")
 
 
 def _temperatures(arguments: Arguments) -> list[float]:

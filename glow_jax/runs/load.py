@@ -61,6 +61,11 @@ class LoadedRun:
         """The model to evaluate and sample with: the average if there is one."""
         return self.average or self.model
 
+    @property
+    def title(self) -> str:
+        """The step and the kind of `average_or_model`, as they are printed."""
+        return f"step {self.step}" + ("" if self.average is None else ", averaged parameters")
+
 
 def load(folder: str | Path, step: WhichStep = None, *, average: bool = True) -> Glow:
     """Load the model of a run folder.
