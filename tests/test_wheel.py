@@ -1,6 +1,8 @@
-"""The wheel holds the package, says that it is typed, and holds nothing else."""
+"""The wheel holds the package and nothing else, and works where nothing else is."""
 
+import importlib.metadata
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -18,8 +20,8 @@ needs_a_builder = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def names(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The files in a wheel that is built of a copy: building writes beside its sources."""
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel that is built of a copy: building writes beside its sources."""
     place = tmp_path_factory.mktemp("wheel")
     sources, wheels = place / "sources", place / "wheels"
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
@@ -35,6 +37,12 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     (wheel,) = wheels.glob("glow_jax-*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def names(wheel: Path) -> list[str]:
+    """The files in the wheel."""
     with zipfile.ZipFile(wheel) as archive:
         return archive.namelist()
 
@@ -51,3 +59,39 @@ def test_every_module_and_the_mark_of_types_are_in_it(names: list[str]) -> None:
     modules = {path.relative_to(REPOSITORY) for path in (REPOSITORY / "glow_jax").rglob("*.py")}
     assert {path.as_posix() for path in modules} <= set(names)
     assert "glow_jax/py.typed" in names
+
+
+@pytest.mark.slow
+@needs_a_builder
+def test_in_a_fresh_environment_it_trains_draws_and_evaluates(wheel: Path, tmp_path: Path) -> None:
+    place = tmp_path / "elsewhere"
+    place.mkdir()
+    # What the tests' own environment says of folders with modules, compilers and devices is unsaid.
+    environment = {"PATH": os.defpath, "HOME": str(tmp_path), "LANG": "C.UTF-8"}
+
+    def run(*command: str) -> str:
+        done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    run(sys.executable, "-m", "venv", str(tmp_path / "fresh"))
+    bin_folder = tmp_path / "fresh" / "bin"
+    # pip's own cache and index: they are the user's, not the package's.
+    home = {"HOME": os.environ.get("HOME", "")} if "HOME" in os.environ else {}
+    pip = [str(bin_folder / "python"), "-m", "pip", "install", "-q", str(wheel)]
+    done = subprocess.run(pip, cwd=place, env=environment | home, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    glow = str(bin_folder / "glow-jax")
+    version = importlib.metadata.version("glow-jax")
+    assert run(glow, "--version") == f"glow-jax {version}\n"
+    small = ["--K", "2", "--hidden_channels", "8", "--epochs", "1", "--output_dir", "run"]
+    said = run(glow, "train", "--preset", "digits", *small)
+    assert "python train.py" not in said
+    run(glow, "sample", "run", "--num", "4")
+    assert (place / "run" / "samples.png").is_file()
+    assert "bits/dim" in run(glow, "eval", "run")
+    lines = "import glow_jax; print(glow_jax.__file__); print(glow_jax.load('run').config.K)"
+    where, steps = run(str(bin_folder / "python"), "-c", lines).splitlines()
+    assert Path(where).is_relative_to(tmp_path / "fresh")
+    assert steps == "2"
