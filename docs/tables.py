@@ -1,7 +1,7 @@
 """Fill the tables of the README and of the documentation from the files that commands wrote.
 
     python docs/tables.py            writes every table anew
-    python docs/tables.py --check    says which pages are not what their files give, and exits with 1
+    python docs/tables.py --check    names pages that are not what their files give; exits with 1
 
 A table stands in a page between `<!-- table: NAME -->` and `<!-- end -->`; `TABLES` says how it is
 made. No table is typed by hand.
@@ -13,8 +13,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 BENCHMARKS = REPOSITORY / "docs" / "benchmarks"

@@ -44,9 +44,10 @@ def lerp(start: Noise, end: Noise, t: Array | float) -> Noise:
 def slerp(start: Noise, end: Noise, t: Array | float) -> Noise:
     """Go from `start` to `end` on an arc; the entries of all levels form one vector.
 
-    With the angle w between a = `start` and b = `end`, and r(t) = (1 - t) |a| + t |b|,
+    With the angle w between a = `start` and b = `end`, it is::
 
-    r(t) (sin((1 - t) w) / sin(w)  a / |a|  +  sin(t w) / sin(w)  b / |b|)
+        r(t) (sin((1 - t) w) / sin(w)  a / |a|  +  sin(t w) / sin(w)  b / |b|)
+        r(t) = (1 - t) |a| + t |b|
 
     This is the shortest path on the sphere (Shoemake 1985), with a radius that changes linearly
     from one norm to the other (White 2016, arXiv 1609.04468, for latents). For parallel vectors the

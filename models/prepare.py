@@ -1,8 +1,8 @@
 """The images of the models in this folder that no catalogue has, as `.npz` files.
 
-    python models/prepare.py --mnist mnist10k.npz --fashion_mnist data/downloads/manual --output data
+    python models/prepare.py --mnist mnist10k.npz --fashion_mnist data/downloads/manual
 
-Writes below the output folder
+Writes below `data/`, or the `--output` folder,
 
 - `digits.npz`: MNIST's 10,000 test images, the first 9,000 to train on and 1,000 to test on;
 - `garments_groups.npz`: Fashion-MNIST with multi-hot labels: the ten classes, then five groups
