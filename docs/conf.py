@@ -22,7 +22,6 @@ html_css_files = ["glow.css"]
 # The notebooks keep what they show: `notebooks/execute.py` runs them.
 nb_execution_mode = "off"
 myst_heading_anchors = 3
-myst_enable_extensions = []
 # JSON has no exact lexer for shortened output.
 suppress_warnings = ["misc.highlighting_failure"]
 
