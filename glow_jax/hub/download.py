@@ -4,7 +4,7 @@ Sizes are asked for first. The hub's library is imported when something is fetch
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,30 +74,30 @@ def fetch(name: Name, access: Access, *, weights: bool = True) -> Path:
     revision = name.revision or access.revision
     with _one_sentence(name):
         config = _fetch(name, CONFIG, revision, _LARGEST_CONFIG, access)
-        if config is None:
-            raise GlowError(f"{name} is no model of glow_jax: it has no {CONFIG}.")
     folder = config.parent
     if not weights:
         return folder
     most = describe(folder).most_bytes
     with _one_sentence(name):
         # All files of one state: the name of the folder is that of its commit.
-        if _fetch(name, WEIGHTS, folder.name, most, access) is None:
-            raise GlowError(f"{name} is no model of glow_jax: it has no {WEIGHTS}.")
-        _fetch(name, METRICS, folder.name, _LARGEST_METRICS, access)
+        _fetch(name, WEIGHTS, folder.name, most, access)
+        with suppress(_NoSuchFileError):
+            _fetch(name, METRICS, folder.name, _LARGEST_METRICS, access)
     return folder
 
 
-def _fetch(
-    name: Name, file: str, revision: str | None, largest: int, access: Access
-) -> Path | None:
-    """A file in the cache, which is fetched if it is not there; None if the model has no such file.
+class _NoSuchFileError(GlowError):
+    """A model has no file of a name."""
+
+
+def _fetch(name: Name, file: str, revision: str | None, largest: int, access: Access) -> Path:
+    """A file in the cache, which is fetched if it is not there.
 
     Raises:
-        GlowError: it is too large.
+        GlowError: it is too large, or the model has no such file.
     """
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError
 
     options = {
         "revision": revision,
@@ -109,15 +109,20 @@ def _fetch(
     }
     try:
         found = hf_hub_download(name.repository, file, dry_run=True, **options)
-        if found.file_size is None or found.file_size > largest:
-            size = "an unknown number of" if found.file_size is None else found.file_size
+        size = found.file_size
+        if size is None or size > largest:
+            said = "an unknown number of" if size is None else size
             raise GlowError(
-                f"{file} of {name} has {size} bytes, and can have at most {largest}: it is damaged, "
-                "or belongs to another model."
+                f"{file} of {name} has {said} bytes, and can have at most {largest}: it is "
+                "damaged, or belongs to another model."
             )
         return Path(hf_hub_download(name.repository, file, **options))
-    except EntryNotFoundError:
-        return None
+    except RemoteEntryNotFoundError as error:
+        raise _NoSuchFileError(f"{name} is no model of glow_jax: it has no {file}.") from error
+    except LocalEntryNotFoundError as error:
+        if file != METRICS:
+            raise
+        raise _NoSuchFileError(f"The cache has no {file} of {name}.") from error
 
 
 @contextmanager

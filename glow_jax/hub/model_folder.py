@@ -158,6 +158,8 @@ def describe(folder: Path) -> Described:
         data = None if images is None else build(RunData, images, "config.images")
     except GlowError as error:
         raise GlowError(f"{path} is damaged: {error}") from error
+    if about.step < 0:
+        raise GlowError(f"{path} is damaged: step is {about.step}; it must be 0 or above.")
     results = values.get("results")
     if results is not None and not isinstance(results, dict):
         raise GlowError(f"{path} is damaged: results is {brief(results)}; it must be an object.")
@@ -238,12 +240,13 @@ def _read_weights(path: Path, found: Described) -> dict[str, np.ndarray]:
     try:
         with open_inside(path, os.O_RDONLY) as file:
             size = os.fstat(file.fileno()).st_size
-            if size > found.most_bytes:
+            if not found.most_bytes - _LARGEST_HEADER < size <= found.most_bytes:
                 raise GlowError(
-                    f"{path} has {size} bytes, and the model of {CONFIG} needs at most "
-                    f"{found.most_bytes}: it belongs to another model, or is damaged."
+                    f"{path} has {size} bytes, and the model of {CONFIG} has "
+                    f"{found.most_bytes - _LARGEST_HEADER} bytes of numbers: it belongs to another "
+                    "model, or is damaged."
                 )
-            content = file.read(found.most_bytes)
+            content = file.read(size)
     except FileNotFoundError:
         raise GlowError(f"{path} is missing: fetch the model again.") from None
     if hashlib.sha256(content).hexdigest() != found.about.sha256:
