@@ -352,7 +352,7 @@ def values_for(
     """
     about = _About(_FORMAT, weights, step, hashlib.sha256(content).hexdigest())
     if isinstance(config, Config):
-        hparams = values_of(_without_paths(config))
+        hparams = values_of(without_paths(config))
     else:
         hparams = values_of(Config(model=config))
         hparams = {name: hparams[name] for name in ("version", "model")}
@@ -366,17 +366,23 @@ def values_for(
     }
 
 
-def _without_paths(config: Config) -> Config:
-    """The configuration without the folders of the machine, which may name its user."""
-    plain, dataset = Config(), config.data.dataset
-    if dataset.startswith("folder:"):
-        dataset = f"folder:{Path(dataset).name.removeprefix('folder:')}"
-    elif dataset.endswith((".zip", ".npz", ".npy")):
-        dataset = Path(dataset).name
-    data = dataclasses.replace(config.data, dataset=dataset, dataroot=plain.data.dataroot)
-    names = {
-        name: Path(getattr(config.training, name)).name
-        for name in ("saved_model", "saved_optimizer")
-    }
-    training = dataclasses.replace(config.training, **names)
+def without_paths(config: Config) -> Config:
+    """The configuration without the folders of the machine, which may name its user.
+
+    Of absolute paths the last part stays; the folder of the run and the root of the data go.
+    """
+    plain = Config()
+    kind, colon, path = config.data.dataset.rpartition(":")
+    data = dataclasses.replace(
+        config.data, dataset=f"{kind}{colon}{_told(path)}", dataroot=plain.data.dataroot
+    )
+    training = dataclasses.replace(
+        config.training,
+        saved_model=_told(config.training.saved_model),
+        saved_optimizer=_told(config.training.saved_optimizer),
+    )
     return dataclasses.replace(config, data=data, training=training, output=plain.output)
+
+
+def _told(path: str) -> str:
+    return Path(path).name if path.startswith(("/", "~")) else path

@@ -75,6 +75,9 @@ class Card:
             "## Use",
             "```python\nimport glow_jax\n\n"
             f"model = glow_jax.Glow.from_pretrained({json.dumps(self.name)})\n```",
+            "```bash\n"
+            f"glow-jax sample {shlex.quote(self.name)}\n"
+            f"glow-jax eval {shlex.quote(self.name)}\n```",
             "## Training",
             self._training(),
             "## Limits",
@@ -112,7 +115,7 @@ class Card:
         of = "" if self.training is None else f" of {shown(self.training.config.data.dataset)}"
         return (
             f"A Glow{of}: a normalizing flow ({_PAPER}), which draws images and gives each image a "
-            "likelihood. It is a model of [glow-jax](https://pypi.org/project/glow-jax/)."
+            "likelihood. The program is glow-jax, in JAX and Flax."
         )
 
     def _table(self) -> str:
@@ -124,9 +127,10 @@ class Card:
         }
         if self.training is not None:
             rows["updates"] = f"{self.training.step:,}"
+            rows["data"] = shown(self.training.config.data.dataset)
         if self.training is not None and (data := self.training.data) is not None:
-            rows["data"] = (
-                f"{data.training_images:,} training images, {data.test_images:,} test images"
+            rows["data"] += (
+                f", {data.training_images:,} training and {data.test_images:,} test images"
             )
             if data.class_names:
                 rows["classes"] = ", ".join(shown(name, 40) for name in data.class_names[:100])

@@ -12,7 +12,7 @@ from glow_jax.evaluation.png import png
 from glow_jax.evaluation.samples import grid, labels_in_turn, sample_pixels
 from glow_jax.files import write_whole, writing
 from glow_jax.hub import PublishedRun, Weights, in_a_file, origin_of, values_for
-from glow_jax.hub.model_folder import CONFIG, WEIGHTS
+from glow_jax.hub.model_folder import CONFIG, WEIGHTS, without_paths
 from glow_jax.model import Glow, parameter_count
 from glow_jax.publishing.card import Card, Training
 from glow_jax.publishing.results import Measured, measured_of
@@ -38,7 +38,8 @@ def contents_of(model: Glow, *, name: str, license: str) -> Contents:
 
     Args:
         model: the model, in float32.
-        name: the name that it will have on the hub, or its folder.
+        name: the name that it will have on the hub, or its folder. Of an absolute path the card
+            tells the last part only: the rest may name the user.
         license: an identifier of the hub's, such as mit.
 
     Raises:
@@ -61,17 +62,19 @@ def contents_of_run(run: LoadedRun, *, name: str, license: str) -> Contents:
     Raises:
         GlowError: a file of the run is damaged, or there can be no such licence.
     """
+    results = read_results(run.folder)
     if isinstance(run, PublishedRun):
-        results, rows = run.results, run.rows
+        results, rows = results or run.results, run.rows
     else:
-        results, rows = read_results(run.folder), read_metrics(run.folder)
+        rows = read_metrics(run.folder)
     measured = None if results is None else measured_of(results)
     if measured is None or not _are_of(measured, run):
         results = measured = None
     rows = [row for row in rows if (row["step"] or 0) <= run.step]
     images, weights, model = run.data, _weights_of(run), run.average_or_model
     # A converted checkpoint leaves neither, and its configuration does not know its images.
-    training = Training(run.config, run.step, images, _hours(rows)) if rows or images else None
+    told = Training(without_paths(run.config), run.step, images, _hours(rows))
+    training = told if rows or images else None
     card = _card(model, name, license, weights, training, measured)
     content = in_a_file(model)
     config = values_for(
@@ -125,7 +128,7 @@ def _card(
             f"license is {shown(license)}; give an identifier of the hub's, such as mit or other."
         )
     return Card(
-        name=name,
+        name=Path(name).name if Path(name).is_absolute() else name,
         license=license,
         model=model.config,
         parameters=parameter_count(model),
