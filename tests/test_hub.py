@@ -22,6 +22,7 @@ from small_models import CONFIGS
 from training_runs import error_of, run_script, train, two_epochs
 
 import glow_jax
+import train as train_script
 from glow_jax import Glow, GlowError
 from glow_jax.cli.from_hub import main as from_hub
 from glow_jax.cli.sample import main as sample
@@ -273,7 +274,7 @@ def test_a_model_is_saved_with_its_run_while_it_is_that_of_the_run(
 def test_float64_is_refused(tmp_path: Path, x64: None) -> None:
     model = small_models.build("affine_lu")
     nnx.update(model, jax.tree.map(lambda leaf: leaf.astype(float), nnx.state(model, nnx.Param)))
-    with pytest.raises(GlowError, match="are float64; a model folder holds float32"):
+    with pytest.raises(GlowError, match="is float64; a model folder holds float32"):
         model.save_pretrained(tmp_path / "out")
     assert not (tmp_path / "out" / CONFIG).exists()
 
@@ -302,6 +303,18 @@ def test_training_starts_from_a_model_folder(
     new = load_run_folder(tmp_path / "new")
     assert new.config.model == read_config(published).model
     assert new.step == 20
+
+
+def test_a_model_folder_has_no_optimizer_s_state(
+    published: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["--preset", "digits", "--saved_model", published, "--saved_optimizer", published]
+    said = error_of(train_script.main, monkeypatch, capsys, *words, "--output_dir", tmp_path / "x")
+    assert "a model folder, which keeps no optimizer's state" in said
+    assert not (tmp_path / "x").exists()
 
 
 def test_sampling_takes_a_model_folder(

@@ -61,6 +61,11 @@ def _with_saved(default: Config, config: Config) -> Config:
         )
     default = dataclasses.replace(default, model=hub.read_config(folder).model)
     if training.saved_optimizer:
+        if hub.is_model_folder(Path(training.saved_optimizer)):
+            raise GlowError(
+                f"--saved_optimizer is {training.saved_optimizer}, a model folder, which keeps no "
+                "optimizer's state: give a run folder, or leave it out."
+            )
         optimizer = read_config(training.saved_optimizer).optimizer
         default = dataclasses.replace(default, optimizer=optimizer)
     return default

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from glow_jax.errors import GlowError, first_line
 from glow_jax.hub.model_folder import CONFIG, WEIGHTS, describe
+from glow_jax.hub.weights import most_bytes
 from glow_jax.runs.metrics import METRICS
 
 _LARGEST_CONFIG = 2**20
@@ -77,7 +78,7 @@ def fetch(name: Name, access: Access, *, weights: bool = True) -> Path:
     folder = config.parent
     if not weights:
         return folder
-    most = describe(folder).most_bytes
+    most = most_bytes(describe(folder).abstract)
     with _one_sentence(name):
         # All files of one state: the name of the folder is that of its commit.
         _fetch(name, WEIGHTS, folder.name, most, access)

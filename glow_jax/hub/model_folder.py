@@ -1,38 +1,29 @@
 """Model folders: a trained model as the Hugging Face Hub keeps one.
 
-    FOLDER/config.json         the run's configuration, images and results, and about the weights
-    FOLDER/model.safetensors   every array of the model, those that are not trained too
-    FOLDER/README.md           the model card
-    FOLDER/card.png            the card's picture
-    FOLDER/metrics.jsonl       the run's, if it has one
-
-The name of an array is the path that leads to it in the model, `levels.0.steps.actnorm.bias`, and
-arrays of a level's K steps have a leading axis of length K. Numbers are float32, orders of channels
-int32.
+FOLDER/config.json         the run's configuration, images and results, and about the weights
+FOLDER/model.safetensors   every array of the model, those that are not trained too
+FOLDER/README.md           the model card
+FOLDER/card.png            the card's picture
+FOLDER/metrics.jsonl       the run's, if it has one
 """
 
 import dataclasses
 import hashlib
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import jax.numpy as jnp
-import numpy as np
-from flax import nnx
-from safetensors import numpy as safetensors
-
 from glow_jax.config import Config, ModelConfig
 from glow_jax.config.checks import brief
 from glow_jax.config.json import build
-from glow_jax.errors import GlowError, first_line, shown
+from glow_jax.errors import GlowError
+from glow_jax.hub.weights import read_weights
 from glow_jax.model import Glow, abstract_glow, computing
 from glow_jax.runs import LoadedRun, RunData, WhichStep, whole_steps
 from glow_jax.runs.hparams import HPARAMS, config_of, values_of
-from glow_jax.runs.inside import open_inside, read_json
+from glow_jax.runs.inside import read_json
 from glow_jax.runs.metrics import METRICS, Row, rows_of
 
 CONFIG = "config.json"
@@ -42,8 +33,6 @@ Weights = Literal["averaged", "trained", "unsaid"]
 """Which parameters: averaged ones, those in training, or either, where nobody has said."""
 
 _FORMAT = 1
-# The header has 200 bytes for each array.
-_LARGEST_HEADER = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -111,14 +100,6 @@ class Described:
     images: RunData | None
     results: Mapping[str, object] | None
     abstract: Glow
-
-    @property
-    def most_bytes(self) -> int:
-        """How large the file of the weights may be."""
-        return _LARGEST_HEADER + sum(
-            math.prod(leaf.shape) * leaf.dtype.itemsize
-            for leaf in _variables(self.abstract).values()
-        )
 
 
 def is_model_folder(folder: Path) -> bool:
@@ -198,8 +179,8 @@ def read(
         )
     if about.weights == "averaged" and not average:
         raise GlowError(f"{source} holds averaged parameters only: leave --no_average out.")
-    arrays = _read_weights(_file(folder, WEIGHTS), found)
-    model = computing(_fill(found.abstract, arrays), dtype=found.config.training.dtype)
+    model = read_weights(_file(folder, WEIGHTS), found.abstract, about.sha256)
+    model = computing(model, dtype=found.config.training.dtype)
     return PublishedRun(
         folder=kept_in,
         config=found.config,
@@ -226,108 +207,9 @@ def _file(folder: Path, name: str) -> Path:
     if not path.is_symlink():
         return path
     place = folder.resolve()
-    real = path.resolve()
+    real = Path(os.path.realpath(path))  # which raises nothing, as at links in a circle
     is_cache = place.parent.name == "snapshots" and real.parent == place.parents[1] / "blobs"
     return real if is_cache else path
-
-
-def _read_weights(path: Path, found: Described) -> dict[str, np.ndarray]:
-    """The arrays of `model.safetensors`, which must be those of the model.
-
-    Raises:
-        GlowError: the file is missing, damaged, or of another model.
-    """
-    try:
-        with open_inside(path, os.O_RDONLY) as file:
-            size = os.fstat(file.fileno()).st_size
-            if not found.most_bytes - _LARGEST_HEADER < size <= found.most_bytes:
-                raise GlowError(
-                    f"{path} has {size} bytes, and the model of {CONFIG} has "
-                    f"{found.most_bytes - _LARGEST_HEADER} bytes of numbers: it belongs to another "
-                    "model, or is damaged."
-                )
-            content = file.read(size)
-    except FileNotFoundError:
-        raise GlowError(f"{path} is missing: fetch the model again.") from None
-    if hashlib.sha256(content).hexdigest() != found.about.sha256:
-        raise GlowError(f"{path} is damaged: its SHA-256 differs from that in {CONFIG}.")
-    try:
-        arrays = safetensors.load(content)
-    except Exception as error:  # whatever a stranger's header makes the library raise
-        raise GlowError(f"{path} is a damaged safetensors file: {first_line(error)}.") from error
-    _check_match(path, _variables(found.abstract), arrays)
-    infinite = _first_infinite(arrays)
-    if infinite is not None:
-        raise GlowError(f"{path} is damaged: {infinite} has numbers that are not finite.")
-    return arrays
-
-
-def _first_infinite(arrays: Mapping[str, np.ndarray]) -> str | None:
-    """The name of the first array with numbers that are infinite or none; None if all are well."""
-    floats = (name for name, array in arrays.items() if array.dtype.kind == "f")
-    return next((name for name in floats if not np.isfinite(arrays[name]).all()), None)
-
-
-def _check_match(
-    path: Path, wanted: Mapping[str, nnx.Variable], found: Mapping[str, np.ndarray]
-) -> None:
-    """Refuse arrays that are not those of the model.
-
-    Raises:
-        GlowError: names the first.
-    """
-
-    def kind(arrays: Mapping[str, nnx.Variable] | Mapping[str, np.ndarray], name: str) -> str:
-        if name not in arrays:
-            return "absent"
-        return f"{arrays[name].dtype} of shape {tuple(arrays[name].shape)}"
-
-    for name in sorted(set(wanted) | set(found)):
-        there, here = kind(found, name), kind(wanted, name)
-        if there != here:
-            raise GlowError(
-                f"{path} does not match {CONFIG}: {shown(name)} is {there} there and {here} by "
-                f"{CONFIG}."
-            )
-
-
-def _variables(model: Glow) -> dict[str, nnx.Variable]:
-    """The variables of a model by their names in a file."""
-    return {_name(path): leaf for path, leaf in nnx.to_flat_state(nnx.state(model))}
-
-
-def _name(path: tuple[object, ...]) -> str:
-    return ".".join(map(str, path))
-
-
-def _fill(abstract: Glow, arrays: Mapping[str, np.ndarray]) -> Glow:
-    """The model with these arrays."""
-    filled = [
-        (path, leaf.replace(jnp.asarray(arrays[_name(path)])))
-        for path, leaf in nnx.to_flat_state(nnx.state(abstract))
-    ]
-    model = nnx.clone(abstract)
-    nnx.update(model, nnx.from_flat_state(filled))
-    return model
-
-
-def in_a_file(model: Glow) -> bytes:
-    """The content of `model.safetensors`.
-
-    Raises:
-        GlowError: the model is not in float32, in which folders keep their numbers, or has some
-            that are not finite.
-    """
-    arrays = {name: np.asarray(leaf[...]) for name, leaf in _variables(model).items()}
-    if model.dtype != np.float32:
-        raise GlowError(
-            f"The model's parameters are {model.dtype}; a model folder holds float32: convert "
-            "them first, knowing what is lost."
-        )
-    infinite = _first_infinite(arrays)
-    if infinite is not None:
-        raise GlowError(f"The model is of no use to others: {infinite} has infinities or NaN.")
-    return safetensors.save(arrays, metadata={"format": "flax"})
 
 
 def values_for(
