@@ -1,8 +1,11 @@
 """Model folders, for what loads one."""
 
+import functools
 import hashlib
 import json
 import random
+import shutil
+import tempfile
 from pathlib import Path
 
 import jax
@@ -24,8 +27,10 @@ RUN = Config(
 )
 
 
-def write_valid(folder: Path) -> None:
-    """The files of a tiny model."""
+@functools.cache
+def valid_folder() -> Path:
+    """The folder of a tiny model, made once in a process; it is not to be written to."""
+    folder = Path(tempfile.mkdtemp(prefix="glow_fuzz_model_"))
     model = jax.jit(lambda: Glow(RUN.model, rngs=nnx.Rngs(0)))()
     content = in_a_file(model)
     config = values_for(
@@ -36,17 +41,16 @@ def write_valid(folder: Path) -> None:
         images=RunData(10, 2, (4, 4, 1), 2, ("cat", "dog"), "f" * 64),
         results={"bits_per_dim": 3.5},
     )
-    folder.mkdir()
     (folder / WEIGHTS).write_bytes(content)
     (folder / CONFIG).write_text(json.dumps(config))
     (folder / "metrics.jsonl").write_text('{"epoch": 1, "step": 7}\n')
+    return folder
 
 
 def make(seed: int, folder: Path) -> Case:
     """The case of a seed."""
     rng, given = rng_of("model_folders", seed), new_folder(folder)
-    source = given / "model"
-    write_valid(source)
+    source = Path(shutil.copytree(valid_folder(), given / "model"))
     outside = folder / OUTSIDE / PRECIOUS
     damage = [_damage(source, outside, rng) for _ in range(rng.choice([0, 1, 1, 1, 2]))]
     step = rng.choice([None, None, None, "best", 7, 6, -1, 10**30])
@@ -81,7 +85,7 @@ def _damage(folder: Path, outside: Path, rng: random.Random) -> str:
         _digest_anew(folder, content)
         return f"{said} {WEIGHTS}"
     # There is nothing left to damage, or no longer what it was.
-    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+    except (OSError, ValueError, RecursionError, LookupError, TypeError):
         return "nothing"
 
 
