@@ -10,6 +10,8 @@ SCRIPTS = {
     "convert from-torch": "convert/from_torch.py",
     "convert from-openai": "convert/from_openai.py",
     "convert to-torch": "convert/to_torch.py",
+    "convert to-hub": "convert/to_hub.py",
+    "convert from-hub": "convert/from_hub.py",
 }
 """The script of a checkout that does the same as a command of `glow-jax`."""
 

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,6 +45,22 @@ def write_whole(path: Path, content: str | bytes) -> None:
 def aside_of(path: Path) -> Path:
     """Where a file or a folder is made that is renamed to `path` once it is whole."""
     return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
+@contextlib.contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Give a folder to fill, which is renamed to `folder` if nothing was raised meanwhile.
+
+    Raises:
+        OSError: it cannot be made at this place, or `folder` is there and not empty.
+    """
+    aside = aside_of(folder)
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield aside
+        aside.replace(folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def write_new(path: Path, data: bytes) -> None:

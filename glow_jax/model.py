@@ -24,6 +24,7 @@ from glow_jax.layers import DiagonalGaussian, Split, TopPrior, ZeroLinear
 from glow_jax.layers.convolution import Formulation, ZeroConv
 from glow_jax.layers.network import CouplingNetwork
 from glow_jax.pixels import bits_per_dim, dequantize, to_pixels
+from glow_jax.pretrained import Pretrained
 from glow_jax.typing import Array
 
 
@@ -44,7 +45,7 @@ class Code(NamedTuple):
     level_log_prob: jax.Array
 
 
-class Glow(nnx.Module):
+class Glow(Pretrained, nnx.Module):
     """A multi-scale flow: L levels of squeeze, K steps and split, and a prior on top.
 
     Images are (B, H, W, C), float32 or float64, in about [-0.5, 0.5). Labels `y` are one-hot or

@@ -19,7 +19,7 @@ from glow_jax import GlowError
 from glow_jax.bridge import mapping
 from glow_jax.bridge.from_torch import convert
 from glow_jax.cli.from_torch import main as from_torch
-from glow_jax.runs import load
+from glow_jax.hub import load
 
 
 def test_forms_of_one_file_hold_the_same_weights(tmp_path: Path) -> None:

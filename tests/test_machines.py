@@ -316,6 +316,7 @@ def test_a_closed_pipe_ends_a_script_without_a_word() -> None:
 
 SCRIPTS = ["train.py", "sample.py", "eval.py"]
 SCRIPTS += [f"convert/{name}.py" for name in ("from_openai", "from_torch", "to_torch")]
+SCRIPTS += ["convert/to_hub.py", "convert/from_hub.py"]
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

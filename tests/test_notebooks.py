@@ -95,7 +95,7 @@ def test_what_is_kept_came_of_one_run_from_top_to_bottom(path: Path):
 
 @pytest.mark.slow
 def test_the_shipped_model_does_it_within_five_minutes(tmp_path: Path):
-    side = int(re.findall(r'"image_shape": \[\s*(\d+)', (SHIPPED / "hparams.json").read_text())[0])
+    side = int(re.findall(r'"image_shape": \[\s*(\d+)', (SHIPPED / "config.json").read_text())[0])
     margin = (side - 28) // 2
     frame = ((0, 0), (margin, margin), (margin, margin))
     with np.load(IMAGES) as file:

@@ -28,7 +28,8 @@ from glow_jax.bridge.from_openai import convert
 from glow_jax.bridge.openai import flat_noise, levels_of
 from glow_jax.cli.from_openai import main as from_openai
 from glow_jax.cli.sample import main as sample
-from glow_jax.runs import load, load_optimizer_state, load_run
+from glow_jax.hub import load
+from glow_jax.runs import load_optimizer_state, load_run
 
 
 def test_the_command(

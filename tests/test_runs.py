@@ -13,9 +13,9 @@ from training_runs import identical
 
 import glow_jax
 from glow_jax.config import Config, ModelConfig
+from glow_jax.hub import load
 from glow_jax.runs import (
     CheckpointWriter,
-    load,
     load_optimizer_state,
     load_run,
     save_weights,

@@ -18,7 +18,8 @@ from training_runs import error_of
 
 import glow_jax
 import train as train_script
-from glow_jax.runs import CheckpointWriter, load, load_run, whole_steps
+from glow_jax.hub import load
+from glow_jax.runs import CheckpointWriter, load_run, whole_steps
 from glow_jax.runs.digests import digests_of
 from glow_jax.runs.folder import best_step
 from glow_jax.runs.reading import verify

@@ -8,7 +8,8 @@ from damaged_runs import SCORES, refusal, step_of, three_steps
 
 from glow_jax.config import OptimizerConfig
 from glow_jax.errors import GlowError
-from glow_jax.runs import load, load_run
+from glow_jax.hub import load
+from glow_jax.runs import load_run
 from glow_jax.runs.digests import digests_of
 from glow_jax.runs.hparams import read_config
 

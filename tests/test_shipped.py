@@ -15,7 +15,7 @@ from glow_jax.config.presets import PRESETS
 from glow_jax.data import InMemory
 from glow_jax.devices import Devices
 from glow_jax.evaluation.likelihood import likelihood
-from glow_jax.runs import load_run, read_metrics
+from glow_jax.hub import PublishedRun, load_run
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 MODEL = REPOSITORY / "models" / "fashion_mnist"
@@ -39,8 +39,10 @@ def section_of(config: Config, section: str) -> dict[str, object]:
 def test_it_is_what_its_files_say(model: glow_jax.Glow) -> None:
     parameters = sum(leaf.nbytes for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
     assert parameters < 5e6
-    run, results = load_run(MODEL), json.loads((MODEL / "results.json").read_text())
-    last = read_metrics(MODEL)[-1]
+    run = load_run(MODEL)
+    assert isinstance(run, PublishedRun)
+    assert run.results is not None
+    results, last = run.results, run.rows[-1]
     assert run.step == results["step"] == last["step"]
     assert results["images"] == 10_000
     assert results["bits_per_dim"] == pytest.approx(3.1841, abs=5e-5)
@@ -64,7 +66,7 @@ def test_it_finds_digits_likelier_than_garments(count: int, model: glow_jax.Glow
     garments, digits = BITS[count]
     assert bits["garments"].mean() == pytest.approx(garments, abs=5e-4)
     assert bits["digits"].mean() == pytest.approx(digits, abs=5e-4)
-    expected = json.loads((MODEL / "results.json").read_text())["bits_per_dim"]
+    expected = json.loads((MODEL / "config.json").read_text())["results"]["bits_per_dim"]
     # The standard error of the mean of 500 images is 0.03, of 100 it is 0.07.
     assert bits["garments"].mean() == pytest.approx(expected, abs=0.12 if count == 500 else 0.28)
     is_inside = np.repeat([1, 0], [len(values) for values in bits.values()])

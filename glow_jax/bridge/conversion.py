@@ -1,6 +1,5 @@
 """A checkpoint of another program, converted, and the run folder that is made of it."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import numpy as np
 import optax
 
 from glow_jax.config import Config
-from glow_jax.files import aside_of
+from glow_jax.files import whole_folder
 from glow_jax.model import Glow
 from glow_jax.runs import save_weights
 
@@ -48,9 +47,7 @@ class Conversion:
             GlowError: it is not empty, or there is no room for it.
             OSError: it cannot be made at this place.
         """
-        aside = aside_of(folder)
-        aside.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with whole_folder(folder) as aside:
             save_weights(
                 aside,
                 self.config,
@@ -59,6 +56,3 @@ class Conversion:
                 optimizer_state=self.optimizer_state,
                 step=self.step,
             )
-            aside.replace(folder)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)

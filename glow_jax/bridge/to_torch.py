@@ -5,7 +5,6 @@ import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 import jax
 import torch
@@ -18,7 +17,7 @@ from glow_jax.config import Config, ModelConfig
 from glow_jax.errors import GlowError
 from glow_jax.files import aside_of, write_new, writing
 from glow_jax.model import Glow
-from glow_jax.runs import LoadedRun, load_optimizer_state, load_run
+from glow_jax.runs import LoadedRun, load_optimizer_state
 from glow_jax.training.optimizer import make_optimizer
 
 _THEIR_SETTINGS = [
@@ -106,24 +105,20 @@ class Export:
                 path.unlink(missing_ok=True)
 
 
-def export_run(
-    folder: Path, output: Path, *, step: int | Literal["best"] | None = None, average: bool = False
-) -> Export:
-    """Load a run and serialise it for Glow-PyTorch; nothing is written.
+def export_run(run: LoadedRun, output: Path, *, average: bool = False) -> Export:
+    """Serialise a run for Glow-PyTorch; nothing is written.
 
     Args:
-        folder: the run folder.
+        run: the loaded run.
         output: the file of the weights; the optimizer's state and the settings go beside it.
-        step: a step's number, "best" for the best on the validation split, None for the newest.
         average: export the averaged parameters, without the optimizer's state.
 
     Raises:
-        GlowError: the run cannot be loaded, keeps no average, or does not fit Glow-PyTorch.
+        GlowError: the run keeps no average, or does not fit Glow-PyTorch.
     """
     _check_output(output)
-    run = load_run(folder, step)
     if average and run.average is None:
-        raise GlowError(f"{folder} keeps no averaged parameters: leave --average out.")
+        raise GlowError(f"{run.name} keeps no averaged parameters: leave --average out.")
     model = run.average if average and run.average is not None else run.model
     hparams = json.dumps(to_hparams(run.config), indent=4, sort_keys=True) + "\n"
     contents = {output: _serialise(to_state_dict(model))}
@@ -133,6 +128,8 @@ def export_run(
             "The dequantisation flow is left out: Glow-PyTorch's noise is uniform, for which the "
             "exported flow was not trained."
         )
+    if run.average is run.model:
+        notes.append(f"These are averaged parameters: {run.name} holds no others.")
     if average:
         notes.append("The optimizer's state is left out: it belongs to the trained parameters.")
     elif not run.has_optimizer:
@@ -140,7 +137,7 @@ def export_run(
     elif algorithm == "openai_adamax":
         notes.append(f"The optimizer's state is left out: PyTorch has no {algorithm}.")
     else:
-        state = _optimizer_state_dict(run, folder, algorithm)
+        state = _optimizer_state_dict(run, algorithm)
         contents[output.with_name(_OPTIMIZER)] = _serialise(state)
     if run.config.optimizer.schedule == "cosine":
         notes.append("The cosine schedule is left out: Glow-PyTorch's rate stays at lr.")
@@ -223,13 +220,11 @@ def to_hparams(config: Config) -> dict[str, object]:
     return {name: ours[name] for name in _THEIR_SETTINGS}
 
 
-def _optimizer_state_dict(
-    run: LoadedRun, folder: Path, algorithm: moments.Algorithm
-) -> moments.StateDict:
+def _optimizer_state_dict(run: LoadedRun, algorithm: moments.Algorithm) -> moments.StateDict:
     """The state of the run's optimizer, as PyTorch's."""
     params = nnx.state(run.model, nnx.Param)
     target = jax.eval_shape(make_optimizer(run.config.optimizer, 1).init, params)
-    state = load_optimizer_state(folder, target, run.step)
+    state = load_optimizer_state(run.folder, target, run.step)
     ours = moments.from_optax(state, run.config.model, algorithm, run.config.optimizer.lr)
     return moments.to_state_dict(ours, run.config)
 

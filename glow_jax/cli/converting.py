@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glow_jax.commands import command
+from glow_jax.config.wording import architecture, image_format
 from glow_jax.errors import GlowError
 from glow_jax.model import parameter_count
 
@@ -87,31 +88,10 @@ def _prove(file: Path, conversion: "Conversion", memory: int) -> None:
 
 def _describe(conversion: "Conversion") -> str:
     model = conversion.config.model
-    height, width, channels = model.image_shape
-    mixing = model.flow_permutation
-    if mixing == "invconv":
-        mixing = "LU-decomposed 1x1 convolutions" if model.LU_decomposed else "1x1 convolutions"
-        if model.plain_levels:
-            plain = ", ".join(str(level + 1) for level in model.plain_levels)
-            mixing += f" (plain in level {plain})"
-    paddings = {
-        "zeros": [],
-        "ones": ["last convolutions padded with ones"],
-        "edge_bias": ["3x3 convolutions with an edge bias"],
-    }
-    conditional = f"{model.y_classes} classes"
-    conditional += "" if model.classifier else " without a classifier"
-    parts = [
-        f"K = {model.K}, L = {model.L}, {model.hidden_channels} hidden channels",
-        f"{model.flow_coupling} couplings, {mixing}",
-        f"{'learned' if model.learn_top else 'unit normal'} top prior",
-        conditional if model.y_condition else "unconditional",
-        *paddings[model.padding],
-    ]
     lines = [
         f"layout        {conversion.layout}",
-        f"architecture  {'; '.join(parts)}",
-        f"images        {height} x {width} x {channels}, {model.n_bits} bits",
+        f"architecture  {architecture(model)}",
+        f"images        {image_format(model)}",
         f"parameters    {parameter_count(conversion.model):,}",
     ]
     if conversion.average is not None:

@@ -17,9 +17,10 @@ from glow_jax.devices import Devices, keep_compiled_programs
 from glow_jax.errors import GlowError
 from glow_jax.evaluation.evaluate import Evaluation, dataset_of, dequantizing, evaluate
 from glow_jax.evaluation.likelihood import OnImages
+from glow_jax.hub import load_run
 from glow_jax.model import computing
 from glow_jax.ood.measure import replicated_model
-from glow_jax.runs import load_run, write_results
+from glow_jax.runs import write_results
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Arguments:
     """
 
     run: Annotated[Path, tyro.conf.Positional]
-    """run folder"""
+    """run folder, model folder, or user/name on the Hugging Face Hub"""
     step: int | Literal["best"] | None = None
     """checkpoint: a step's number, or best on the validation split; by default the newest"""
     dequantization: Dequantization | None = None
@@ -58,7 +59,7 @@ class Arguments:
     scores: tuple[str, ...] = ()
     """scores that should separate them (needs ood); by default all that can be computed"""
     background: Path | None = None
-    """run folder of the second model for the likelihood ratio (needs ood)"""
+    """the second model for the likelihood ratio, given as the run is (needs ood)"""
 
     def __post_init__(self) -> None:
         """Check every value that can be checked without the run.
@@ -113,8 +114,8 @@ def main() -> None:
             bar=_bar,
         )
         print(_text(found), flush=True)
-        with keeping(arguments.run):
-            path = write_results(arguments.run, found.to_json())
+        with keeping(run.folder):
+            path = write_results(run.folder, found.to_json())
         print(f"written to {path}")
         return
     dtype = arguments.dtype or run.config.training.dtype
@@ -150,7 +151,7 @@ def _text(found: Evaluation) -> str:
         for draws, bound in found.importance.items()
     )
     return (
-        f"{found.run.folder}, {found.run.title}: {len(bits.bits_per_dim)} test images of "
+        f"{found.run.name}, {found.run.title}: {len(bits.bits_per_dim)} test images of "
         f"{found.dataset}\n"
         f"bits/dim            {bits.mean:.4f} +- {bits.standard_error:.4f} (standard error), "
         f"{found.dequantization} dequantisation\n"

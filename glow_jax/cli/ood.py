@@ -11,6 +11,7 @@ from glow_jax.data import Dataset
 from glow_jax.errors import GlowError
 from glow_jax.evaluation.evaluate import dequantizing
 from glow_jax.files import write_json, write_whole
+from glow_jax.hub import load_run
 from glow_jax.kernels.products import PRECISION
 from glow_jax.model import computing
 from glow_jax.ood.comparison import Job, Measured, compare, file_name, plan_jobs
@@ -20,7 +21,7 @@ from glow_jax.ood.plots import save_histogram
 from glow_jax.ood.report import markdown_report, text_report
 from glow_jax.ood.results import Comparison
 from glow_jax.ood.scores import Score, choose_scores
-from glow_jax.runs import LoadedRun, load_run
+from glow_jax.runs import LoadedRun
 from glow_jax.runs.measured import Columns
 
 
@@ -54,7 +55,7 @@ def compare_with(
     """
     folder, config = run.folder, flow.model.config
     if config.y_condition:
-        raise GlowError(f"{folder} is conditional on labels, which other data sets do not share.")
+        raise GlowError(f"{run.name} is conditional on labels, which other data sets do not share.")
     chosen = choose_scores(scores, config, has_background=background is not None)
     other = None if background is None else _load_background(background, flow)
     outsides = [
@@ -68,7 +69,7 @@ def compare_with(
     columns = _carry_out(jobs, folder, batch_size)
     known = [Measured(images, columns[images]) for images in reference if images in columns]
     about = {
-        "run": str(folder),
+        "run": run.name,
         "step": run.step,
         "averaged_parameters": run.average is not None,
         "dtype": flow.origin["dtype"],

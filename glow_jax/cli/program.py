@@ -22,6 +22,8 @@ COMMANDS = {
     "convert from-torch": Command("from_torch", "a PyTorch checkpoint to a run"),
     "convert from-openai": Command("from_openai", "openai/glow's checkpoint to a run"),
     "convert to-torch": Command("to_torch", "a run to a PyTorch checkpoint"),
+    "convert to-hub": Command("to_hub", "a run to a model folder, or to the Hugging Face Hub"),
+    "convert from-hub": Command("from_hub", "a model folder, or a model of the hub, to a run"),
 }
 
 

@@ -16,8 +16,8 @@ from glow_jax.devices import keep_compiled_programs
 from glow_jax.errors import GlowError
 from glow_jax.evaluation.png import save_png
 from glow_jax.evaluation.samples import grid, labels_in_turn, sample_pixels
-from glow_jax.model import Glow
-from glow_jax.runs import load_run, read_data
+from glow_jax.hub import load_run
+from glow_jax.runs import LoadedRun, RunData
 
 # All of a row are drawn at once.
 _MOST_IMAGES = 10_000
@@ -28,7 +28,7 @@ class Arguments:
     """Draw samples from a trained Glow as a PNG grid."""
 
     run: Annotated[Path, tyro.conf.Positional]
-    """run folder"""
+    """run folder, model folder, or user/name on the Hugging Face Hub"""
     temperature: float = 0.7
     """standard deviation of the unit-normal draws"""
     temperatures: str = ""
@@ -60,11 +60,11 @@ def main() -> None:
         raise GlowError(f"num is {brief(num)}; it must be from 1 to {_MOST_IMAGES}.")
     run = load_run(arguments.run, arguments.step, average=arguments.average)
     model = run.average_or_model
-    y = _labels(model, arguments.label, num, arguments.run)
+    y = _labels(run, arguments.label, num)
     key = jax.random.key(arguments.seed)
     rows = [sample_pixels(model, key, num, temperature=t, y=y) for t in temperatures]
     columns = num if arguments.temperatures else None
-    path = arguments.output or arguments.run / "samples.png"
+    path = arguments.output or run.folder / "samples.png"
     try:
         save_png(path, grid(np.concatenate(rows), columns=columns))
     except OSError as error:
@@ -86,18 +86,18 @@ def _temperatures(arguments: Arguments) -> list[float]:
     return temperatures
 
 
-def _labels(model: Glow, label: str | None, num: int, folder: Path) -> jax.Array | None:
+def _labels(run: LoadedRun, label: str | None, num: int) -> jax.Array | None:
+    model = run.average_or_model
     if label is None:
         return labels_in_turn(model, num)
     if not model.config.y_condition:
         raise GlowError(f"--label {label}: this model is not conditional on a label.")
-    number = _class_number(label, model.config.y_classes, folder)
+    number = _class_number(label, model.config.y_classes, run.data)
     return jax.nn.one_hot(np.full(num, number), model.config.y_classes)
 
 
-def _class_number(label: str, classes: int, folder: Path) -> int:
+def _class_number(label: str, classes: int, data: RunData | None) -> int:
     """The number of a class that is given by its name or its number; names go first."""
-    data = read_data(folder)
     names = data.class_names if data is not None else ()
     if label in names[:classes]:
         return names.index(label)

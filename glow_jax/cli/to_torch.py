@@ -11,6 +11,7 @@ import tyro
 
 from glow_jax.cli.errors import one_line_errors
 from glow_jax.cli.flags import parse
+from glow_jax.hub import load_run
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Arguments:
     """Write a run as files that Glow-PyTorch loads."""
 
     run: Annotated[Path, tyro.conf.Positional]
-    """run folder"""
+    """run folder, model folder, or user/name on the Hugging Face Hub"""
     output: Path
     """file of the weights; optimizer.pt and hparams.json are written beside it"""
     step: int | Literal["best"] | None = None
@@ -34,7 +35,8 @@ def main() -> None:
     from glow_jax.bridge.to_torch import export_run
 
     output = arguments.output
-    export = export_run(arguments.run, output, step=arguments.step, average=arguments.average)
+    run = load_run(arguments.run, arguments.step)
+    export = export_run(run, output, average=arguments.average)
     export.write()
     names = ", ".join(map(str, export.contents))
     print(f"{arguments.run}, step {export.step}, written to {names}")

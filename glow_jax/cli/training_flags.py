@@ -5,11 +5,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from glow_jax.catalogue import find
+from glow_jax import hub
 from glow_jax.cli.flags import parse
 from glow_jax.commands import command
 from glow_jax.config import Config
 from glow_jax.config.changes import MAY_CHANGE, SECTIONS
+from glow_jax.config.command_line import defaults_for
 from glow_jax.config.presets import PRESETS
 from glow_jax.errors import GlowError
 from glow_jax.runs import read_config
@@ -43,11 +44,9 @@ def parse_training(arguments: Sequence[str] | None = None) -> Config:
         default = _with_saved(default, config)
         config = parse(Config, arguments, default=default)
         _refuse_changes(default, config, config.training.saved_model, sections=("model",))
-    elif config.preset is None or config.data.dataset != default.data.dataset:
-        entry = find(config.data.dataset)
-        n_bits = Config().model.n_bits if entry is None else entry.n_bits
-        model = dataclasses.replace(default.model, n_bits=n_bits)
-        config = parse(Config, arguments, default=dataclasses.replace(default, model=model))
+    else:
+        default = defaults_for(config.preset, config.data.dataset)
+        config = parse(Config, arguments, default=default)
     return config
 
 
@@ -60,8 +59,13 @@ def _with_saved(default: Config, config: Config) -> Config:
             f"--saved_model takes a run folder, but {folder} is a file; "
             f"{command('convert from-torch')} {folder} makes a run folder of a PyTorch checkpoint."
         )
-    default = dataclasses.replace(default, model=read_config(folder).model)
+    default = dataclasses.replace(default, model=hub.read_config(folder).model)
     if training.saved_optimizer:
+        if hub.is_model_folder(Path(training.saved_optimizer)):
+            raise GlowError(
+                f"--saved_optimizer is {training.saved_optimizer}, a model folder, which keeps no "
+                "optimizer's state: give a run folder, or leave it out."
+            )
         optimizer = read_config(training.saved_optimizer).optimizer
         default = dataclasses.replace(default, optimizer=optimizer)
     return default

@@ -32,7 +32,8 @@ class TrainingConfig:
     """precision of the coupling networks' convolutions on a GPU or TPU, by jax.lax's names; high is
     TF32 on a GPU, three bfloat16 passes on a TPU; with reversible memory it is always highest"""
     saved_model: str = ""
-    """run folder whose weights a new run starts from"""
+    """run folder, model folder or user/name on the Hugging Face Hub whose weights a new run starts
+    from"""
     saved_optimizer: str = ""
     """run folder whose optimizer state and step a new run continues from"""
 

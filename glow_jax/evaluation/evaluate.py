@@ -24,9 +24,10 @@ from glow_jax.evaluation.likelihood import (
     reconstruction,
 )
 from glow_jax.evaluation.same_data import data_of, difference
+from glow_jax.hub import load_run
 from glow_jax.kernels.products import PRECISION, Precision
 from glow_jax.model import Glow, computing, with_uniform_dequantization
-from glow_jax.runs import LoadedRun, RunData, load_run, read_data
+from glow_jax.runs import LoadedRun, RunData
 
 _Bar = Callable[[int], AbstractContextManager[OnImages]]
 
@@ -102,7 +103,7 @@ def evaluate(
     """Evaluate a run on a test split: bits/dim and reconstruction.
 
     Args:
-        run: a loaded run, or a run folder, whose newest checkpoint is loaded.
+        run: a loaded run, or what `glow_jax.load` takes, whose newest checkpoint is loaded.
         dataset: the data set; by default the run's own.
         dequantization: uniform noise, or variational noise where the model was trained with it;
             by default as in training.
@@ -176,7 +177,7 @@ def dequantizing(run: LoadedRun, dequantization: Dequantization | None) -> Glow:
         return with_uniform_dequantization(model)
     if dequantization not in (None, model.config.dequantization):
         raise GlowError(
-            f"{run.folder} was trained with {model.config.dequantization} dequantisation, so it "
+            f"{run.name} was trained with {model.config.dequantization} dequantisation, so it "
             f"cannot be evaluated with {dequantization}: leave --dequantization out."
         )
     return model
@@ -200,7 +201,7 @@ def dataset_of(
         GlowError: as for `load_dataset`, or the images or labels do not fit the run, or those of
             its own data set have changed.
     """
-    before = read_data(run.folder)
+    before = run.data
     data = replace(
         run.config.data,
         dataset=run.config.data.dataset if name is None else name,
@@ -222,7 +223,7 @@ def dataset_of(
 def _compare(run: LoadedRun, before: RunData, dataset: Dataset, name: str, *, is_own: bool) -> None:
     """Refuse a run's own data set that has changed; note one that holds other images."""
     was = run.config.data.dataset
-    differs = difference(run.folder, before, was, data_of(dataset), name)
+    differs = difference(run.name, before, was, data_of(dataset), name)
     if differs is None:
         return
     if is_own:
@@ -234,4 +235,4 @@ def _compare(run: LoadedRun, before: RunData, dataset: Dataset, name: str, *, is
 
 
 def _check_fits(run: LoadedRun, dataset: Dataset) -> None:
-    check_fits(run.config.model, dataset, source=str(run.folder), advice="give another --dataset")
+    check_fits(run.config.model, dataset, source=run.name, advice="give another --dataset")

@@ -34,11 +34,11 @@ def _fingerprint(dataset: Dataset) -> str:
     return digest.hexdigest()
 
 
-def difference(folder: Path, before: RunData, was: str, data: RunData, name: str) -> str | None:
+def difference(run: str, before: RunData, was: str, data: RunData, name: str) -> str | None:
     """How images differ from those that a run was started with; None if they do not.
 
     Args:
-        folder: the run.
+        run: what messages call the run.
         before: what it remembers of its images.
         was: the name of its data set.
         data: the images in question.
@@ -51,17 +51,17 @@ def difference(folder: Path, before: RunData, was: str, data: RunData, name: str
     now = (data.training_images, data.test_images)
     if now != counts:
         return (
-            f"{folder} was started with {counts[0]} training and {counts[1]} test images, and "
+            f"{run} was started with {counts[0]} training and {counts[1]} test images, and "
             f"{shown(name)} has {now[0]} and {now[1]}"
         )
     if before.classes != data.classes or before.class_names != data.class_names:
         return (
-            f"{folder} was started with the classes {_classes(before)}, and {shown(name)} has "
+            f"{run} was started with the classes {_classes(before)}, and {shown(name)} has "
             f"{_classes(data)}"
         )
     if before.image_shape != data.image_shape or before.fingerprint != data.fingerprint:
         return (
-            f"{shown(name)} does not hold the images that {folder} was started with "
+            f"{shown(name)} does not hold the images that {run} was started with "
             f"({shown(was)}), although their number is the same"
         )
     return None
@@ -87,7 +87,7 @@ def check_same_data(config: Config, data: RunData) -> None:
                 "know its images. Leave the flag out, or start a new run."
             )
         return
-    differs = difference(folder, before, was, data, name)
+    differs = difference(str(folder), before, was, data, name)
     if differs is not None:
         raise GlowError(
             f"{differs}: give the folder or file of the same images, or start a new run."

@@ -10,7 +10,8 @@ from glow_jax.runs.folder import (
 )
 from glow_jax.runs.hparams import read_config, write_config
 from glow_jax.runs.inside import set_aside
-from glow_jax.runs.load import LoadedRun, load, load_optimizer_state, load_run
+from glow_jax.runs.load import load_optimizer_state, load_run
+from glow_jax.runs.loaded import LoadedRun
 from glow_jax.runs.lock import check_system, locked, locked_beside
 from glow_jax.runs.metrics import (
     append_metrics,
@@ -18,7 +19,7 @@ from glow_jax.runs.metrics import (
     mend_metrics,
     read_metrics,
 )
-from glow_jax.runs.results import write_results
+from glow_jax.runs.results import read_results, write_results
 from glow_jax.runs.save import CheckpointWriter, save_weights
 
 __all__ = [
@@ -30,7 +31,6 @@ __all__ = [
     "check_folder",
     "check_system",
     "keep_metrics",
-    "load",
     "load_optimizer_state",
     "load_run",
     "locked",
@@ -40,6 +40,7 @@ __all__ = [
     "read_config",
     "read_data",
     "read_metrics",
+    "read_results",
     "save_weights",
     "set_aside",
     "set_aside_after",

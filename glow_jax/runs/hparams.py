@@ -31,6 +31,23 @@ def read_config(folder: str | Path) -> Config:
     if not path.is_file():
         raise GlowError(f"{folder} is no run folder: it has no {HPARAMS}.{_hint(Path(folder))}")
     values = read_json(path)
+    try:
+        return config_of(values, path)
+    except GlowError as error:
+        raise GlowError(f"{error}{_hint(Path(folder))}") from error
+
+
+def config_of(values: object, path: Path) -> Config:
+    """The configuration that a JSON file of any version holds.
+
+    Args:
+        values: what the file holds.
+        path: the file, for messages.
+
+    Raises:
+        GlowError: it is not valid, or of a later version than this program reads.
+    """
+    values = dict(values) if isinstance(values, dict) else values
     version = values.pop("version", 1) if isinstance(values, dict) else 1
     if type(version) is not int or not 1 <= version <= _VERSION:
         raise GlowError(
@@ -44,9 +61,7 @@ def read_config(folder: str | Path) -> Config:
     try:
         return from_json(values)
     except GlowError as error:
-        raise GlowError(
-            f"{path} is not a configuration of glow_jax: {error}{_hint(Path(folder))}"
-        ) from error
+        raise GlowError(f"{path} is not a configuration of glow_jax: {error}") from error
 
 
 def _rename_padding(values: object) -> None:
@@ -83,4 +98,9 @@ def write_config(folder: Path, config: Config) -> None:
     once |= {"coordinator": "", "num_processes": 0, "process_id": None}
     config = dataclasses.replace(config, output=dataclasses.replace(config.output, **once))
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / HPARAMS, {"version": _VERSION, **to_json(config)})
+    write_json(folder / HPARAMS, values_of(config))
+
+
+def values_of(config: Config) -> dict[str, object]:
+    """The plain values that `config_of` makes the configuration of."""
+    return {"version": _VERSION, **to_json(config)}

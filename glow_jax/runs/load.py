@@ -5,7 +5,6 @@ import inspect
 import logging
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -20,6 +19,7 @@ from glow_jax.runs import version_1
 from glow_jax.runs.digests import check_origin
 from glow_jax.runs.folder import CHECKPOINTS, WhichStep, step_folder
 from glow_jax.runs.hparams import HPARAMS, read_config
+from glow_jax.runs.loaded import LoadedRun
 from glow_jax.runs.reading import reading, verify
 from glow_jax.runs.version_1 import Keys
 
@@ -34,60 +34,18 @@ _Shaped = Mapping[Keys, jax.Array] | Mapping[Keys, jax.ShapeDtypeStruct]
 logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 
-@dataclass(frozen=True)
-class LoadedRun:
-    """A loaded checkpoint of a run folder.
-
-    Attributes:
-        folder: the run folder.
-        config: the run's configuration.
-        step: the number of updates before the checkpoint.
-        model: the model as trained.
-        average: the model with averaged parameters, if the run keeps them and they were asked for.
-        has_optimizer: whether the checkpoint holds an optimizer's state.
-        progress: the progress of training; see `glow_jax.training.progress`.
-    """
-
-    folder: Path
-    config: Config
-    step: int
-    model: Glow
-    average: Glow | None
-    has_optimizer: bool
-    progress: Mapping[str, object]
-
-    @property
-    def average_or_model(self) -> Glow:
-        """The model to evaluate and sample with: the average if there is one."""
-        return self.average or self.model
-
-    @property
-    def title(self) -> str:
-        """The step and the kind of `average_or_model`, as they are printed."""
-        return f"step {self.step}" + ("" if self.average is None else ", averaged parameters")
-
-
-def load(folder: str | Path, step: WhichStep = None, *, average: bool = True) -> Glow:
-    """Load the model of a run folder.
+def load_run(folder: str | Path, step: WhichStep = None, *, average: bool = True) -> LoadedRun:
+    """Load a checkpoint of a run folder, except the optimizer's state.
 
     Args:
         folder: a run folder that `train.py` or a converter wrote.
         step: a step's number; "best" for the best on the validation split; None for the newest.
-        average: take the averaged parameters if the run keeps them; else those in training.
-
-    Returns:
-        The model. Its coupling networks compute in the dtype of the run, at the highest precision
-        whatever the run was trained at.
+        average: take the averaged parameters too, if the run keeps them.
 
     Raises:
         GlowError: there is no such folder or step, a file is damaged, or the checkpoint does not
             match `hparams.json`.
     """
-    return load_run(folder, step, average=average).average_or_model
-
-
-def load_run(folder: str | Path, step: WhichStep = None, *, average: bool = True) -> LoadedRun:
-    """Load a checkpoint, except the optimizer's state; arguments and errors as for `load`."""
     folder = Path(folder)
     config = read_config(folder)
     abstract = abstract_glow(config.model)
@@ -176,10 +134,10 @@ def load_optimizer_state(folder: str | Path, target: _T, step: WhichStep = None)
     Args:
         folder: the run folder.
         target: a state of the same optimizer for the same model (arrays or their shapes).
-        step: as for `load`.
+        step: as for `load_run`.
 
     Raises:
-        GlowError: as for `load`, or the checkpoint has no state of this optimizer.
+        GlowError: as for `load_run`, or the checkpoint has no state of this optimizer.
     """
     folder = Path(folder)
     return reading(folder, step, lambda number: _load_optimizer(folder, number, target))

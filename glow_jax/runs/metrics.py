@@ -20,7 +20,12 @@ def read_metrics(folder: Path) -> list[Row]:
 
     Damaged lines are left out, too; `mend_metrics` tells.
     """
-    return _read(folder / METRICS)[0]
+    return rows_of(folder / METRICS)
+
+
+def rows_of(path: Path) -> list[Row]:
+    """As `read_metrics`, of the file itself."""
+    return _read(path)[0]
 
 
 def mend_metrics(folder: Path) -> str | None:

@@ -1,14 +1,33 @@
 """`results.json`: the results of `eval.py` for a run."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from glow_jax.errors import GlowError
 from glow_jax.files import write_json
+from glow_jax.runs.inside import read_json
 
 RESULTS = "results.json"
 
 
 def write_results(folder: Path, results: Mapping[str, object]) -> Path:
     """Write plain values as a run's results; return the file's path."""
+    folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / RESULTS, results)
     return folder / RESULTS
+
+
+def read_results(folder: Path) -> Mapping[str, object] | None:
+    """What `write_results` wrote; None if nothing was.
+
+    Raises:
+        GlowError: the file is damaged, or no regular file.
+    """
+    path = folder / RESULTS
+    if not os.path.lexists(path):
+        return None
+    values = read_json(path)
+    if not isinstance(values, dict):
+        raise GlowError(f"{path} is damaged: it is no object; remove it to go on without it.")
+    return values

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from flax import nnx
 
+from glow_jax import hub
 from glow_jax.config import Config
 from glow_jax.data import Readable
 from glow_jax.data.batch_order import Shuffled
@@ -100,7 +101,7 @@ def _resumed(
 
 def _from_saved(config: Config, optimizer: optax.GradientTransformation) -> TrainState:
     """The state of a new run that starts from a saved model and, if given, an optimizer's state."""
-    saved_run = load_run(config.training.saved_model)
+    saved_run = hub.load_run(config.training.saved_model)
     if not config.training.saved_optimizer:
         return new_state(as_trained(saved_run.average_or_model, config), optimizer, config)
     folder = Path(config.training.saved_optimizer)

@@ -4,7 +4,10 @@ import importlib
 
 from .case import Maker
 
-KINDS = ("checkpoints", "openai", "run_folders", "arrays", "pictures", "command_lines")
+KINDS = (
+    *("checkpoints", "openai", "run_folders", "model_folders"),
+    *("arrays", "pictures", "command_lines"),
+)
 
 
 def maker_of(kind: str) -> Maker:

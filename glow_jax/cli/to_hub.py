@@ -1,0 +1,83 @@
+"""`python convert/to_hub.py`: a run as a model folder, here or on the Hugging Face Hub."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from glow_jax.cli.errors import one_line_errors
+from glow_jax.cli.flags import parse
+from glow_jax.errors import GlowError
+from glow_jax.hub import is_model_folder, load_run
+from glow_jax.publishing import contents_of_run, write_contents
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Write a run as a model folder with a model card, and upload it if asked to."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """run folder, model folder, or user/name on the Hugging Face Hub"""
+    output: Path | None = None
+    """model folder to write; an earlier model there is replaced"""
+    push: str | None = None
+    """user/name on the Hugging Face Hub to upload to; the token is that of `hf auth login`"""
+    private: bool = False
+    """make the repository private if it is made now (needs push)"""
+    license: str = "mit"
+    """licence of the weights, by an identifier of the hub's"""
+    step: int | Literal["best"] | None = None
+    """checkpoint: a step's number, or best on the validation split; by default the newest"""
+    average: bool = True
+    """take the averaged parameters if the run keeps them; --no_average takes those in training"""
+
+    def __post_init__(self) -> None:
+        """Check that there is something to do.
+
+        Raises:
+            GlowError: neither place is given.
+        """
+        if self.output is None and self.push is None:
+            raise GlowError("Give --output, a folder, or --push, a name on the hub, or both.")
+        if self.private and self.push is None:
+            raise GlowError("--private is about the repository on the hub: give --push, too.")
+
+
+@one_line_errors
+def main() -> None:
+    """Load the run, and write or upload its model folder."""
+    arguments = parse(Arguments)
+    output = arguments.output
+    if output is not None:
+        _check_output(output)
+    run = load_run(arguments.run, arguments.step, average=arguments.average)
+    name = arguments.push or str(output)
+    contents = contents_of_run(run, name=name, license=arguments.license)
+    sizes = ", ".join(f"{name} ({len(content):,} bytes)" for name, content in contents.items())
+    print(f"{run.name}, {run.title}: {sizes}; licence {arguments.license}", flush=True)
+    if output is not None:
+        write_contents(output, contents)
+        print(f"written to {output}", flush=True)
+    if arguments.push is not None:
+        from glow_jax.publishing.hub_model import push_contents
+
+        print(push_contents(contents, arguments.push, private=arguments.private or None))
+
+
+def _check_output(output: Path) -> None:
+    """Refuse a place that holds something else than a model folder.
+
+    Raises:
+        GlowError: it does.
+    """
+    if output.name in ("", ".."):
+        raise GlowError(
+            f"--output is {str(output)!r}; it must name the model folder to write, for example "
+            "published/mine."
+        )
+    is_free = not output.exists() or (output.is_dir() and not any(output.iterdir()))
+    if not is_free and not (output.is_dir() and is_model_folder(output)):
+        raise GlowError(f"{output} exists and is no model folder; give another --output.")
+    if any(parent.is_file() for parent in output.parents):
+        raise GlowError(f"{output} would lie below a file; give another --output.")

@@ -1,0 +1,142 @@
+"""`model.safetensors`: every array of a model in one file.
+
+The name of an array is the path that leads to it in the model, `levels.0.steps.actnorm.bias`.
+Arrays of a level's K steps have a leading axis of length K. Numbers are float32, orders of channels
+int32.
+"""
+
+import hashlib
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from safetensors import numpy as safetensors
+
+from glow_jax.errors import GlowError, first_line, shown
+from glow_jax.model import Glow
+from glow_jax.runs.inside import open_inside
+
+# The header has 200 bytes for each array.
+_LARGEST_HEADER = 10_000_000
+
+
+def most_bytes(abstract: Glow) -> int:
+    """How large the file of a model may be."""
+    return _needed_bytes(abstract) + _LARGEST_HEADER
+
+
+def _needed_bytes(abstract: Glow) -> int:
+    leaves = _variables(abstract).values()
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
+
+
+def read_weights(path: Path, abstract: Glow, sha256: str) -> Glow:
+    """The model of a file, which must hold the arrays of the model and no others.
+
+    Args:
+        path: the file.
+        abstract: the model's shapes.
+        sha256: the digest that the file should have.
+
+    Raises:
+        GlowError: the file is missing, damaged, or of another model.
+    """
+    content = _content(path, abstract)
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise GlowError(f"{path} is damaged: its SHA-256 differs from what its model states.")
+    try:
+        arrays = safetensors.load(content)
+    except Exception as error:  # whatever a stranger's header makes the library raise
+        raise GlowError(f"{path} is a damaged safetensors file: {first_line(error)}.") from error
+    _check_match(path, _variables(abstract), arrays)
+    infinite = _first_infinite(arrays)
+    if infinite is not None:
+        raise GlowError(f"{path} is damaged: {infinite} has numbers that are not finite.")
+    return _filled(abstract, arrays)
+
+
+def _content(path: Path, abstract: Glow) -> bytes:
+    """The bytes of a file, once it is seen that there are as many as the model needs."""
+    needed = _needed_bytes(abstract)
+    try:
+        with open_inside(path, os.O_RDONLY) as file:
+            size = os.fstat(file.fileno()).st_size
+            if not needed < size <= most_bytes(abstract):
+                raise GlowError(
+                    f"{path} has {size} bytes, and its model has {needed} bytes of numbers: it "
+                    "belongs to another model, or is damaged."
+                )
+            return file.read(size)
+    except FileNotFoundError:
+        raise GlowError(f"{path} is missing: fetch the model again.") from None
+
+
+def _check_match(
+    path: Path, wanted: Mapping[str, nnx.Variable], found: Mapping[str, np.ndarray]
+) -> None:
+    """Refuse arrays that are not those of the model.
+
+    Raises:
+        GlowError: names the first.
+    """
+
+    def kind(arrays: Mapping[str, nnx.Variable] | Mapping[str, np.ndarray], name: str) -> str:
+        if name not in arrays:
+            return "absent"
+        return f"{arrays[name].dtype} of shape {tuple(arrays[name].shape)}"
+
+    for name in sorted(set(wanted) | set(found)):
+        there, here = kind(found, name), kind(wanted, name)
+        if there != here:
+            raise GlowError(
+                f"{path} does not match its model: {shown(name)} is {there} there and {here} by "
+                "the configuration."
+            )
+
+
+def _first_infinite(arrays: Mapping[str, np.ndarray]) -> str | None:
+    """The name of the first array with numbers that are infinite or none; None if all are well."""
+    floats = (name for name, array in arrays.items() if array.dtype.kind == "f")
+    return next((name for name in floats if not np.isfinite(arrays[name]).all()), None)
+
+
+def _variables(model: Glow) -> dict[str, nnx.Variable]:
+    """The variables of a model by their names in a file."""
+    return {_name(path): leaf for path, leaf in nnx.to_flat_state(nnx.state(model))}
+
+
+def _name(path: tuple[object, ...]) -> str:
+    return ".".join(map(str, path))
+
+
+def _filled(abstract: Glow, arrays: Mapping[str, np.ndarray]) -> Glow:
+    filled = [
+        (path, leaf.replace(jnp.asarray(arrays[_name(path)])))
+        for path, leaf in nnx.to_flat_state(nnx.state(abstract))
+    ]
+    model = nnx.clone(abstract)
+    nnx.update(model, nnx.from_flat_state(filled))
+    return model
+
+
+def in_a_file(model: Glow) -> bytes:
+    """The content of a model's file.
+
+    Raises:
+        GlowError: the model is not in float32, or has numbers that are not finite.
+    """
+    arrays = {name: np.asarray(leaf[...]) for name, leaf in _variables(model).items()}
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and array.dtype != np.float32:
+            raise GlowError(
+                f"{name} of the model is {array.dtype}; a model folder holds float32: convert the "
+                "model first, knowing what is lost."
+            )
+    infinite = _first_infinite(arrays)
+    if infinite is not None:
+        raise GlowError(f"The model is of no use to others: {infinite} has infinities or NaN.")
+    return safetensors.save(arrays, metadata={"format": "flax"})

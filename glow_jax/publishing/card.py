@@ -1,0 +1,161 @@
+"""The model card: what a model folder's `README.md` says of the run."""
+
+import json
+import shlex
+from dataclasses import dataclass
+
+from glow_jax.config import Config, ModelConfig
+from glow_jax.config.command_line import training_flags
+from glow_jax.config.wording import architecture, image_format
+from glow_jax.errors import shown
+from glow_jax.hub import Weights
+from glow_jax.publishing.results import Measured
+from glow_jax.runs import RunData
+
+_PAPER = "[Kingma & Dhariwal 2018](https://arxiv.org/abs/1807.03039)"
+_WEIGHTS: dict[Weights, str] = {
+    "averaged": "an exponential moving average of the parameters",
+    "trained": "the parameters in training, not an average of them",
+    "unsaid": "nobody has said whether they are averaged",
+}
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a model was trained, where the run is known.
+
+    Attributes:
+        config: the run's configuration.
+        step: the number of updates.
+        data: what the run remembers of its images, or None.
+        hours: how long training took, or None.
+    """
+
+    config: Config
+    step: int
+    data: RunData | None
+    hours: float | None
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a card is written from.
+
+    Attributes:
+        name: the model's name on the hub, or its folder.
+        license: an identifier of the hub's, such as mit.
+        model: the architecture.
+        parameters: the number of trained values.
+        weights: which parameters the folder holds.
+        picture: the file of samples beside the card.
+        temperature: that of the samples.
+        training: how it was trained; None if that is not known.
+        measured: its bits/dim; None if not measured.
+    """
+
+    name: str
+    license: str
+    model: ModelConfig
+    parameters: int
+    weights: Weights
+    picture: str
+    temperature: float
+    training: Training | None
+    measured: Measured | None
+
+    def text(self) -> str:
+        """The card, as Markdown with the hub's metadata in front."""
+        title = self.name.rpartition("/")[2]
+        parts = [
+            f"---\n{self._metadata(title)}\n---\n\n# {shown(title)}",
+            self._introduction(),
+            f"![Samples at temperature {self.temperature:g}]({self.picture})",
+            f"Samples at temperature {self.temperature:g}.",
+            self._table(),
+            "## Use",
+            "```python\nimport glow_jax\n\n"
+            f"model = glow_jax.Glow.from_pretrained({json.dumps(self.name)})\n```",
+            "```bash\n"
+            f"glow-jax sample {shlex.quote(self.name)}\n"
+            f"glow-jax eval {shlex.quote(self.name)}\n```",
+            "## Training",
+            self._training(),
+            "## Limits",
+            "A likelihood is no measure of how usual an image is: a Glow may find images of other "
+            "kinds likelier than its own ([Nalisnick et al. 2019]"
+            "(https://arxiv.org/abs/1810.09136)). `glow-jax eval` with `--ood` measures it.",
+            "## Licence",
+            f"`{self.license}`",
+        ]
+        return "\n\n".join(parts) + "\n"
+
+    def _metadata(self, title: str) -> str:
+        """The front matter: each value as JSON, which YAML reads too."""
+        values: dict[str, object] = {
+            "license": self.license,
+            "library_name": "glow-jax",
+            "pipeline_tag": "unconditional-image-generation",
+            "tags": ["glow", "normalizing-flow", "density-estimation", "jax", "flax"],
+        }
+        if self.training is not None:
+            values["datasets"] = [self.training.config.data.dataset]
+        if (found := self.measured) is not None:
+            values["metrics"] = ["bits_per_dim"]
+            result = {
+                "task": {"type": "unconditional-image-generation"},
+                "dataset": {"name": found.dataset, "type": found.dataset, "split": found.split},
+                "metrics": [
+                    {"type": "bits_per_dim", "name": "bits/dim", "value": found.bits_per_dim}
+                ],
+            }
+            values["model-index"] = [{"name": title, "results": [result]}]
+        return "\n".join(f"{name}: {json.dumps(value)}" for name, value in values.items())
+
+    def _introduction(self) -> str:
+        of = "" if self.training is None else f" of {shown(self.training.config.data.dataset)}"
+        return (
+            f"A Glow{of}: a normalizing flow ({_PAPER}), which draws images and gives each image a "
+            "likelihood. The program is glow-jax, in JAX and Flax."
+        )
+
+    def _table(self) -> str:
+        rows = {
+            "images": image_format(self.model),
+            "architecture": architecture(self.model),
+            "parameters": f"{self.parameters:,}, float32",
+            "weights": _WEIGHTS[self.weights],
+        }
+        if self.training is not None:
+            rows["updates"] = f"{self.training.step:,}"
+            rows["data"] = shown(self.training.config.data.dataset)
+        if self.training is not None and (data := self.training.data) is not None:
+            rows["data"] += (
+                f", {data.training_images:,} training and {data.test_images:,} test images"
+            )
+            if data.class_names:
+                rows["classes"] = ", ".join(shown(name, 40) for name in data.class_names[:100])
+        rows["bits/dim"] = "not measured"
+        if (found := self.measured) is not None:
+            rows["bits/dim"] = (
+                f"{found.bits_per_dim:.4f} +- {found.standard_error:.4f} (standard error), on "
+                f"{found.images:,} {shown(found.split)} images of {shown(found.dataset)}, with "
+                f"{found.dequantization} dequantisation"
+            )
+        lines = [f"| {name} | {_in_a_cell(text)} |" for name, text in rows.items()]
+        return "\n".join(["| | |", "|---|---|", *lines])
+
+    def _training(self) -> str:
+        if self.training is None:
+            return "Not known here: the model was not saved from a run of glow-jax."
+        config = self.training.config
+        line = shlex.join(["glow-jax", "train", *training_flags(config), "--output_dir", "RUN"])
+        text = f"```bash\n{shown(line, 2000)}\n```"
+        if self.training.hours is not None:
+            text += f"\n\nIt took {self.training.hours:.1f} hours, with all evaluations."
+        if config.training.saved_model:
+            text += "\n\nThe run started from the weights of another model (`--saved_model`)."
+        return text
+
+
+def _in_a_cell(text: str) -> str:
+    return text.replace("|", "\\|")

@@ -1,0 +1,183 @@
+"""The files of a model folder, made from a run or from a model alone."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import jax
+
+from glow_jax.errors import GlowError, shown
+from glow_jax.evaluation.png import png
+from glow_jax.evaluation.samples import grid, labels_in_turn, sample_pixels
+from glow_jax.files import write_whole, writing
+from glow_jax.hub import PublishedRun, Weights, in_a_file, origin_of, values_for
+from glow_jax.hub.model_folder import CONFIG, WEIGHTS, without_paths
+from glow_jax.model import Glow, parameter_count
+from glow_jax.publishing.card import Card, Training
+from glow_jax.publishing.results import Measured, measured_of
+from glow_jax.runs import LoadedRun, read_metrics, read_results
+from glow_jax.runs.metrics import METRICS, Row
+
+CARD = "README.md"
+PICTURE = "card.png"
+PUBLISHED_FILES = (WEIGHTS, METRICS, PICTURE, CARD, CONFIG)
+"""What a model folder consists of, in the order of writing."""
+
+_SAMPLES = 64
+_TEMPERATURE = 0.7
+
+Contents = Mapping[str, bytes]
+"""What each file of a model folder holds, by its name."""
+
+
+def contents_of(model: Glow, *, name: str, license: str) -> Contents:
+    """The files of a model in memory.
+
+    If it was loaded from a run whose arrays it still has, all that the run knows is stated.
+
+    Args:
+        model: the model, in float32.
+        name: the name that it will have on the hub, or its folder. Of an absolute path the card
+            tells the last part only: the rest may name the user.
+        license: an identifier of the hub's, such as mit.
+
+    Raises:
+        GlowError: the model is not in float32, or there can be no such licence.
+    """
+    run = _run_of(model)
+    if run is not None:
+        return contents_of_run(run, name=name, license=license)
+    content = in_a_file(model)
+    config = values_for(
+        model.config, weights="unsaid", step=0, content=content, images=None, results=None
+    )
+    card = _card(model, name, license, "unsaid")
+    return _files(model, content, config, card)
+
+
+def contents_of_run(run: LoadedRun, *, name: str, license: str) -> Contents:
+    """The files of a loaded run, of its averaged parameters if they were loaded; see `contents_of`.
+
+    Raises:
+        GlowError: a file of the run is damaged, or there can be no such licence.
+    """
+    results = read_results(run.folder)
+    if isinstance(run, PublishedRun):
+        results, rows = results or run.results, run.rows
+    else:
+        rows = read_metrics(run.folder)
+    measured = None if results is None else measured_of(results)
+    if measured is None or not _are_of(measured, run):
+        results = measured = None
+    rows = [row for row in rows if (row["step"] or 0) <= run.step]
+    images, weights, model = run.data, _weights_of(run), run.average_or_model
+    # A converted checkpoint leaves neither, and its configuration does not know its images.
+    told = Training(without_paths(run.config), run.step, images, _hours(rows))
+    training = told if rows or images else None
+    card = _card(model, name, license, weights, training, measured)
+    content = in_a_file(model)
+    config = values_for(
+        run.config,
+        weights=weights,
+        step=run.step,
+        content=content,
+        images=images,
+        results=results,
+    )
+    files = _files(model, content, config, card)
+    if rows:
+        files[METRICS] = "".join(f"{json.dumps(row)}\n" for row in rows).encode()
+    return files
+
+
+def _weights_of(run: LoadedRun) -> Weights:
+    if isinstance(run, PublishedRun):
+        return run.weights
+    if run.average is not None:
+        return "averaged"
+    # Training saves an average beside the parameters; a checkpoint without it may be of either.
+    may_be_either = run.config.optimizer.ema_decay > 0 and not run.has_optimizer
+    return "unsaid" if may_be_either else "trained"
+
+
+def _are_of(measured: Measured, run: LoadedRun) -> bool:
+    """Whether bits/dim were measured of the parameters of a loaded run."""
+    is_average = run.average is not None
+    return measured.step == run.step and measured.averaged_parameters == is_average
+
+
+def _hours(rows: Sequence[Row]) -> float | None:
+    """How long the epochs of a run took; None if some are not there."""
+    if [row["epoch"] for row in rows] != list(range(1, len(rows) + 1)) or not rows:
+        return None
+    seconds = (value for row in rows for name, value in row.items() if name.startswith("seconds_"))
+    return sum(value or 0 for value in seconds) / 3600
+
+
+def _card(
+    model: Glow,
+    name: str,
+    license: str,
+    weights: Weights,
+    training: Training | None = None,
+    measured: Measured | None = None,
+) -> Card:
+    if re.fullmatch("[a-z0-9][a-z0-9.-]{0,60}", license) is None:
+        raise GlowError(
+            f"license is {shown(license)}; give an identifier of the hub's, such as mit or other."
+        )
+    return Card(
+        name=Path(name).name if Path(name).is_absolute() else name,
+        license=license,
+        model=model.config,
+        parameters=parameter_count(model),
+        weights=weights,
+        picture=PICTURE,
+        temperature=_TEMPERATURE,
+        training=training,
+        measured=measured,
+    )
+
+
+def _files(
+    model: Glow, content: bytes, config: Mapping[str, object], card: Card
+) -> dict[str, bytes]:
+    """All files but the metrics."""
+    labels = labels_in_turn(model, _SAMPLES)
+    pixels = sample_pixels(model, jax.random.key(0), _SAMPLES, temperature=_TEMPERATURE, y=labels)
+    return {
+        WEIGHTS: content,
+        PICTURE: png(grid(pixels)),
+        CARD: card.text().encode(),
+        CONFIG: (json.dumps(config, indent=2) + "\n").encode(),
+    }
+
+
+def _run_of(model: Glow) -> LoadedRun | None:
+    """The run that a model was loaded from, if it is still there and has the model's arrays."""
+    origin = origin_of(model)
+    if origin is None:
+        return None
+    try:
+        run = origin.open()
+    except (GlowError, OSError):
+        return None
+    return run if in_a_file(run.average_or_model) == in_a_file(model) else None
+
+
+def write_contents(folder: Path, contents: Contents) -> None:
+    """Write a model folder; each file appears whole, and `config.json` last.
+
+    Files of an earlier model there are replaced.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    # Weights and configuration of two models must not stand together if this is interrupted.
+    (folder / CONFIG).unlink(missing_ok=True)
+    for name in PUBLISHED_FILES:
+        if name in contents:
+            write_whole(folder / name, contents[name])

@@ -1,0 +1,81 @@
+"""A model folder as huggingface_hub's `ModelHubMixin` saves and uploads one.
+
+The mixin serves for writing only. Loading does not go through it: it would fetch files before their
+sizes are known.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Unpack
+
+from huggingface_hub import ModelHubMixin, constants
+
+from glow_jax.errors import GlowError, first_line
+from glow_jax.model import Glow
+from glow_jax.pretrained import PushOptions
+from glow_jax.publishing.contents import Contents, contents_of, write_contents
+
+
+class HubModel(ModelHubMixin, library_name="glow-jax"):
+    """The files of a model folder, with the methods of the mixin."""
+
+    def __init__(self, contents: Contents):
+        """Take the files."""
+        self._contents = contents
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        write_contents(save_directory, self._contents)
+
+
+def save(
+    model: Glow,
+    folder: Path,
+    *,
+    repo_id: str | None,
+    push_to_hub: bool,
+    license: str,
+    **push_to_hub_kwargs: Unpack[PushOptions],
+) -> str | None:
+    """Carry out `Glow.save_pretrained`."""
+    contents = contents_of(model, name=repo_id or str(folder), license=license)
+    with _one_sentence(repo_id or folder.name):
+        return HubModel(contents).save_pretrained(
+            folder, repo_id=repo_id, push_to_hub=push_to_hub, **push_to_hub_kwargs
+        )
+
+
+def push(
+    model: Glow, repo_id: str, *, license: str, **push_to_hub_kwargs: Unpack[PushOptions]
+) -> str:
+    """Carry out `Glow.push_to_hub`."""
+    contents = contents_of(model, name=repo_id, license=license)
+    return push_contents(contents, repo_id, **push_to_hub_kwargs)
+
+
+def push_contents(
+    contents: Contents, repo_id: str, **push_to_hub_kwargs: Unpack[PushOptions]
+) -> str:
+    """Upload a model folder; return the address.
+
+    Raises:
+        GlowError: the hub does not take it, or cannot be reached.
+    """
+    with _one_sentence(repo_id):
+        return HubModel(contents).push_to_hub(repo_id, **push_to_hub_kwargs)
+
+
+@contextmanager
+def _one_sentence(name: str) -> Iterator[None]:
+    """Say in one sentence why a model cannot be uploaded.
+
+    Raises:
+        GlowError: it cannot.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise GlowError(
+            f"{name} cannot be uploaded to {constants.ENDPOINT}: {first_line(error)}. Log in by "
+            "'hf auth login' with a token that may write."
+        ) from error

@@ -1,0 +1,42 @@
+"""What `eval.py` found of a run, as a card states it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+from glow_jax.config.json import build
+from glow_jax.errors import GlowError
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Bits/dim of a test split; the names are those of `results.json`.
+
+    Attributes:
+        dataset: the name of the data set.
+        split: the split.
+        images: the number of its images.
+        step: that of the weights that were measured.
+        averaged_parameters: whether they were averaged.
+        bits_per_dim: the mean.
+        standard_error: that of the mean.
+        dequantization: the kind of the noise, and so of the bound.
+    """
+
+    dataset: str
+    split: str
+    images: int
+    step: int
+    averaged_parameters: bool
+    bits_per_dim: float
+    standard_error: float
+    dequantization: str = "uniform"
+
+
+def measured_of(results: Mapping[str, object]) -> Measured | None:
+    """The figures in a run's results; None if they are not what `eval.py` writes."""
+    names = {entry.name for entry in fields(Measured)}
+    try:
+        chosen = {name: value for name, value in results.items() if name in names}
+        return build(Measured, chosen, "results")
+    except GlowError:
+        return None

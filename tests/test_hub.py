@@ -1,0 +1,689 @@
+"""Model folders, and a hub on this machine: there and back, damage, and what a card says."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+import small_models
+from flax import nnx
+from hub_server import Hub, serving
+from small_models import CONFIGS
+from training_runs import error_of, run_script, train, two_epochs
+
+import glow_jax
+import train as train_script
+from glow_jax import Glow, GlowError
+from glow_jax.cli.from_hub import main as from_hub
+from glow_jax.cli.sample import main as sample
+from glow_jax.cli.to_hub import main as to_hub
+from glow_jax.cli.training_flags import parse_training
+from glow_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TrainingConfig
+from glow_jax.config.command_line import training_flags
+from glow_jax.hub import load_run, read_config
+from glow_jax.runs import load_run as load_run_folder
+from glow_jax.runs import read_config as read_run_config
+from glow_jax.runs import read_data, read_metrics, read_results, save_weights, write_results
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+NAME = "somebody/tiny"
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+Change = Callable[[dict[str, Any]], object]
+
+
+def scale_bias(model: Glow, factor: float) -> None:
+    """Change one parameter in place."""
+    bias = model.levels[0].steps.actnorm.bias
+    bias[...] = bias[...] * factor
+
+
+def arrays_of(model: Glow) -> dict[str, np.ndarray]:
+    state = nnx.to_flat_state(nnx.state(model))
+    return {".".join(map(str, path)): np.asarray(leaf[...]) for path, leaf in state}
+
+
+def assert_same(one: Glow, other: Glow) -> None:
+    """Bit for bit, and of the same types."""
+    ours, theirs = arrays_of(one), arrays_of(other)
+    assert ours.keys() == theirs.keys()
+    assert one.config == other.config
+    for name, array in ours.items():
+        assert array.dtype == theirs[name].dtype, name
+        assert array.tobytes() == theirs[name].tobytes(), name
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained run with averaged parameters, and results as `eval.py` writes them."""
+    folder = tmp_path_factory.mktemp("hub") / "digits"
+    shutil.copytree(two_epochs(tmp_path_factory), folder)
+    results = {
+        **{"dataset": "digits", "split": "test", "images": 360, "step": load_run(folder).step},
+        **{"averaged_parameters": True, "bits_per_dim": 3.5, "standard_error": 0.0123},
+    }
+    write_results(folder, results)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def published(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model folder of that run, which is not to be changed."""
+    folder = tmp_path_factory.mktemp("published") / "tiny"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        run_script(to_hub, monkeypatch, run, "--output", folder)
+    return folder
+
+
+@pytest.fixture
+def copy(published: Path, tmp_path: Path) -> Path:
+    """A copy to be damaged."""
+    return Path(shutil.copytree(published, tmp_path / "tiny"))
+
+
+# There and back
+
+
+EVERYDAY = "conditional_shuffle"  # with orders of channels, which are no floats
+every_model = pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name == EVERYDAY else pytest.mark.slow) for name in CONFIGS],
+)
+
+
+@every_model
+def test_a_run_comes_back_bit_for_bit(
+    name: str, randomise: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Config(model=ModelConfig(**{**small_models.SMALL, **CONFIGS[name]}))
+    model = randomise(small_models.build(name))
+    save_weights(tmp_path / "run", config, model, step=12)
+    run_script(to_hub, monkeypatch, tmp_path / "run", "--output", tmp_path / "folder")
+    run_script(from_hub, monkeypatch, tmp_path / "folder", "--output", tmp_path / "back")
+    back = load_run_folder(tmp_path / "back")
+    assert_same(model, back.model)
+    assert back.step == 12
+    assert back.average is None
+    assert back.config.model == config.model
+
+
+def test_a_trained_run_comes_back_with_all_that_it_knows(
+    run: Path, published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = load_run_folder(run)
+    assert before.average is not None
+    assert_same(before.average, glow_jax.load(published))
+    run_script(from_hub, monkeypatch, published, "--output", tmp_path / "back")
+    after = load_run_folder(tmp_path / "back")
+    assert after.average is not None
+    assert_same(before.average, after.average)
+    assert_same(before.average, after.model)
+    assert after.step == before.step
+    assert read_metrics(tmp_path / "back") == read_metrics(run)
+    assert read_data(tmp_path / "back") == read_data(run)
+    assert read_results(tmp_path / "back") == read_results(run)
+    ours, theirs = before.config, after.config
+    assert (ours.model, ours.optimizer) == (theirs.model, theirs.optimizer)
+    assert dataclasses.replace(theirs.data, dataroot=ours.data.dataroot) == ours.data
+    run_script(to_hub, monkeypatch, tmp_path / "back", "--output", tmp_path / "again")
+    for name in (CONFIG, WEIGHTS, "metrics.jsonl"):
+        assert (tmp_path / "again" / name).read_bytes() == (published / name).read_bytes(), name
+
+
+def test_the_parameters_in_training_can_be_published_instead(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_script(to_hub, monkeypatch, run, "--no_average", "--output", tmp_path / "out")
+    assert_same(load_run_folder(run).model, glow_jax.load(tmp_path / "out"))
+    assert json.loads((tmp_path / "out" / CONFIG).read_text())["weights"] == "trained"
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "| bits/dim | not measured |" in card  # the results are of the average
+    assert "not an average" in card
+
+
+def test_the_file_is_one_of_safetensors_with_names_that_read(published: Path) -> None:
+    from safetensors import safe_open
+
+    with safe_open(published / WEIGHTS, "numpy") as file:
+        assert set(file.keys()) == set(arrays_of(glow_jax.load(published)))
+        assert "levels.0.steps.coupling.network.conv_in.kernel" in file.keys()  # noqa: SIM118
+        assert {str(file.get_slice(name).get_dtype()) for name in file.keys()} <= {"F32", "I32"}  # noqa: SIM118
+
+
+def test_a_later_model_replaces_an_earlier_one_and_nothing_else(
+    run: Path,
+    copy: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (copy / "mine.txt").write_text("kept")
+    run_script(to_hub, monkeypatch, run, "--no_average", "--output", copy)
+    assert_same(load_run_folder(run).model, glow_jax.load(copy))
+    assert (copy / "mine.txt").read_text() == "kept"
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "README.md").write_text("mine")
+    said = error_of(to_hub, monkeypatch, capsys, run, "--output", tmp_path / "other")
+    assert "exists and is no model folder" in said
+    assert (tmp_path / "other" / "README.md").read_text() == "mine"
+
+
+def test_a_run_folder_is_no_model_folder_to_make_a_run_of(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = error_of(from_hub, monkeypatch, capsys, run, "--output", tmp_path / "x")
+    assert "is a run folder already" in said
+    assert not (tmp_path / "x").exists()
+
+
+# What the folder says
+
+
+def test_the_configuration_has_no_paths_of_the_machine(published: Path, run: Path) -> None:
+    text = (published / CONFIG).read_text()
+    assert str(run) not in text
+    assert str(Path.home()) not in text
+    values = json.loads(text)
+    assert values["weights"] == "averaged"
+    assert values["step"] == load_run_folder(run).step
+    assert values["results"]["bits_per_dim"] == 3.5
+    assert values["images"]["class_names"] == list(read_data(run).class_names)  # pyright: ignore[reportOptionalMemberAccess]
+
+
+def test_the_card_says_what_the_run_knows(published: Path) -> None:
+    import yaml
+
+    text = (published / "README.md").read_text()
+    _, front, body = text.split("---\n", 2)
+    data = yaml.safe_load(front)
+    assert data["license"] == "mit"
+    assert data["library_name"] == "glow-jax"
+    assert data["datasets"] == ["digits"]
+    (result,) = data["model-index"][0]["results"]
+    assert result["metrics"][0]["value"] == 3.5
+    assert "3.5000 +- 0.0123 (standard error), on 360 test images of digits" in body
+    assert "an exponential moving average" in body
+    assert "![Samples at temperature 0.7](card.png)" in body
+    assert (published / "card.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_command_of_a_card_gives_the_same_configuration(published: Path, run: Path) -> None:
+    text = (published / "README.md").read_text()
+    (line,) = [line for line in text.splitlines() if line.startswith("glow-jax train")]
+    again = parse_training(shlex.split(line)[2:])
+    ours = read_run_config(run)
+    assert (again.data, again.optimizer) == (ours.data, ours.optimizer)
+    assert again.training == ours.training
+    shape = {"image_shape": ours.model.image_shape, "y_classes": ours.model.y_classes}
+    assert dataclasses.replace(again.model, **shape) == ours.model
+
+
+def test_flags_are_those_that_differ() -> None:
+    config = Config(
+        preset="fashion_mnist-small",
+        model=ModelConfig(K=3, L=2, hidden_channels=64, learn_top=False, image_shape=(28, 28, 1)),
+        data=DataConfig(dataset="fashion_mnist", augment=False, dataroot="/home/x"),
+        optimizer=OptimizerConfig(
+            optimizer="adam", lr=1e-4, warmup=2.0, ema_decay=0.999, max_grad_norm=50
+        ),
+        training=TrainingConfig(
+            batch_size=32, epochs=7, eval_batch_size=500, memory="fast", saved_model="/home/y"
+        ),
+    )
+    assert shlex.join(training_flags(config)) == (
+        "--preset fashion_mnist-small --K 3 --no_learn_top --lr 0.0001 --warmup 2"
+    )
+
+
+def test_a_converted_checkpoint_claims_no_data(tmp_path: Path) -> None:
+    model = small_models.build("affine_lu")
+    save_weights(tmp_path / "run", Config(model=model.config), model)
+    glow_jax.load(tmp_path / "run").save_pretrained(tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "cifar10" not in card  # the default of --dataset
+    assert "Not known here" in card
+
+
+# The methods of a model
+
+
+def test_a_model_is_saved_with_its_run_while_it_is_that_of_the_run(
+    run: Path, tmp_path: Path
+) -> None:
+    model = glow_jax.load(run)
+    model.save_pretrained(tmp_path / "one", license="cc0-1.0")
+    assert "3.5000 +- 0.0123" in (tmp_path / "one" / "README.md").read_text()
+    assert "`cc0-1.0`" in (tmp_path / "one" / "README.md").read_text()
+    scale_bias(model, 2)
+    model.save_pretrained(tmp_path / "two")
+    values = json.loads((tmp_path / "two" / CONFIG).read_text())
+    assert (values["weights"], values["results"]) == ("unsaid", None)
+    assert "3.5000" not in (tmp_path / "two" / "README.md").read_text()
+    assert_same(model, Glow.from_pretrained(tmp_path / "two"))
+
+
+def test_float64_is_refused(tmp_path: Path, x64: None) -> None:
+    model = small_models.build("affine_lu")
+    nnx.update(model, jax.tree.map(lambda leaf: leaf.astype(float), nnx.state(model, nnx.Param)))
+    with pytest.raises(GlowError, match="is float64; a model folder holds float32"):
+        model.save_pretrained(tmp_path / "out")
+    assert not (tmp_path / "out" / CONFIG).exists()
+
+
+def test_a_model_with_nan_is_refused(tmp_path: Path) -> None:
+    model = small_models.build("affine_lu")
+    scale_bias(model, np.nan)
+    with pytest.raises(GlowError, match=r"levels\.0\.steps\.actnorm\.bias has infinities or NaN"):
+        model.save_pretrained(tmp_path / "out")
+
+
+@pytest.mark.parametrize("license", ["", "MIT License", "mit\nlibrary_name: x", "x" * 100])
+def test_a_licence_is_an_identifier(license: str, tmp_path: Path) -> None:
+    with pytest.raises(GlowError, match="give an identifier of the hub's"):
+        small_models.build("affine_lu").save_pretrained(tmp_path / "out", license=license)
+
+
+# Where a run is taken, a model folder is
+
+
+def test_training_starts_from_a_model_folder(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--preset", "digits", "--epochs", "1", "--saved_model", published, "--seed", "1"]
+    train(monkeypatch, *words, "--output_dir", tmp_path / "new")
+    new = load_run_folder(tmp_path / "new")
+    assert new.config.model == read_config(published).model
+    assert new.step == 20
+
+
+def test_a_model_folder_has_no_optimizer_s_state(
+    published: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["--preset", "digits", "--saved_model", published, "--saved_optimizer", published]
+    said = error_of(train_script.main, monkeypatch, capsys, *words, "--output_dir", tmp_path / "x")
+    assert "a model folder, which keeps no optimizer's state" in said
+    assert not (tmp_path / "x").exists()
+
+
+def test_sampling_takes_a_model_folder(
+    published: Path, copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_script(sample, monkeypatch, copy, "--num", "2")
+    assert (copy / "samples.png").is_file()
+    assert "averaged parameters" in capsys.readouterr().out
+    said = error_of(sample, monkeypatch, capsys, copy, "--step", "3")
+    assert "has one step, 40: leave --step out" in said
+    said = error_of(sample, monkeypatch, capsys, copy, "--no_average")
+    assert "holds averaged parameters only" in said
+
+
+@pytest.mark.slow
+def test_evaluation_takes_a_model_folder(copy: Path) -> None:
+    ours = glow_jax.evaluate(copy)
+    assert ours.likelihood.mean > 0
+    assert ours.run.title == "step 40, averaged parameters"
+
+
+@pytest.mark.slow
+def test_a_file_for_pytorch_is_made_of_a_model_folder(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch")
+    from glow_jax.bridge.to_torch import export_run
+
+    words = ["--preset", "digits", "--n_bits", "8", "--K", "1", "--L", "1", "--hidden_channels"]
+    config = parse_training([*words, "4"])
+    shape = {"image_shape": (8, 8, 1), "y_classes": 10}
+    model = small_models.build("affine_lu", **shape, K=1, L=1)
+    config = dataclasses.replace(config, model=model.config)
+    save_weights(tmp_path / "run", config, model)
+    run_script(to_hub, monkeypatch, tmp_path / "run", "--output", tmp_path / "folder")
+    files = [
+        export_run(load_run(tmp_path / name), tmp_path / "glow.pt").contents[tmp_path / "glow.pt"]
+        for name in ("run", "folder")
+    ]
+    assert files[0] == files[1]
+    assert torch is not None
+
+
+# Damaged and hostile folders
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(GlowError) as error:
+        load_run(folder)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def change_config(folder: Path, change: Change) -> None:
+    values = json.loads((folder / CONFIG).read_text())
+    change(values)
+    (folder / CONFIG).write_text(json.dumps(values))
+
+
+def write_weights(folder: Path, content: bytes) -> None:
+    """Weights with the digest that fits, as a stranger would."""
+    (folder / WEIGHTS).write_bytes(content)
+    change_config(folder, lambda v: v.update(sha256=hashlib.sha256(content).hexdigest()))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda v: v.pop("hparams"), "it has no hparams. It may belong to a model of another"),
+        (lambda v: v.update(format=2), "has format 2; this glow_jax reads format 1"),
+        (lambda v: v.update(format=True), "has format True"),
+        (lambda v: v.update(weights="best"), "config.weights is 'best'"),
+        (lambda v: v.pop("sha256"), "config.sha256 is None"),
+        (lambda v: v.update(step=2**70), "config.step is .*, which is too large"),
+        (lambda v: v.update(step=-1), "step is -1"),
+        (lambda v: v.update(images={"classes": 3}), "config.images has no field"),
+        (lambda v: v.update(results=[1]), r"results is \[1\]"),
+        (lambda v: v["hparams"].update(version=99), "has version 99"),
+        (lambda v: v["hparams"]["model"].update(K=10**9), "K is 1000000000; it must be at most"),
+        (lambda v: v["hparams"]["model"].update(image_shape=[0, 0, 0]), "has no image_shape"),
+        (lambda v: v["hparams"]["model"].update(code="import os"), "a field 'code'"),
+        (lambda v: v["hparams"]["model"].update(K=2), "bytes of numbers|does not match"),
+    ],
+)
+def test_a_configuration_is_checked(change: Change, message: str, copy: Path) -> None:
+    import re
+
+    change_config(copy, change)
+    assert re.search(message, refusal(copy))
+
+
+def test_a_model_larger_than_its_file_takes_no_memory(copy: Path) -> None:
+    """4,096 steps of 65,536 channels would have 70 TB of parameters."""
+    change_config(copy, lambda v: v["hparams"]["model"].update(K=4096, hidden_channels=65536))
+    assert "bytes of numbers: it belongs to another model" in refusal(copy)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "5", "{", "[" * 100_000, '{"format": 1}', "\ud800"])
+def test_a_configuration_of_nonsense_is_one_sentence(text: str, copy: Path) -> None:
+    (copy / CONFIG).write_bytes(text.encode(errors="surrogatepass"))
+    assert CONFIG in refusal(copy)
+
+
+@pytest.mark.parametrize("name", [CONFIG, WEIGHTS])
+@pytest.mark.parametrize("kind", ["link", "dangling", "pipe", "folder", "missing"])
+def test_what_is_no_file_is_refused(name: str, kind: str, copy: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    (copy / name).rename(outside)
+    match kind:
+        case "link":
+            (copy / name).symlink_to(outside)
+        case "dangling":
+            (copy / name).symlink_to(tmp_path / "nowhere")
+        case "pipe":
+            os.mkfifo(copy / name)
+        case "folder":
+            (copy / name).mkdir()
+    assert name in refusal(copy)
+
+
+def test_only_links_of_the_hub_s_own_cache_are_followed(published: Path, tmp_path: Path) -> None:
+    snapshot, blobs = tmp_path / "models--a--b" / "snapshots" / "c", tmp_path / "models--a--b/blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    for name in (CONFIG, WEIGHTS):
+        shutil.copy(published / name, blobs / name)
+        (snapshot / name).symlink_to(f"../../blobs/{name}")
+    assert_same(glow_jax.load(snapshot), glow_jax.load(published))
+    (snapshot / WEIGHTS).unlink()
+    (snapshot / WEIGHTS).symlink_to(published / WEIGHTS)
+    assert "is a symbolic link" in refusal(snapshot)
+
+
+def test_a_flipped_bit_is_seen(copy: Path) -> None:
+    content = bytearray((copy / WEIGHTS).read_bytes())
+    content[-1] ^= 1
+    (copy / WEIGHTS).write_bytes(content)
+    assert "is damaged: its SHA-256 differs" in refusal(copy)
+
+
+def with_header(content: bytes, change: Change) -> bytes:
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    change(header)
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + content[8 + length :]
+
+
+BIAS = "top_prior.learned.bias"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda h: h[BIAS].update(shape=[2**62, 4]), "damaged safetensors"),
+        (lambda h: h[BIAS].update(data_offsets=[0, 2**40]), "damaged safetensors"),
+        (lambda h: h[BIAS].update(data_offsets=[-4, 4]), "damaged safetensors"),
+        (lambda h: h[BIAS].update(dtype="I32"), "is int32 of shape .* there and float32"),
+        (lambda h: h[BIAS].update(shape=[2, 4]), r"of shape \(2, 4\) there"),
+        (lambda h: h.update(other=h.pop(BIAS)), "other is float32 of shape .* there and absent"),
+        (lambda h: h.clear(), "damaged safetensors|is absent there"),
+        (lambda h: h.update(a=5), "damaged safetensors"),
+    ],
+)
+def test_a_lying_header_is_refused(change: Change, message: str, copy: Path) -> None:
+    import re
+
+    write_weights(copy, with_header((copy / WEIGHTS).read_bytes(), change))
+    assert re.search(message, refusal(copy))
+
+
+@pytest.mark.parametrize("length", [0, 2**40, 2**64 - 1])
+def test_a_lying_length_of_the_header_is_refused(length: int, copy: Path) -> None:
+    content = (copy / WEIGHTS).read_bytes()
+    write_weights(copy, length.to_bytes(8, "little") + content[8:])
+    assert "damaged safetensors" in refusal(copy)
+
+
+def test_numbers_that_are_not_finite_are_refused(copy: Path) -> None:
+    content = (copy / WEIGHTS).read_bytes()
+    write_weights(copy, content[:-4] + np.float32(np.nan).tobytes())
+    assert "numbers that are not finite" in refusal(copy)
+
+
+def test_a_file_larger_than_its_model_is_not_read(copy: Path) -> None:
+    with (copy / WEIGHTS).open("r+b") as file:
+        file.truncate(2**33)  # with nothing in it
+    assert "it belongs to another model, or is damaged" in refusal(copy)
+
+
+def test_a_pickle_beside_the_files_is_left_alone(copy: Path, tmp_path: Path) -> None:
+    import pickle
+
+    class Canary:
+        def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
+            return Path.touch, (tmp_path / "ran",)  # pyright: ignore[reportReturnType]
+
+    for name in ("pytorch_model.bin", "model.pkl"):
+        (copy / name).write_bytes(pickle.dumps(Canary()))
+    (copy / "modeling.py").write_text("raise SystemExit")
+    load_run(copy)
+    assert not (tmp_path / "ran").exists()
+
+
+# The hub
+
+
+@pytest.fixture
+def hub(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub with the published model; huggingface_hub is imported anew, and asks it."""
+    with serving() as hub:
+        hub.models[NAME] = {path.name: path.read_bytes() for path in published.iterdir()}
+        hub.models[NAME]["pytorch_model.bin"] = b"never fetched"
+        monkeypatch.setenv("HF_ENDPOINT", hub.address)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+        monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        for name in ("HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.chdir(tmp_path)
+        _forget_hub()
+        yield hub
+        _forget_hub()
+
+
+def _forget_hub() -> None:
+    for name in list(sys.modules):
+        if name.partition(".")[0] == "huggingface_hub" or name.endswith(".hub_model"):
+            del sys.modules[name]
+
+
+def fetched(hub: Hub) -> set[str]:
+    """The files that were fetched since the last time."""
+    lines = [line for line in hub.asked if line.startswith("GET ") and "/resolve/" in line]
+    names = {line.rpartition("/")[2] for line in lines}
+    hub.asked.clear()
+    return names
+
+
+def test_a_name_is_fetched_once_and_nothing_else_of_it(hub: Hub, published: Path) -> None:
+    assert_same(Glow.from_pretrained(NAME), glow_jax.load(published))
+    assert fetched(hub) == {CONFIG, WEIGHTS, "metrics.jsonl"}
+    assert_same(glow_jax.load(f"{NAME}@v1"), glow_jax.load(published))
+    assert fetched(hub) == set()
+    Glow.from_pretrained(NAME, force_download=True)
+    assert WEIGHTS in fetched(hub)
+
+
+def test_the_newest_state_is_fetched(hub: Hub, run: Path, tmp_path: Path) -> None:
+    old = glow_jax.load(NAME)
+    glow_jax.load(run, average=False).save_pretrained(tmp_path / "new")
+    hub.models[NAME] |= {path.name: path.read_bytes() for path in (tmp_path / "new").iterdir()}
+    new = glow_jax.load(NAME)
+    assert_same(new, load_run_folder(run).model)
+    assert arrays_of(old)[BIAS].tobytes() != arrays_of(new)[BIAS].tobytes()
+
+
+def test_what_is_not_there_is_one_sentence(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = error_of(sample, monkeypatch, capsys, "somebody/else")
+    assert "There is no folder somebody/else here" in said
+    assert f"no model of that name on {hub.address}" in said
+    with pytest.raises(GlowError, match="has no revision v9"):
+        glow_jax.load(f"{NAME}@v9")
+    with pytest.raises(GlowError, match="names a revision, and revision is v1"):
+        Glow.from_pretrained(f"{NAME}@v1", revision="v1")
+    del hub.models[NAME][CONFIG]
+    with pytest.raises(GlowError, match="is no model of glow_jax: it has no config"):
+        glow_jax.load(NAME)
+
+
+def test_a_path_with_a_slip_is_not_looked_for_on_the_hub(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(GlowError, match=r"is no run folder.* because runs is a folder here"):
+        glow_jax.load("runs/digitz")
+    for other in ("./a/b", "a/b/c", "/a/b", "a", "a/b@", "../x", "~a/b", "a/b c"):
+        with pytest.raises(GlowError, match="is no run folder"):
+            glow_jax.load(other)
+    assert hub.asked == []
+
+
+def test_a_folder_is_preferred_to_a_name(hub: Hub, run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / NAME)
+    glow_jax.load(NAME)
+    assert hub.asked == []
+
+
+@pytest.mark.parametrize("file", [CONFIG, WEIGHTS])
+def test_what_claims_to_be_too_large_is_not_fetched(file: str, hub: Hub) -> None:
+    hub.sizes[file] = 2**45
+    with pytest.raises(GlowError, match=f"{file} of {NAME} has {2**45} bytes, and can have"):
+        glow_jax.load(NAME)
+    assert file not in fetched(hub)
+
+
+@pytest.mark.parametrize("file", [CONFIG, WEIGHTS])
+def test_a_file_that_is_cut_short_is_one_sentence(file: str, hub: Hub) -> None:
+    hub.cut.add(file)
+    with pytest.raises(GlowError, match="cannot be fetched") as error:
+        glow_jax.load(NAME)
+    assert "\n" not in str(error.value)
+    hub.cut.clear()
+    glow_jax.load(NAME)
+
+
+def test_a_damaged_file_of_the_hub_is_one_sentence(hub: Hub) -> None:
+    content = bytearray(hub.models[NAME][WEIGHTS])
+    content[-1] ^= 1
+    hub.models[NAME][WEIGHTS] = bytes(content)
+    with pytest.raises(GlowError, match="its SHA-256 differs"):
+        glow_jax.load(NAME)
+
+
+def test_results_of_a_name_are_kept_here_and_not_in_the_cache(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_script(sample, monkeypatch, NAME, "--num", "1")
+    assert (tmp_path / "runs" / "somebody--tiny" / "samples.png").is_file()
+    run_script(from_hub, monkeypatch, NAME)
+    assert_same(load_run_folder(tmp_path / "runs" / "tiny").model, glow_jax.load(NAME))
+    assert read_metrics(tmp_path / "runs" / "tiny")
+
+
+def test_a_model_is_pushed_and_comes_back(
+    hub: Hub, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "good")
+    run_script(to_hub, monkeypatch, run, "--push", "me/new", "--private")
+    assert f"{hub.address}/me/new" in capsys.readouterr().out
+    assert {CONFIG, WEIGHTS, "README.md", "card.png"} <= set(hub.models["me/new"])
+    assert b'from_pretrained("me/new")' in hub.models["me/new"]["README.md"]
+    model = glow_jax.load("me/new")
+    assert_same(model, glow_jax.load(run))
+    assert hub.address in model.push_to_hub("me/again", token="good")
+    assert hub.models["me/again"][WEIGHTS] == hub.models["me/new"][WEIGHTS]
+    assert b"3.5000" in hub.models["me/again"]["README.md"]
+
+
+def test_a_push_that_is_refused_is_one_sentence(
+    hub: Hub, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = error_of(to_hub, monkeypatch, capsys, run, "--push", "me/new")
+    assert f"me/new cannot be uploaded to {hub.address}" in said
+    assert "me/new" not in hub.models
+
+
+def script(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(REPOSITORY / "sample.py"), *words, "--num", "1"],
+        env={**os.environ, **environment},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_without_a_network_the_cache_serves_and_a_script_says_what_it_lacks(
+    hub: Hub, tmp_path: Path
+) -> None:
+    """In processes of their own, as users have them: a download, then no hub at all."""
+    first = script(tmp_path, NAME)
+    assert first.returncode == 0, first.stderr
+    nowhere = {"HF_ENDPOINT": "http://127.0.0.1:9"}  # nobody listens
+    for environment in ({"HF_HUB_OFFLINE": "1"}, nowhere):
+        again = script(tmp_path, NAME, **environment)
+        assert again.returncode == 0, again.stderr
+    missing = script(tmp_path, "somebody/other", HF_HUB_OFFLINE="1")
+    assert missing.returncode == 2
+    assert missing.stderr.count("\n") == 1
+    assert (
+        "it is not in the cache, and the hub is switched off or cannot be reached" in missing.stderr
+    )
