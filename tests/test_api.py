@@ -121,6 +121,7 @@ def rooms_imported(path: Path) -> set[str]:
 # What may know nothing of how a model is trained, fed, kept or asked for.
 PURE = ("layers", "kernels", "flow", "stack", "reversible", "model", "pixels", "latents")
 PURE_KNOW_NOT = {"training", "data", "cli", "runs", "bridge", "evaluation", "ood", "devices"}
+PURE_KNOW_NOT |= {"export"}
 FORBIDDEN = {
     **dict.fromkeys(PURE, PURE_KNOW_NOT),
     "config": {"training", "data", "cli", "runs", "bridge", "evaluation", "ood", "model"},
@@ -131,6 +132,7 @@ FORBIDDEN = {
     "training": {"cli", "bridge", "ood"},
     "ood": {"training", "cli", "bridge"},
     "bridge": {"cli"},
+    "export": {"training", "cli", "bridge", "ood"},
 }
 
 

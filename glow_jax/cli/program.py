@@ -1,4 +1,4 @@
-"""`glow-jax COMMAND ...`: every script of the repository, as one installed program."""
+"""`glow-jax COMMAND ...`: the scripts of the repository and more, as one installed program."""
 
 import sys
 from collections.abc import Sequence
@@ -22,6 +22,7 @@ COMMANDS = {
     "convert from-torch": Command("from_torch", "a PyTorch checkpoint to a run"),
     "convert from-openai": Command("from_openai", "openai/glow's checkpoint to a run"),
     "convert to-torch": Command("to_torch", "a run to a PyTorch checkpoint"),
+    "export": Command("export", "a run to jax.export programs and ONNX models"),
 }
 
 
