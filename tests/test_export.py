@@ -3,7 +3,6 @@
 ONNX models take libraries that few have: see test_export_onnx.py.
 """
 
-import dataclasses
 import hashlib
 import json
 import re
@@ -181,11 +180,8 @@ def test_the_command_writes_what_it_can_and_says_what_it_cannot(
 
     message = error_of(export_command.main, monkeypatch, capsys, trained, "--output", output)
     assert f"{output} exists and is not an empty folder" in message
-
-
-def test_by_default_the_files_lie_in_the_run_folder() -> None:
-    flags = {entry.name: entry.default for entry in dataclasses.fields(export_command.Arguments)}
-    assert flags["output"] is None
+    message = error_of(export_command.main, monkeypatch, capsys, trained, "--output", ".")
+    assert "it must name the folder to make" in message
 
 
 @pytest.mark.usefixtures("no_onnx")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from glow_jax.export import as_onnx
 from glow_jax.export.frozen import frozen
 from glow_jax.export.programs import programs_of
 
-pytest.importorskip("jax2onnx")
-pytest.importorskip("onnxruntime")
-pytestmark = pytest.mark.slow
+_MISSING = [name for name in ("jax2onnx", "onnxruntime") if find_spec(name) is None]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(_MISSING), reason="pip install -e '.[export]'"),
+]
 
 CASES = {name: {} for name in small_models.CONFIGS} | {"conditional_shuffle": VARIATIONAL}
 

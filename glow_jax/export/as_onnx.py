@@ -1,7 +1,6 @@
 """Programs as ONNX models, made by jax2onnx and run by onnxruntime."""
 
-import contextlib
-import io
+import logging
 from pathlib import Path
 
 import jax
@@ -12,6 +11,11 @@ from jax.extend.core import jaxpr_as_fun
 from glow_jax.export.programs import Arrays, Format, Program
 from glow_jax.flow import ConditionalStep, Level, Step
 from glow_jax.model import Glow, computing
+
+# They warn of plugins that no program here needs, and of types that onnxruntime finds itself.
+# What matters is raised, or shows in the proof.
+for _name in ("jax2onnx", "onnx_ir"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 
 def serialise(program: Program, model: Glow) -> bytes:
@@ -27,14 +31,13 @@ def serialise(program: Program, model: Glow) -> bytes:
     # Traced first: jax2onnx traces with functions of its own in the place of some of NumPy's names,
     # and not all of these take an open number of images.
     traced = jaxpr_as_fun(jax.make_jaxpr(in_order)(*specs))
-    with contextlib.redirect_stderr(io.StringIO()):  # whatever its plugins complain of
-        proto = jax2onnx.to_onnx(
-            traced,
-            specs,
-            model_name=program.name,
-            input_names=[port.name for port in program.inputs],
-            output_names=[port.name for port in program.outputs],
-        )
+    proto = jax2onnx.to_onnx(
+        traced,
+        specs,
+        model_name=program.name,
+        input_names=[port.name for port in program.inputs],
+        output_names=[port.name for port in program.outputs],
+    )
     return proto.SerializeToString()
 
 

@@ -26,7 +26,6 @@ MANIFEST = "export.json"
 # Both formats count the bytes of a file in 31 bits. The program itself takes a few megabytes.
 _MOST_BYTES = 2**31 - 2**26
 
-
 FORMATS: tuple[Format, ...] = (as_jax.FORMAT, as_onnx.FORMAT)
 
 
@@ -57,9 +56,11 @@ def export_programs(run: LoadedRun, output: Path) -> Exported:
         output: the folder to make; it may be there if it is empty.
 
     Raises:
-        GlowError: the folder is not empty, or no file could be written.
+        GlowError: the folder has no name or is not empty, or no file could be written.
         OSError: the folder cannot be written.
     """
+    if output.name in ("", ".."):
+        raise GlowError(f"--output is {str(output)!r}; it must name the folder to make.")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise GlowError(f"{output} exists and is not an empty folder; give another --output.")
     model = computing(run.average_or_model, dtype="float32", precision="highest")
