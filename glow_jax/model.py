@@ -316,7 +316,7 @@ def _encode(model: Glow, x: jax.Array, y: jax.Array | None) -> Code:
         latents.append(latent)
         noise.append(prior.to_noise(latent))
         level_log_prob.append(logdet + prior.log_prob(latent))
-    by_level = jnp.stack(level_log_prob, axis=1)  # (B, L)
+    by_level = jnp.concatenate([part[:, None] for part in level_log_prob], axis=1)  # (B, L)
     return Code(tuple(latents), tuple(noise), jnp.sum(by_level, axis=1), by_level)
 
 

@@ -121,7 +121,7 @@ def rooms_imported(path: Path) -> set[str]:
 # What may know nothing of how a model is trained, fed, kept or asked for.
 PURE = ("layers", "kernels", "flow", "stack", "reversible", "model", "pixels", "latents")
 # `pretrained` alone, a base of the model, imports the hub: in its methods, when they are called.
-ABOVE_RUNS = {"training", "cli", "bridge", "evaluation", "ood", "hub", "publishing"}
+ABOVE_RUNS = {"training", "cli", "bridge", "evaluation", "ood", "hub", "publishing", "export"}
 PURE_KNOW_NOT = {*ABOVE_RUNS, "data", "runs", "devices"}
 FORBIDDEN = {
     **dict.fromkeys(PURE, PURE_KNOW_NOT),
@@ -130,11 +130,12 @@ FORBIDDEN = {
     "devices": {*ABOVE_RUNS, "runs", "model", "data"},
     "runs": {*ABOVE_RUNS, "data"},
     "hub": (ABOVE_RUNS | {"data"}) - {"hub"},
-    "evaluation": {"training", "cli", "bridge", "ood", "publishing"},
-    "publishing": {"training", "cli", "bridge", "ood"},
-    "training": {"cli", "bridge", "ood", "publishing"},
-    "ood": {"training", "cli", "bridge", "publishing"},
-    "bridge": {"cli", "hub", "publishing"},
+    "evaluation": {"training", "cli", "bridge", "ood", "publishing", "export"},
+    "publishing": {"training", "cli", "bridge", "ood", "export"},
+    "training": {"cli", "bridge", "ood", "publishing", "export"},
+    "ood": {"training", "cli", "bridge", "publishing", "export"},
+    "bridge": {"cli", "hub", "publishing", "export"},
+    "export": {"training", "cli", "bridge", "ood", "publishing"},
 }
 
 

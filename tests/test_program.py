@@ -24,12 +24,12 @@ def call(monkeypatch: pytest.MonkeyPatch, *words: object) -> object:
     return 0
 
 
-def test_every_script_is_a_command_and_the_reverse() -> None:
+def test_every_script_is_a_command() -> None:
     scripts = {path.name for path in REPOSITORY.glob("*.py")}
     scripts |= {f"convert/{path.name}" for path in REPOSITORY.glob("convert/*.py")}
     assert set(SCRIPTS.values()) == scripts
     assert all((REPOSITORY / script).is_file() for script in SCRIPTS.values())
-    assert list(program.COMMANDS) == list(SCRIPTS)
+    assert [name for name in program.COMMANDS if name in SCRIPTS] == list(SCRIPTS)
     for name, script in SCRIPTS.items():
         module = program.COMMANDS[name].module
         assert f'start("{module}")' in (REPOSITORY / script).read_text()
@@ -41,11 +41,11 @@ def test_the_help_lists_the_commands(
 ) -> None:
     assert call(monkeypatch, *words) == 0
     said = capsys.readouterr().out
-    assert all(f"\n  {name} " in said for name in SCRIPTS)
+    assert all(f"\n  {name} " in said for name in program.COMMANDS)
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_a_command_has_the_flags_of_its_script(
+@pytest.mark.parametrize("name", program.COMMANDS)
+def test_a_command_has_flags(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call(monkeypatch, *name.replace("-", "_").split(), "--help") == 0

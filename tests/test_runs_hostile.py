@@ -60,6 +60,8 @@ def flip(path: Path, place: int, bit: int = 1) -> None:
         "metrics.jsonl",
         "results.json",
         "tensorboard",
+        "tracking.json",
+        "export",
         "samples",
         "ood",
         "set_aside",

@@ -112,6 +112,12 @@ def test_runs_of_before_schedules_have_the_constant_one(tmp_path: Path) -> None:
     assert read_config(tmp_path).optimizer == OptimizerConfig(lr=0.1, schedule="constant")
 
 
+def test_runs_of_before_trackers_have_none(tmp_path: Path) -> None:
+    (tmp_path / "hparams.json").write_text('{"version": 5, "output": {"cuda": false}}')
+    output = read_config(tmp_path).output
+    assert (output.cuda, output.wandb, output.trackio) == (False, False, False)
+
+
 def test_the_older_name_of_the_padding_is_unknown_in_this_version(tmp_path: Path) -> None:
     (tmp_path / "hparams.json").write_text('{"version": 4, "model": {"pad_ones": true}}')
     with pytest.raises(GlowError, match="pad_ones"):

@@ -1,4 +1,4 @@
-"""`glow-jax COMMAND ...`: every script of the repository, as one installed program."""
+"""`glow-jax COMMAND ...`: the scripts of the repository and more, as one installed program."""
 
 import sys
 from collections.abc import Sequence
@@ -24,6 +24,7 @@ COMMANDS = {
     "convert to-torch": Command("to_torch", "a run to a PyTorch checkpoint"),
     "convert to-hub": Command("to_hub", "a run to a model folder, or to the Hugging Face Hub"),
     "convert from-hub": Command("from_hub", "a model folder, or a model of the hub, to a run"),
+    "export": Command("export", "a run to jax.export programs and ONNX models"),
 }
 
 

@@ -18,6 +18,7 @@ from glow_jax.devices import (
     use_cpu,
 )
 from glow_jax.runs import check_folder
+from glow_jax.training.tracking import check_trackers
 from glow_jax.training.trainer import train
 
 
@@ -33,6 +34,7 @@ def main() -> None:
         make_virtual_devices(output.devices)
     join_processes(output.coordinator, output.num_processes, output.process_id)
     if is_main_process():  # before anything is downloaded
+        check_trackers(output)
         check_folder(Path(output.output_dir), resume=output.resume, fresh=output.fresh)
     with main_process_first():
         dataset = _images(config, sys.argv[1:])

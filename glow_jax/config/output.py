@@ -25,6 +25,11 @@ class OutputConfig:
     """use a GPU or TPU if there is one; --no_cuda trains on the CPU"""
     checkpoint_every: str = ""
     """also save every N steps (500) or minutes (10m), not only after each epoch"""
+    wandb: bool = False
+    """also log to Weights & Biases, if it is installed: offline, in the run folder, unless
+    WANDB_MODE is set"""
+    trackio: bool = False
+    """also log to Trackio, if it is installed: in its own folder on this machine"""
     coordinator: str = ""
     """HOST:PORT of process 0, to train in several processes; on clusters JAX finds it itself"""
     num_processes: int = 0

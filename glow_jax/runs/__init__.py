@@ -9,7 +9,7 @@ from glow_jax.runs.folder import (
     whole_steps,
 )
 from glow_jax.runs.hparams import read_config, write_config
-from glow_jax.runs.inside import set_aside
+from glow_jax.runs.inside import check_no_link, set_aside
 from glow_jax.runs.load import load_optimizer_state, load_run
 from glow_jax.runs.loaded import LoadedRun
 from glow_jax.runs.lock import check_system, locked, locked_beside
@@ -21,6 +21,7 @@ from glow_jax.runs.metrics import (
 )
 from glow_jax.runs.results import read_results, write_results
 from glow_jax.runs.save import CheckpointWriter, save_weights
+from glow_jax.runs.tracking import tracking_id
 
 __all__ = [
     "CheckpointWriter",
@@ -29,6 +30,7 @@ __all__ = [
     "WhichStep",
     "append_metrics",
     "check_folder",
+    "check_no_link",
     "check_system",
     "keep_metrics",
     "load_optimizer_state",
@@ -44,6 +46,7 @@ __all__ = [
     "save_weights",
     "set_aside",
     "set_aside_after",
+    "tracking_id",
     "whole_steps",
     "write_config",
     "write_data",

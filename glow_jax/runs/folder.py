@@ -5,6 +5,9 @@
     RUN/metrics.jsonl                   one line per epoch
     RUN/results.json                    what `eval.py` found
     RUN/samples/  RUN/tensorboard/      pictures and curves
+    RUN/tracking.json                   the id by which other trackers know the run
+    RUN/wandb/                          what Weights & Biases keeps there
+    RUN/export/                         the model as programs of other formats
     RUN/ood/                            comparisons with other data sets
     RUN/set_aside/                      checkpoints that are no longer used
     RUN/checkpoints/STEP/model          parameters and untrained state

@@ -3,6 +3,7 @@
 Version 1, whose files have no version number, kept a model's parameters and untrained state apart;
 see `glow_jax.runs.version_1`. Up to version 2, `model.padding` was `model.pad_ones`. Up to version
 3, every run trained at the highest precision. Up to version 4, every run had the constant schedule.
+Up to version 5, no run had a tracker but TensorBoard.
 """
 
 import dataclasses
@@ -16,7 +17,7 @@ from glow_jax.files import write_json
 from glow_jax.runs.inside import check_inside, read_json
 
 HPARAMS = "hparams.json"
-_VERSION = 5
+_VERSION = 6
 
 
 def read_config(folder: str | Path) -> Config:

@@ -21,10 +21,12 @@ _OF_A_RUN = (
     "metrics.jsonl",
     "results.json",
     "samples.png",
+    "tracking.json",
     ".lock",
     "checkpoints",
     "samples",
     "tensorboard",
+    "export",
     "ood",
     "set_aside",
 )
@@ -72,6 +74,12 @@ def _refusal(path: Path, kind: str) -> GlowError:
     )
 
 
+def check_no_link(path: Path) -> None:
+    """Raise `GlowError` if something in a run folder is a symbolic link."""
+    if path.is_symlink():
+        raise _refusal(path, "a symbolic link")
+
+
 def open_inside(path: Path, flags: int) -> BinaryIO:
     """Open a regular file of a run folder with the flags of `os.open`, never through a link.
 
@@ -79,8 +87,7 @@ def open_inside(path: Path, flags: int) -> BinaryIO:
         GlowError: it is a symbolic link, a pipe or a device.
         OSError: it cannot be opened.
     """
-    if path.is_symlink():
-        raise _refusal(path, "a symbolic link")
+    check_no_link(path)
     careful = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     with writing(path):
         descriptor = os.open(path, flags | careful | getattr(os, "O_CLOEXEC", 0), 0o666)

@@ -1,39 +1,38 @@
-"""The logs of a run: lines of metrics, grids of samples, TensorBoard."""
+"""The logs of a run: lines of metrics, grids of samples, and trackers such as TensorBoard."""
 
 import contextlib
 import functools
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from glow_jax.evaluation.png import save_png
 from glow_jax.runs import append_metrics, keep_metrics, mend_metrics, read_metrics, set_aside
-
-if TYPE_CHECKING:
-    from glow_jax.training.tensorboard import Board
+from glow_jax.training.tracking import Tracker
 
 
 class Logs:
     """Writes a line of metrics per epoch, scalars and pictures."""
 
-    def __init__(self, folder: Path, *, epochs: int):
+    def __init__(self, folder: Path, *, epochs: int, trackers: Sequence[Tracker] = ()):
         """Open the logs of a run folder; remove lines of later epochs, which will be repeated.
 
         Args:
             folder: the run folder.
             epochs: the number of finished epochs.
+            trackers: those beside TensorBoard; they are closed with the logs.
         """
         self._folder = folder
+        self._opened = contextlib.ExitStack()
+        self._others = [self._closing(tracker) for tracker in trackers]
         self._mend()
         kept = [row for row in read_metrics(folder) if (row["epoch"] or 0) <= epochs]
         keep_metrics(folder, kept)
         self._board_folder = folder / "tensorboard"
         self._board_folder.mkdir(exist_ok=True)
         self._first_step = int(kept[-1]["step"] or 0) + 1 if kept else 0
-        self._opened = contextlib.ExitStack()
 
     def _mend(self) -> None:
         """Set aside what would keep the logs from being written, and name it."""
@@ -46,13 +45,16 @@ class Logs:
             if note is not None:
                 print(f"warning: {note}.", file=sys.stderr, flush=True)
 
+    def _closing(self, tracker: Tracker) -> Tracker:
+        return self._opened.enter_context(contextlib.closing(tracker))
+
     @functools.cached_property
-    def _board(self) -> "Board":
+    def _trackers(self) -> list[Tracker]:
         # tensorboardX imports torch if it is installed, which takes seconds: not before epoch 1.
         from glow_jax.training.tensorboard import Board
 
         board = Board(self._board_folder, first_step=self._first_step)
-        return self._opened.enter_context(contextlib.closing(board))
+        return [self._closing(board), *self._others]
 
     def __enter__(self) -> "Logs":
         """For use in a `with` statement."""
@@ -65,14 +67,14 @@ class Logs:
             self._opened.close()
 
     def scalars(self, *, epoch: int, step: int, values: Mapping[str, float | None]) -> None:
-        """Write a line of metrics, and show its numbers on TensorBoard."""
+        """Write a line of metrics, and show its numbers on every tracker."""
         append_metrics(self._folder, {"epoch": epoch, "step": step, **values})
-        for name, value in values.items():
-            if value is not None:
-                self._board.scalar(name, value, step)
-        self._board.flush()
+        known = {name: value for name, value in values.items() if value is not None}
+        for tracker in self._trackers:
+            tracker.scalars(known, step)
 
     def samples(self, pixels: np.ndarray, *, epoch: int, step: int) -> None:
-        """Save a grid of samples, uint8 (H, W, 3), and show it on TensorBoard."""
+        """Save a grid of samples, uint8 (H, W, 3), and show it on every tracker."""
         save_png(self._folder / "samples" / f"epoch_{epoch:04d}.png", pixels)
-        self._board.picture("samples", pixels, step)
+        for tracker in self._trackers:
+            tracker.picture("samples", pixels, step)

@@ -1,6 +1,7 @@
 """Event files for TensorBoard."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from glow_jax.files import writing
 
 
 class Board:
-    """Writes scalars and pictures for TensorBoard."""
+    """Writes scalars and pictures for TensorBoard: a `Tracker`."""
 
     def __init__(self, folder: Path, *, first_step: int):
         """Open an event file in `folder`; TensorBoard drops older events from `first_step` on."""
@@ -29,18 +30,16 @@ class Board:
             self._writer = EventsWriter(str(prefix))
         self._event(session_log=SessionLog(status=SessionLog.START), step=first_step)
 
-    def scalar(self, name: str, value: float, step: int) -> None:
-        """Show a number."""
-        self._event(summary=summary.scalar(name, value), step=step)
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """Show numbers by their names, and write everything to the disk."""
+        for name, value in values.items():
+            self._event(summary=summary.scalar(name, value), step=step)
+        with writing(self._folder):
+            self._writer.flush()
 
     def picture(self, name: str, pixels: np.ndarray, step: int) -> None:
         """Show a picture, uint8 of shape (H, W, 3)."""
         self._event(summary=summary.image(name, pixels, dataformats="HWC"), step=step)
-
-    def flush(self) -> None:
-        """Write everything to the disk."""
-        with writing(self._folder):
-            self._writer.flush()
 
     def close(self) -> None:
         """Write everything to the disk and close the file."""

@@ -62,6 +62,7 @@ from glow_jax.training.step import (
     make_train_step,
     prepare_images,
 )
+from glow_jax.training.tracking import check_trackers, open_trackers
 
 _SKIPS_THAT_STOP = 10
 _SAMPLES = 64
@@ -123,6 +124,7 @@ class Trainer:
         """
         self._folder, self._is_main = Path(config.output.output_dir), is_main_process()
         if self._is_main:
+            check_trackers(config.output)
             check_folder(self._folder, resume=config.output.resume, fresh=config.output.fresh)
             if self._folder.exists():
                 exit_stack.enter_context(locked(self._folder))
@@ -151,7 +153,9 @@ class Trainer:
         )
         self._logs = None
         if self._is_main:
-            self._logs = exit_stack.enter_context(Logs(self._folder, epochs=start.epochs_done))
+            self._logs = exit_stack.enter_context(
+                Logs(self._folder, epochs=start.epochs_done, trackers=open_trackers(config))
+            )
         self._interruptions = Interruptions(config.output)
         exit_stack.enter_context(self._interruptions.listening())
         step = make_train_step(optimizer, config, prepare=self._prepare, mean=mean_over_devices)

@@ -204,6 +204,8 @@ def _extra(run: Path, outside: Path, rng: random.Random) -> str:
         "results.json",
         "samples",
         "tensorboard",
+        "tracking.json",
+        "export",
         "ood/x",
         "set_aside",
         "samples.png",
