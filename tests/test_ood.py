@@ -238,6 +238,23 @@ def test_an_ensemble_and_samples_of_images(
     assert results["scores"]["waic"]["auroc"]["value"] == pytest.approx(expected.value)
 
 
+def test_the_dimension_is_measured_of_few_images(
+    run: Path, noise: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("--ood", noise, "--scores", "likelihood", "lid", "--lid_images", 12)
+    run_script(evaluate.main, monkeypatch, run, *arguments)
+    measured = run / "ood" / "measured"
+    for place in ("digits-test", "digits-training", "noise-test"):
+        kept = np.load(measured / f"{place}-12" / "lid.npz")
+        assert kept["singular_values"].shape == (12, 64)
+    # The same images as those of the likelihood, which is measured of all.
+    results = results_of(run)
+    assert results["out_of_distribution"]["images"] == 130
+    figures = results["scores"]["lid"]
+    assert 0.1 < figures["mean_in"] < 0.7  # the lower of two ranks
+    assert figures["auroc"]["low"] <= figures["auroc"]["value"] <= figures["auroc"]["high"]
+
+
 def test_what_another_ensemble_measured_is_not_taken(
     run: Path, compared: Compared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, randomise
 ) -> None:
