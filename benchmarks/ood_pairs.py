@@ -20,9 +20,8 @@ from glow_jax.kernels.products import PRECISION
 from glow_jax.model import computing
 from glow_jax.ood.measure import replicated_model
 from glow_jax.ood.plots import save_pairs
-from glow_jax.ood.report import as_markdown
 from glow_jax.ood.results import Comparison
-from glow_jax.ood.table import pair_rows, pairs_json, pairs_markdown
+from glow_jax.ood.table import pairs_json, pairs_markdown
 from glow_jax.runs import load_run
 
 
@@ -32,7 +31,7 @@ class Arguments:
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """run folders; a run's own test images are not compared with themselves"""
-    ood: tuple[str, ...] = ()
+    ood: tuple[str, ...]
     """other data sets, as for eval.py"""
     ood_images: int | None = None
     """images of each set, as for eval.py"""
@@ -42,8 +41,8 @@ class Arguments:
     """images at a time; by default as in training"""
     dataroot: str | None = None
     """folder of the data sets; by default as in training"""
-    output: Path = Path("docs/ood")
-    """where to write pairs.json, .md and .png"""
+    output: Path = Path("docs/benchmarks/ood_pairs")
+    """where to write the table: OUTPUT.json, .md and .png"""
 
 
 def compare_run(folder: Path, arguments: Arguments) -> list[Comparison]:
@@ -66,17 +65,16 @@ def compare_run(folder: Path, arguments: Arguments) -> list[Comparison]:
 
 @one_line_errors
 def main() -> None:
-    """Compare, print and write the table."""
+    """Compare, which prints, and write the table."""
     arguments = parse(Arguments)
     keep_compiled_programs()
     comparisons = [one for folder in arguments.runs for one in compare_run(folder, arguments)]
-    print(as_markdown(pair_rows(comparisons)))
-    arguments.output.mkdir(parents=True, exist_ok=True)
     about = {"machine": machine(), "runs": list(map(str, arguments.runs))}
-    write_json(arguments.output / "pairs.json", {**about, **pairs_json(comparisons)})
-    write_whole(arguments.output / "pairs.md", pairs_markdown(comparisons))
-    save_pairs(arguments.output / "pairs.png", comparisons)
-    print(f"written to {arguments.output}/pairs.json, .md and .png")
+    output = arguments.output
+    write_json(output.with_suffix(".json"), {**about, **pairs_json(comparisons)})
+    write_whole(output.with_suffix(".md"), pairs_markdown(comparisons))
+    save_pairs(output.with_suffix(".png"), comparisons)
+    print(f"written to {output}.json, .md and .png")
 
 
 if __name__ == "__main__":

@@ -100,11 +100,11 @@ def test_the_command_makes_one_table_of_all_runs(
     said = capsys.readouterr()
     # Both runs were trained on digits.
     assert said.err.count("note: digits are the run's own test images") == 2
-    plain = json.loads((tmp_path / "table" / "pairs.json").read_text())
+    plain = json.loads((tmp_path / "table.json").read_text())
     assert plain["pairs"] == ["digits / noise", "digits / constant"] * 2
     assert plain["runs"] == [str(run) for run in runs]
     assert {one["in_distribution"]["images"] for one in plain["comparisons"]} == {40}
     assert plain["auroc"]["png"]["pairs"][0]["value"] > 0.99
     assert plain["auroc"]["png"]["pairs"][1]["value"] == 0
-    assert (tmp_path / "table" / "pairs.md").read_text().startswith("| AUROC, in / out |")
-    assert (tmp_path / "table" / "pairs.png").stat().st_size > 1000
+    assert (tmp_path / "table.md").read_text().startswith("| AUROC, in / out |")
+    assert (tmp_path / "table.png").stat().st_size > 1000
