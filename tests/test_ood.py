@@ -239,7 +239,7 @@ def test_an_ensemble_and_samples_of_images(
 
 
 def test_the_dimension_is_measured_of_few_images(
-    run: Path, noise: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path, noise: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ("--ood", noise, "--scores", "likelihood", "lid", "--lid_images", 12)
     run_script(evaluate.main, monkeypatch, run, *arguments)
@@ -251,6 +251,8 @@ def test_the_dimension_is_measured_of_few_images(
     results = results_of(run)
     assert results["out_of_distribution"]["images"] == 130
     figures = results["scores"]["lid"]
+    assert (figures["images_in"], figures["images_out"]) == (12, 12)
+    assert "Of fewer images: likelihood and dimension: 12 and 12." in capsys.readouterr().out
     assert 0.1 < figures["mean_in"] < 0.7  # the lower of two ranks
     assert figures["auroc"]["low"] <= figures["auroc"]["value"] <= figures["auroc"]["high"]
 

@@ -199,6 +199,8 @@ def _figures(
     return Figures(
         title=score.title,
         paper=score.paper,
+        images_in=len(values[0]),
+        images_out=len(values[1]),
         detection=detection(*values, seed=seed),
         mean_in=_finite_mean(values[0]),
         mean_out=_finite_mean(values[1]),

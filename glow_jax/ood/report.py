@@ -48,6 +48,14 @@ def _sections(comparison: Comparison, table: Callable[[Rows], str], *, papers: b
         sections.append(
             f"Scores that are not finite (infinity ranks first, the others last): {counts}."
         )
+    fewer = [
+        f"{figures.title}: {figures.images_in:,} and {figures.images_out:,}"
+        for figures in comparison.scores.values()
+        if figures.images_in < comparison.inside.images
+        or figures.images_out < comparison.outside.images
+    ]
+    if fewer:
+        sections.append(f"Of fewer images: {', '.join(fewer)}.")
     if comparison.typicality_test is not None:
         sections += _typicality(comparison.typicality_test, table)
     if comparison.on_record:

@@ -72,6 +72,8 @@ class Figures:
     Attributes:
         title: the score's, in a report.
         paper: where it comes from.
+        images_in: in-distribution images that were scored.
+        images_out: the same out of distribution.
         detection: AUROC, AUPR and FPR.
         mean_in: mean of the finite scores in distribution; None where there are none.
         mean_out: the same out of distribution.
@@ -81,6 +83,8 @@ class Figures:
 
     title: str
     paper: str
+    images_in: int
+    images_out: int
     detection: Detection
     mean_in: float | None
     mean_out: float | None
