@@ -54,9 +54,26 @@ def of_shipped_epochs() -> str:
     return markdown(columns, [["bits/dim", *(f"{row['test_bits_per_dim']:.3f}" for row in rows)]])
 
 
+def of_ood_pairs() -> str:
+    """AUROC of every score on every pair of data sets, with intervals."""
+    found = read(BENCHMARKS / "ood_pairs.json")
+    pairs = [pair.split(" / ") for pair in found["pairs"]]
+    several = len({inside for inside, _ in pairs}) > 1
+    columns = [" / ".join(pair) if several else pair[1] for pair in pairs]
+    rows = []
+    for row in found["auroc"].values():
+        cells = (
+            f"{one['value']:.3f} [{one['low']:.3f}, {one['high']:.3f}]" if one else ""
+            for one in row["pairs"]
+        )
+        rows.append([row["title"], *cells])
+    return markdown(["score", *columns], rows)
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
     "memory": of_memory,
     "shipped_epochs": of_shipped_epochs,
+    "ood_pairs": of_ood_pairs,
 }
 """What makes each table, by its name in the pages."""
 

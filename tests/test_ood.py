@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,9 @@ from glow_jax.ood.plots import save_histogram
 from glow_jax.ood.records import records_of
 from glow_jax.ood.report import as_markdown, as_text
 from glow_jax.ood.scores import score_table
+
+# Of training images, only PNG is measured.
+OTHER_FORMATS = {f"{prefix}{name}" for prefix in ("", "complexity_") for name in ("webp", "jxl")}
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,11 @@ def results_of(run: Path, name: str = "noise") -> dict:
     return json.loads((run / "ood" / f"{name}.json").read_text())
 
 
+def unfitted(results: dict, names: Iterable[str]) -> dict:
+    """The figures of some scores where nothing is measured of training images."""
+    return {name: {**results["scores"][name], "threshold": None} for name in names}
+
+
 def kept_bits(run: Path) -> list[np.ndarray]:
     """The bits/dim of both sets that the command kept."""
     places = ("digits-test", "noise-test")
@@ -99,6 +108,8 @@ def test_the_command_leaves_everything(compared: Compared) -> None:
         assert f"| {figures['title']} | {cell}" in markdown
         assert figures["paper"] in markdown
         assert figures["not_finite"] == 0
+        # The ratio is not measured of training images, which a threshold takes.
+        assert (figures["threshold"] is None) == (name in {"likelihood_ratio", *OTHER_FORMATS})
         picture = matplotlib_image.imread(run / "ood" / "noise" / f"{name}.png")
         assert picture[..., :3].std() > 0.05
     # The figures are those of the numbers that were kept.
@@ -143,7 +154,7 @@ def test_the_first_picture_has_the_form_of_the_published_figure(
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", keep)
     random = np.random.default_rng(0)
     inside, outside = random.normal(-3, 0.2, 5000), random.normal(-9, 0.1, 5)
-    label = next(iter(score_table(2).values())).unit
+    label = next(iter(score_table(GREY).values())).unit
     save_histogram(tmp_path / "a.png", inside, outside, names=("in", "out"), label=label)
     (axes,) = drawn[0].axes
     assert "negative bits/dim" in axes.get_xlabel()
@@ -176,7 +187,7 @@ def test_a_second_command_measures_only_what_is_missing(
     assert "typicality_test" not in after
     assert {path: path.stat().st_mtime_ns for path in times} == times
     assert len(list(folder.rglob("*.npz"))) == len(times) + 2
-    assert after["scores"] == {name: before["scores"][name] for name in after["scores"]}
+    assert after["scores"] == unfitted(before, after["scores"])
 
 
 def test_numbers_of_another_precision_are_measured_anew(
@@ -195,7 +206,82 @@ def test_numbers_of_another_precision_are_measured_anew(
         assert (folder / place / "likelihood.npz").stat().st_mtime_ns > 0
         assert (folder / place / "png.npz").stat().st_mtime_ns == 0
     # On a CPU the numbers are the same.
-    assert after["scores"] == {name: before["scores"][name] for name in after["scores"]}
+    assert after["scores"] == unfitted(before, after["scores"])
+
+
+def test_an_ensemble_and_samples_of_images(
+    run: Path, compared: Compared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (run / "ood" / "measured").rglob("*.npz")}
+    arguments = ("--ood", compared.noise, "--ood_images", 50, "--scores", "likelihood", "waic")
+    run_script(evaluate.main, monkeypatch, run, *arguments, "--ensemble", compared.background)
+    results = results_of(run)
+    assert results["ensemble"] == [str(compared.background)]
+    assert list(results["scores"]) == ["likelihood", "waic"]
+    for side in ("in_distribution", "out_of_distribution"):
+        assert results[side]["images"] == 50
+    # The numbers of all images are still there.
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    kept = [
+        [
+            np.load(run / "ood" / "measured" / f"{place}-50" / f"{name}.npz")
+            for place in ("digits-test", "noise-test")
+        ]
+        for name in ("likelihood", "ensemble")
+    ]
+    waic = []
+    for own, other in zip(*kept, strict=True):
+        bits = np.column_stack([own["bits_per_dim"], other["ensemble_bits_per_dim"]])
+        nats = -bits * 64 * np.log(2)
+        waic.append(nats.mean(axis=1) - nats.var(axis=1))
+    expected = detection(*waic).auroc
+    assert results["scores"]["waic"]["auroc"]["value"] == pytest.approx(expected.value)
+
+
+def test_the_dimension_is_measured_of_few_images(
+    run: Path, noise: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--ood", noise, "--scores", "likelihood", "lid", "--lid_images", 12)
+    run_script(evaluate.main, monkeypatch, run, *arguments)
+    measured = run / "ood" / "measured"
+    for place in ("digits-test", "digits-training", "noise-test"):
+        kept = np.load(measured / f"{place}-12" / "lid.npz")
+        assert kept["singular_values"].shape == (12, 64)
+    # The same images as those of the likelihood, which is measured of all.
+    results = results_of(run)
+    assert results["out_of_distribution"]["images"] == 130
+    figures = results["scores"]["lid"]
+    assert (figures["images_in"], figures["images_out"]) == (12, 12)
+    assert "Of fewer images: likelihood and dimension: 12 and 12." in capsys.readouterr().out
+    assert 0.1 < figures["mean_in"] < 0.7  # the lower of two ranks
+    assert figures["auroc"]["low"] <= figures["auroc"]["value"] <= figures["auroc"]["high"]
+
+
+def test_what_another_ensemble_measured_is_not_taken(
+    run: Path, compared: Compared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, randomise
+) -> None:
+    other = save_run(tmp_path / "other", randomise(untrained(), seed=3, scale=0.1))
+    arguments = ("--ood", compared.noise, "--ood_images", 20, "--scores", "waic", "--ensemble")
+    file = run / "ood" / "measured" / "noise-test-20" / "ensemble.npz"
+    found = []
+    for ensemble in ([compared.background], [other], [other, compared.background]):
+        run_script(evaluate.main, monkeypatch, run, *arguments, *ensemble)
+        found.append(np.load(file)["ensemble_bits_per_dim"])
+    assert [columns.shape for columns in found] == [(20, 1), (20, 1), (20, 2)]
+    np.testing.assert_array_equal(found[2], np.column_stack([found[1], found[0]]))
+    assert np.abs(found[0] - found[1]).min() > 0
+
+
+def test_made_images_are_compared_beside_others(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--ood", "constant", "noisy:64", "digits", "--scores", "likelihood", "png")
+    run_script(evaluate.main, monkeypatch, run, *arguments)
+    said = capsys.readouterr()
+    assert "note: digits are the run's own test images" in said.err
+    assert "digits / constant" in said.out
+    assert results_of(run, "constant")["scores"]["png"]["auroc"]["value"] == 0
+    assert results_of(run, "noisy-64")["scores"]["png"]["auroc"]["value"] > 0.9
 
 
 def test_two_data_sets_at_once(
@@ -221,7 +307,9 @@ def test_what_is_refused(
     def refused(*arguments: object) -> str:
         return error_of(evaluate.main, monkeypatch, capsys, *arguments)
 
-    assert "give --ood, too" in refused(run, "--scores", "png")
+    assert "--scores compares data sets: give --ood, too" in refused(run, "--scores", "png")
+    assert "--ensemble compares" in refused(run, "--ensemble", run)
+    assert "ood_images is 0; it must be at least 1" in refused(run, "--ood_images", 0)
     assert "leave it out" in refused(run, "--ood", noise, "--dequantizations", 2)
     assert "There is no score 'energy'" in refused(run, "--ood", noise, "--scores", "energy")
     assert "twice" in refused(run, "--ood", noise, noise)
@@ -233,15 +321,18 @@ def test_what_is_refused(
     assert (
         "takes images of 16 x 16 x 1 with 4 bits, and the run of 8 x 8 x 1 with 4 bits" in message
     )
-    message = refused(run, "--ood", noise, "--background", tmp_path / "nothing")
-    assert "is no run folder" in message
+    for flag in ("--background", "--ensemble"):
+        message = refused(run, "--ood", noise, flag, tmp_path / "nothing")
+        assert "is no run folder" in message
     colours = tmp_path / "colours.npz"
     np.savez(colours, images=np.zeros((3, 8, 8, 3), np.uint8))
     assert "those of colours are (8, 8, 3)" in refused(run, "--ood", colours)
     conditional = ModelConfig(**{**vars(GREY), "y_condition": True})
     labelled = save_run(tmp_path / "labelled", untrained(conditional))
     assert "conditional on labels" in refused(labelled, "--ood", noise)
-    assert "conditional on labels" in refused(run, "--ood", noise, "--background", labelled)
+    for flag in ("--background", "--ensemble"):
+        message = refused(run, "--ood", noise, flag, labelled)
+        assert f"{flag} {labelled} is conditional on labels" in message
     after = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     assert after == before
 

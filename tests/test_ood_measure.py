@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 from ood_runs import GREY, untrained
 from PIL import Image
 
+from glow_jax.cli.ood import _carry_out
 from glow_jax.config import Config, DataConfig, ModelConfig
 from glow_jax.data import Dataset, InMemory, load_dataset
 from glow_jax.data.batching import Batch
@@ -21,8 +24,17 @@ from glow_jax.errors import GlowError
 from glow_jax.evaluation.likelihood import likelihood
 from glow_jax.ood import store
 from glow_jax.ood.comparison import Job
+from glow_jax.ood.dimension import lid_meter
 from glow_jax.ood.images import Images, load_images, reference_images
-from glow_jax.ood.measure import codec_meter, gradient_meter, likelihood_meter, replicated_model
+from glow_jax.ood.measure import (
+    Meter,
+    codec_meter,
+    ensemble_meter,
+    gradient_meter,
+    layer_norm_meter,
+    likelihood_meter,
+    replicated_model,
+)
 from glow_jax.ood.store import measure_all
 from glow_jax.runs.measured import read_columns
 
@@ -98,6 +110,53 @@ def test_a_kill_loses_what_was_not_saved_yet(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found["place"], np.arange(23))
 
 
+def test_what_needs_no_device_goes_on_beside_and_is_kept_when_interrupted(tmp_path: Path) -> None:
+    images = Images("some", "test", make_split(1000))
+    begun, pressed = threading.Event(), threading.Event()
+
+    def beside(batch: Batch, _: int) -> Mapping[str, np.ndarray]:
+        begun.set()
+        assert pressed.wait(60)
+        time.sleep(0.1)  # all batches would take ten seconds
+        return {"beside": batch.indices}
+
+    def on_device(batch: Batch, _: int) -> Mapping[str, np.ndarray]:
+        if batch.indices[0] == 20:
+            assert begun.wait(60)
+            pressed.set()
+            raise KeyboardInterrupt
+        return {"device": batch.indices}
+
+    jobs = [
+        Job(images, Meter("beside", ("beside",), {}, beside, on_processor=True)),
+        Job(images, Meter("device", ("device",), {}, on_device)),
+    ]
+    with pytest.raises(KeyboardInterrupt):
+        _carry_out(jobs, tmp_path, 10)
+    origin = {"images_sha256": images.fingerprint}
+    folder = tmp_path / "ood" / "measured" / "some-test"
+    kept = [read_columns(folder / f"{name}.npz", origin)[name] for name in ("beside", "device")]
+    assert 10 <= len(kept[0]) < 1000  # what was begun was ended
+    np.testing.assert_array_equal(kept[1], np.arange(20))
+
+
+def test_an_error_beside_ends_the_command(tmp_path: Path) -> None:
+    images = Images("some", "test", make_split(4))
+
+    def beside(_: Batch, __: int) -> Mapping[str, np.ndarray]:
+        raise GlowError("it does not fit")
+
+    def on_device(batch: Batch, _: int) -> Mapping[str, np.ndarray]:
+        return {"device": batch.indices}
+
+    jobs = [
+        Job(images, Meter("beside", ("beside",), {}, beside, on_processor=True)),
+        Job(images, Meter("device", ("device",), {}, on_device)),
+    ]
+    with pytest.raises(GlowError, match="it does not fit"):
+        _carry_out(jobs, tmp_path, 4)
+
+
 def test_numbers_of_another_origin_never_mix(tmp_path: Path) -> None:
     path, again = tmp_path / "n.npz", Counting()
     measure_all(make_split(9), Counting(), path=path, origin={"step": 1}, batch_size=4)
@@ -146,6 +205,16 @@ def test_every_setting_is_part_of_the_origin() -> None:
     for other in (*others, origin(precision="high")):
         assert other != base
     assert codec_meter("png", 8).origin != codec_meter("png", 4).origin
+    settings = {"step": 0, "dtype": "float32", "precision": "highest"}
+    flow, other = (replicated_model(devices, untrained(seed=seed), **settings) for seed in (0, 1))
+    assert layer_norm_meter(flow).origin == base != layer_norm_meter(other).origin
+    assert ensemble_meter([flow]).origin != ensemble_meter([other]).origin
+    assert ensemble_meter([flow]).origin != ensemble_meter([flow, other]).origin
+    trainings = [Images("a", "training", make_split(9, seed=seed)) for seed in (0, 1)]
+    lid = lid_meter(flow, trainings[0], 5).origin
+    assert lid == lid_meter(flow, trainings[0], 7).origin
+    assert lid != lid_meter(other, trainings[0], 5).origin
+    assert lid != lid_meter(flow, trainings[1], 5).origin
     one, changed = make_split(70), make_split(70)
     changed.images[33, 0, 0, 0] ^= 1
     assert Images("a", "test", one).fingerprint == Images("b", "test", make_split(70)).fingerprint

@@ -1,5 +1,6 @@
 """AUROC, AUPR, FPR and their intervals; the typicality test of batches."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -17,21 +18,25 @@ def draw(seed: int, inside: int = 80, outside: int = 50) -> tuple[np.ndarray, np
     return random.normal(0.7, 1, inside), random.normal(0, 1, outside)
 
 
-def by_sklearn(inside: np.ndarray, outside: np.ndarray, weights=None) -> tuple[float, float, float]:
-    labels = np.repeat([1, 0], [len(inside), len(outside)])
+def by_sklearn(inside: np.ndarray, outside: np.ndarray, weights=None) -> list[float]:
+    is_inside = np.repeat([1, 0], [len(inside), len(outside)])
     scores = np.concatenate([inside, outside])
-    false, true, _ = sklearn_metrics.roc_curve(
-        labels, scores, sample_weight=weights, drop_intermediate=False
-    )
-    return (
-        float(sklearn_metrics.roc_auc_score(labels, scores, sample_weight=weights)),
-        float(sklearn_metrics.average_precision_score(labels, scores, sample_weight=weights)),
-        float(false[np.searchsorted(true, 0.95 - 1e-12)]),
-    )
+    found = [sklearn_metrics.roc_auc_score(is_inside, scores, sample_weight=weights)]
+    for labels, direction in ((is_inside, 1), (1 - is_inside, -1)):
+        false, true, _ = sklearn_metrics.roc_curve(
+            labels, direction * scores, sample_weight=weights, drop_intermediate=False
+        )
+        found.append(
+            sklearn_metrics.average_precision_score(
+                labels, direction * scores, sample_weight=weights
+            )
+        )
+        found.append(false[np.searchsorted(true, 0.95 - 1e-12)])
+    return [float(figure) for figure in found]
 
 
 def values(found: metrics.Detection) -> list[float]:
-    return [found.auroc.value, found.aupr.value, found.fpr95.value]
+    return [getattr(found, field.name).value for field in dataclasses.fields(found)]
 
 
 @pytest.mark.parametrize("decimals", [None, 1, 0])
@@ -66,11 +71,11 @@ def test_a_resample_s_figures_are_scikit_learns(decimals: int | None) -> None:
 
 def test_known_cases() -> None:
     apart = detection(np.array([3.0, 4.0]), np.array([1.0, 2.0]), resamples=10)
-    assert values(apart) == [1, 1, 0]
+    assert values(apart) == [1, 1, 0, 1, 0]
     swapped = detection(np.array([1.0, 2.0]), np.array([3.0, 4.0]), resamples=10)
-    assert (swapped.auroc.value, swapped.fpr95.value) == (0, 1)
+    assert (swapped.auroc.value, swapped.fpr95.value, swapped.fpr95_out.value) == (0, 1, 1)
     same = detection(np.zeros(30), np.zeros(10), resamples=10)
-    assert values(same) == [0.5, 0.75, 1]
+    assert values(same) == [0.5, 0.75, 1, 0.25, 1]
 
 
 def test_scores_that_are_no_number_count_as_the_lowest() -> None:

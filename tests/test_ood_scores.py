@@ -9,10 +9,11 @@ import pytest
 from ood_runs import GREY, untrained
 from PIL import Image
 
+from glow_jax.config import ModelConfig
 from glow_jax.data.batching import Batch
 from glow_jax.devices import Devices
 from glow_jax.errors import GlowError
-from glow_jax.ood import complexity, scores
+from glow_jax.ood import complexity, fitted, scores
 from glow_jax.ood.complexity import CODECS, code_length, encode
 from glow_jax.ood.measure import gradient_meter, likelihood_meter, replicated_model
 from glow_jax.ood.metrics import detection
@@ -65,15 +66,22 @@ def test_the_gradient_norm_is_the_flow_s(measured) -> None:
 
 def test_scores_by_hand() -> None:
     bits = np.array([1.0, 2.0, 4.0])
-    np.testing.assert_allclose(scores.typicality(bits, 2.5), [-1.5, -0.5, -1.5])
+    np.testing.assert_allclose(fitted.typicality(bits, 2.5), [-1.5, -0.5, -1.5])
     np.testing.assert_allclose(scores.likelihood_ratio(bits, np.array([3.0, 1.0, 4.0])), [2, -1, 0])
     # S = bits of the flow - bits of the file; the score is -S.
     np.testing.assert_allclose(scores.complexity(bits, np.array([3.0, 3.0, 3.0])), [2, 1, -1])
     np.testing.assert_allclose(scores.compressibility(bits), -bits)
+    # Two dimensions: log p is -2 ln 2 times bits; of 1 and 3 bits, its mean is -4 ln 2, and its
+    # variance (2 ln 2)^2.
+    ensemble = np.array([[3.0], [2.0], [np.inf]])
+    ln2 = math.log(2)
+    np.testing.assert_allclose(
+        scores.waic(bits, ensemble, dimensions=2), [-4 * ln2 - 4 * ln2**2, -4 * ln2, np.nan]
+    )
 
 
 def test_the_table_names_every_score_with_its_paper() -> None:
-    table = score_table(3)
+    table = score_table(ModelConfig(**{**vars(GREY), "L": 3}))
     assert next(iter(table)) == "likelihood"
     assert [name for name in table if name.startswith("level")] == ["level_1", "level_2", "level_3"]
     assert all(name == row.name and "arXiv" in row.paper for name, row in table.items())
@@ -82,27 +90,30 @@ def test_the_table_names_every_score_with_its_paper() -> None:
 
 
 def test_scores_are_chosen() -> None:
-    everything = [row.name for row in choose_scores([], GREY, has_background=True)]
-    assert {"likelihood", "typicality", "likelihood_ratio", "gradient_norm"} < set(everything)
-    without = choose_scores([], GREY, has_background=False)
-    assert "likelihood_ratio" not in [row.name for row in without]
-    chosen = choose_scores(["png", "likelihood"], GREY, has_background=False)
-    assert [row.name for row in chosen] == ["likelihood", "png"]
+    beside = choose_scores([], GREY, has_background=True, has_ensemble=True)
+    everything = {row.name for row in beside}
+    assert {"likelihood", "typicality", "likelihood_ratio", "waic", "dose_kde"} < everything
+    assert "layer_norms" not in everything  # it is slow
+    without = {row.name for row in choose_scores([], GREY)}
+    assert everything - without == {"likelihood_ratio", "waic"}
+    chosen = choose_scores(["png", "layer_norms", "likelihood"], GREY)
+    assert [row.name for row in chosen] == ["likelihood", "layer_norms", "png"]
 
 
 def test_scores_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(name: str, message: str) -> None:
         with pytest.raises(GlowError, match=message):
-            choose_scores([name], GREY, has_background=False)
+            choose_scores([name], GREY)
 
     refuse("energy", "There is no score 'energy'; there are likelihood, typicality, ")
     refuse("level_3", "There is no score 'level_3'")
     refuse("likelihood_ratio", "give the other's run folder as --background, or leave it out")
+    refuse("waic", "give the other runs' folders as --ensemble, or leave it out")
     monkeypatch.setattr(complexity.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(complexity.features, "check", lambda name: False)
     refuse("complexity_jxl", r"needs lossless JPEG XL: pip install -e '.\[jxl\]', or leave")
     refuse("webp", "needs lossless WebP: install a Pillow that was built with WebP")
-    names = [row.name for row in choose_scores([], GREY, has_background=False)]
+    names = [row.name for row in choose_scores([], GREY)]
     assert [name for name in names if name in CODECS] == ["png"]
 
 

@@ -55,11 +55,19 @@ class Arguments:
     download: bool = True
     """download and prepare the data set if it is missing"""
     ood: tuple[str, ...] = ()
-    """data sets to compare with the run's own: names, folder:PATH, or .npz files"""
+    """data sets to compare with the run's own: names, folder:PATH, .npz files, or images that are
+    made: constant, noise, enlarged_digits, and of its own mirrored, upside_down, rotated, noisy:SD,
+    blurred:RADIUS"""
+    ood_images: int | None = None
+    """images of each set to compare, drawn at random (needs ood); by default all"""
+    lid_images: int = 200
+    """images of each set for the score lid, each of which takes many gradients"""
     scores: tuple[str, ...] = ()
-    """scores that should separate them (needs ood); by default all that can be computed"""
+    """scores that should separate them (needs ood); by default all that can be computed fast"""
     background: Path | None = None
     """the second model for the likelihood ratio, given as the run is (needs ood)"""
+    ensemble: tuple[Path, ...] = ()
+    """run folders of further models of the same images, for WAIC (needs ood)"""
 
     def __post_init__(self) -> None:
         """Check every value that can be checked without the run.
@@ -88,8 +96,13 @@ class Arguments:
                 f"--ood compares with the images that the run was trained on, not with those of "
                 f"--dataset {self.dataset}: give it as --ood, too, or leave it out."
             )
-        if not self.ood and (self.scores or self.background):
-            raise GlowError("--scores and --background compare data sets: give --ood, too.")
+        if self.ood_images is not None and self.ood_images < 1:
+            raise GlowError(f"ood_images is {self.ood_images}; it must be at least 1.")
+        if self.lid_images < 1:
+            raise GlowError(f"lid_images is {self.lid_images}; it must be at least 1.")
+        for name in ("ood_images", "scores", "background", "ensemble"):
+            if not self.ood and getattr(self, name):
+                raise GlowError(f"--{name} compares data sets: give --ood, too.")
 
 
 @one_line_errors
@@ -129,6 +142,9 @@ def main() -> None:
         dataset=dataset,
         scores=arguments.scores,
         background=arguments.background,
+        ensemble=arguments.ensemble,
+        most_images=arguments.ood_images,
+        lid_images=arguments.lid_images,
         batch_size=arguments.eval_batch_size or run.config.training.eval_batch_size,
         download=arguments.download,
         dataroot=arguments.dataroot,

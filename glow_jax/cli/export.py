@@ -11,7 +11,7 @@ from glow_jax.cli.errors import one_line_errors
 from glow_jax.cli.flags import parse
 from glow_jax.devices import keep_compiled_programs
 from glow_jax.export import export_programs
-from glow_jax.runs import load_run
+from glow_jax.hub import load_run
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Arguments:
     """Write a run as programs of jax.export and ONNX models: encode and sample."""
 
     run: Annotated[Path, tyro.conf.Positional]
-    """run folder"""
+    """run folder, model folder, or user/name on the Hugging Face Hub"""
     output: Path | None = None
     """folder to make; by default export in the run folder"""
     step: int | Literal["best"] | None = None
@@ -34,8 +34,8 @@ def main() -> None:
     arguments = parse(Arguments)
     keep_compiled_programs()
     run = load_run(arguments.run, arguments.step, average=arguments.average)
-    export = export_programs(run, arguments.output or arguments.run / "export")
-    print(f"{arguments.run}, {run.title}, written to {export.folder}:")
+    export = export_programs(run, arguments.output or run.folder / "export")
+    print(f"{run.name}, {run.title}, written to {export.folder}:")
     for name, differences in export.written.items():
         largest = max(differences.values())
         print(f"  {name:<17} within {largest:.1e} of the model's own numbers")

@@ -30,11 +30,25 @@ class Images:
         name: the name of the data set.
         part: the part of it: "test", "training" or "validation".
         split: the images.
+        is_sample: whether the part has more images than these.
     """
 
     name: str
     part: str
     split: Readable
+    is_sample: bool = False
+
+    @property
+    def title(self) -> str:
+        """What no other images of the run share: the names, and the number of a sample."""
+        number = f"-{len(self.split)}" if self.is_sample else ""
+        return f"{self.name}-{self.part}{number}"
+
+    def sample(self, most: int) -> "Images":
+        """At most so many of the images, drawn at random, always the same ones."""
+        if len(self.split) <= most:
+            return self
+        return Images(self.name, self.part, _some(self.split, most), is_sample=True)
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -108,14 +122,14 @@ def reference_images(dataset: Dataset, validation: float) -> tuple[Images, Image
         Training images and held-out images; training images twice if nothing was held out.
     """
     train, held_out = hold_out(dataset.train, validation)
-    training = Images(dataset.name, "training", _some(train))
+    training = Images(dataset.name, "training", _some(train, _REFERENCE_IMAGES))
     if not len(held_out):
         return training, training
-    return training, Images(dataset.name, "validation", _some(held_out))
+    return training, Images(dataset.name, "validation", _some(held_out, _REFERENCE_IMAGES))
 
 
-def _some(split: Readable) -> Readable:
-    if len(split) <= _REFERENCE_IMAGES:
+def _some(split: Readable, most: int) -> Readable:
+    if len(split) <= most:
         return split
-    chosen = np.random.default_rng(0).choice(len(split), _REFERENCE_IMAGES, replace=False)
+    chosen = np.random.default_rng(0).choice(len(split), most, replace=False)
     return split.subset(np.sort(chosen))

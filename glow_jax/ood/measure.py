@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from glow_jax.data.batching import Batch
 from glow_jax.devices import Devices
 from glow_jax.evaluation.likelihood import EVALUATION_SEED, dequantized, likelihood_of_batch
 from glow_jax.model import Glow
 from glow_jax.ood.complexity import CODECS, code_length
-from glow_jax.ood.scores import Score
+from glow_jax.ood.scores import BACKGROUND, ENSEMBLE, LAYER_NORMS
 from glow_jax.typing import Array
 
 LIKELIHOOD = "likelihood"
@@ -30,12 +31,16 @@ class Meter:
         gives: the names of its numbers.
         origin: what its numbers depend on, besides the images.
         measure: takes a batch and the size to pad it to; returns numbers by name, each (B, ...).
+        on_processor: whether it needs no device, so that it can go on beside those that do.
+        most: images of each set to measure at most; None for all.
     """
 
     name: str
     gives: tuple[str, ...]
     origin: Mapping[str, object]
     measure: Measure
+    on_processor: bool = False
+    most: int | None = None
 
 
 @dataclass(frozen=True)
@@ -97,9 +102,21 @@ def background_meter(flow: ReplicatedModel) -> Meter:
     own = likelihood_meter(flow)
 
     def measure(batch: Batch, pad_to: int) -> dict[str, np.ndarray]:
-        return {"background_bits_per_dim": own.measure(batch, pad_to)["bits_per_dim"]}
+        return {BACKGROUND: own.measure(batch, pad_to)["bits_per_dim"]}
 
-    return Meter("background", ("background_bits_per_dim",), flow.origin, measure)
+    return Meter("background", (BACKGROUND,), flow.origin, measure)
+
+
+def ensemble_meter(flows: Sequence[ReplicatedModel]) -> Meter:
+    """Bits/dim under each of M further models: `ensemble_bits_per_dim`, (B, M)."""
+    meters = [likelihood_meter(flow) for flow in flows]
+
+    def measure(batch: Batch, pad_to: int) -> dict[str, np.ndarray]:
+        bits = [meter.measure(batch, pad_to)["bits_per_dim"] for meter in meters]
+        return {ENSEMBLE: np.stack(bits, axis=1)}
+
+    origin = {"ensemble": [flow.origin for flow in flows]}
+    return Meter("ensemble", (ENSEMBLE,), origin, measure)
 
 
 def gradient_meter(flow: ReplicatedModel) -> Meter:
@@ -126,6 +143,45 @@ def _gradient_norm(model: Glow, images: Array, indices: Array) -> tuple[jax.Arra
     return (jnp.sqrt(jnp.sum(jnp.square(gradient), axis=(1, 2, 3))),)
 
 
+def layer_norm_meter(flow: ReplicatedModel) -> Meter:
+    """||d log p / d parameter|| of each of F layers' parameters: `layer_gradient_norms`, (B, F).
+
+    They are in nats per unit of the parameter, at the image as the model is trained with it. A
+    parameter of K stacked steps counts as K.
+    """
+
+    def measure(batch: Batch, pad_to: int) -> dict[str, np.ndarray]:
+        (norms,) = flow.devices.map_images(
+            _layer_norms, flow.model, batch.images, batch.indices, pad_to=pad_to
+        )
+        return {LAYER_NORMS: norms}
+
+    return Meter("layer_norms", (LAYER_NORMS,), flow.origin, measure)
+
+
+def _layer_norms(model: Glow, images: Array, indices: Array) -> tuple[jax.Array]:
+    x, _ = model.redequantize(dequantized(model, images, indices))
+    graph, params, buffers = nnx.split(model, nnx.Param, ...)
+
+    def log_prob(params: nnx.State, x: jax.Array) -> jax.Array:
+        return nnx.merge(graph, params, buffers).log_prob(x[None])[0]
+
+    def of_one(x: jax.Array) -> jax.Array:
+        gradient = nnx.merge(graph, jax.grad(log_prob)(params, x), buffers)
+        stacked = [nnx.state(level.steps, nnx.Param) for level in gradient.levels]
+        single = [nnx.state(part, nnx.Param) for part in (gradient.splits, gradient.top_prior)]
+        norms = [_norms(leaf) for leaf in jax.tree.leaves(stacked)]
+        norms += [_norms(leaf[None]) for leaf in jax.tree.leaves(single)]
+        return jnp.concatenate(norms)
+
+    # One image after the other: the gradients of a batch would take a model's memory for each.
+    return (jax.lax.map(of_one, x),)
+
+
+def _norms(stacked: jax.Array) -> jax.Array:
+    return jnp.sqrt(jnp.sum(jnp.square(stacked), axis=tuple(range(1, stacked.ndim))))
+
+
 def codec_meter(name: str, n_bits: int) -> Meter:
     """The length of each image in a format, in bits/dim: a number of that name, (B,)."""
     codec = CODECS[name]
@@ -134,18 +190,4 @@ def codec_meter(name: str, n_bits: int) -> Meter:
         return {name: code_length(batch.images, codec, n_bits=n_bits)}
 
     origin = {"codec": name, "version": codec.version(), "n_bits": n_bits}
-    return Meter(name, (name,), origin, measure)
-
-
-def meters_for(
-    scores: Sequence[Score], flow: ReplicatedModel, background: ReplicatedModel | None
-) -> list[Meter]:
-    """The meters whose numbers at least one score needs."""
-    needed = {name for score in scores for name in score.needs}
-    meters = [likelihood_meter(flow)] if needed & {"bits_per_dim", "level_bits_per_dim"} else []
-    if "background_bits_per_dim" in needed and background is not None:
-        meters.append(background_meter(background))
-    if "gradient_norm" in needed:
-        meters.append(gradient_meter(flow))
-    n_bits = flow.model.config.n_bits
-    return meters + [codec_meter(name, n_bits) for name in CODECS if name in needed]
+    return Meter(name, (name,), origin, measure, on_processor=True)

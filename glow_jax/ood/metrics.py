@@ -1,8 +1,9 @@
 """How well a score separates two sets of images, with bootstrap intervals.
 
 The positive class is in-distribution, and its scores should be higher, as in Hendrycks & Gimpel
-2017 (arXiv 1610.02136: their "AUPR In") and Liang et al. 2018 (arXiv 1706.02690). The AUROC is the
-same if out-of-distribution is the positive class and the score is negated.
+2017 (arXiv 1610.02136: their "AUPR In") and Liang et al. 2018 (arXiv 1706.02690). OpenOOD (Zhang et
+al. 2023, arXiv 2306.09301) has out-of-distribution as positive, with the score negated. The AUROC
+is then the same; the others are not, and are computed both ways.
 """
 
 from collections.abc import Iterator
@@ -31,11 +32,15 @@ class Detection:
         auroc: P(in > out) + P(in = out) / 2; guessing gives 0.5.
         aupr: average precision; guessing gives the share of in-distribution images.
         fpr95: share of out-of-distribution images accepted when 95 % of in-distribution ones are.
+        aupr_out: average precision with out-of-distribution as positive.
+        fpr95_out: share of in-distribution images rejected when 95 % of the others are.
     """
 
     auroc: Interval
     aupr: Interval
     fpr95: Interval
+    aupr_out: Interval
+    fpr95_out: Interval
 
 
 def detection(
@@ -55,14 +60,13 @@ def detection(
     from sklearn import metrics  # takes half a second: not at `import glow_jax`
 
     ranks_in, ranks_out = _ranks(inside, outside)
-    labels = np.repeat([1, 0], [len(inside), len(outside)])
+    is_inside = np.repeat([1, 0], [len(inside), len(outside)])
     ranks = np.concatenate([ranks_in, ranks_out])
-    false, true, _ = metrics.roc_curve(labels, -ranks, drop_intermediate=False)
-    values = (
-        metrics.roc_auc_score(labels, -ranks),
-        metrics.average_precision_score(labels, -ranks),
-        false[np.searchsorted(true, _TRUE_POSITIVES)],
-    )
+    values = [metrics.roc_auc_score(is_inside, -ranks)]
+    for labels, scores in ((is_inside, -ranks), (1 - is_inside, ranks)):
+        false, true, _ = metrics.roc_curve(labels, scores, drop_intermediate=False)
+        values.append(metrics.average_precision_score(labels, scores))
+        values.append(false[np.searchsorted(true, _TRUE_POSITIVES)])
     drawn = np.array([*_resampled(ranks_in, ranks_out, resamples, seed)])
     tail = (1 - _COVERAGE) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
@@ -80,7 +84,7 @@ def _ranks(inside: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 def _resampled(
     ranks_in: np.ndarray, ranks_out: np.ndarray, resamples: int, seed: int
-) -> Iterator[tuple[float, float, float]]:
+) -> Iterator[tuple[float, ...]]:
     random = np.random.default_rng(seed)
     places = max(ranks_in.max(), ranks_out.max()) + 1
     for _ in range(resamples):
@@ -91,14 +95,20 @@ def _resampled(
         yield _figures(*counts)
 
 
-def _figures(inside: np.ndarray, outside: np.ndarray) -> tuple[float, float, float]:
-    """AUROC, average precision and FPR at 95 % TPR, from the counts of scores at each rank.
+def _figures(inside: np.ndarray, outside: np.ndarray) -> tuple[float, ...]:
+    """The figures of `Detection` in its order, from the counts of scores at each rank.
 
     With one sort and then counting, a thousand resamples take a second.
     """
-    true, false = np.cumsum(inside), np.cumsum(outside)
-    positives, negatives = true[-1], false[-1]
-    auroc = np.sum(inside * (negatives - false + outside / 2)) / (positives * negatives)
+    negatives = np.cumsum(outside)
+    below = negatives[-1] - negatives + outside / 2
+    auroc = np.sum(inside * below) / (np.sum(inside) * negatives[-1])
+    return (auroc, *_of_positive(inside, outside), *_of_positive(outside[::-1], inside[::-1]))
+
+
+def _of_positive(positive: np.ndarray, negative: np.ndarray) -> tuple[float, float]:
+    """Average precision and FPR at 95 % TPR, from counts at each rank, the likeliest first."""
+    true, false = np.cumsum(positive), np.cumsum(negative)
     precision = true / np.maximum(true + false, 1)
-    threshold = np.searchsorted(true / positives, _TRUE_POSITIVES)
-    return auroc, np.sum(inside * precision) / positives, false[threshold] / negatives
+    threshold = np.searchsorted(true / true[-1], _TRUE_POSITIVES)
+    return np.sum(positive * precision) / true[-1], false[threshold] / false[-1]

@@ -1,12 +1,15 @@
-"""Histograms of scores, as PNG files."""
+"""Histograms of scores, and the picture of a table, as PNG files."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from glow_jax.files import write_whole
+from glow_jax.ood.results import Comparison
+from glow_jax.ood.table import pair_titles, rows_of
 
 _BINS = 100
 # Beyond these quantiles of either set, bars are too low to see.
@@ -40,6 +43,36 @@ def save_histogram(
                 axes.hist(scores, list(edges), weights=heights, alpha=0.6, label=name)
         axes.legend(loc="upper right")  # "best" takes seconds for many images
     axes.set(xlabel=label, ylabel="density")
+    _save(figure, path)
+
+
+def save_pairs(path: Path, comparisons: Sequence[Comparison]) -> None:
+    """Draw the AUROC of every score on every pair: blue is right, red is wrong, white guesses.
+
+    Args:
+        path: the PNG file.
+        comparisons: the pairs, in the order of the columns.
+    """
+    rows, titles = rows_of(comparisons), pair_titles(comparisons)
+    values = np.array(
+        [[np.nan if one is None else one.value for one in row.aurocs] for row in rows]
+    )
+    size = (2.6 + 0.62 * len(titles), 1.9 + 0.27 * len(rows))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(values, cmap="RdBu", vmin=0, vmax=1, aspect="auto")
+    axes.set_xticks(range(len(titles)), titles, rotation=45, ha="right", fontsize=8)
+    axes.set_yticks(range(len(rows)), [row.title for row in rows], fontsize=8)
+    for (row, column), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            colour = "black" if 0.2 < value < 0.8 else "white"
+            axes.text(
+                column, row, f"{value:.3f}", ha="center", va="center", fontsize=7, color=colour
+            )
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -48,6 +48,14 @@ def _sections(comparison: Comparison, table: Callable[[Rows], str], *, papers: b
         sections.append(
             f"Scores that are not finite (infinity ranks first, the others last): {counts}."
         )
+    fewer = [
+        f"{figures.title}: {figures.images_in:,} and {figures.images_out:,}"
+        for figures in comparison.scores.values()
+        if figures.images_in < comparison.inside.images
+        or figures.images_out < comparison.outside.images
+    ]
+    if fewer:
+        sections.append(f"Of fewer images: {', '.join(fewer)}.")
     if comparison.typicality_test is not None:
         sections += _typicality(comparison.typicality_test, table)
     if comparison.on_record:
@@ -61,18 +69,35 @@ def _introduction(comparison: Comparison) -> str:
         bits = about.bits_per_dim
         known = "" if bits is None else f", {bits:.4f} bits/dim"
         sets.append(f"{about.dataset} ({about.images:,} {about.split} images{known})")
+    rejected = ""
+    if _has_thresholds(comparison.scores):
+        rejected = " Rejected are images that score lower than 95 % of training images."
     return (
-        f"{sets[0]} against {sets[1]}.\n{CONVENTION[0].upper()}{CONVENTION[1:]}; [95 % bootstrap]."
+        f"{sets[0]} against {sets[1]}.\n{CONVENTION[0].upper()}{CONVENTION[1:]}, in AUPR-out and "
+        f"FPR-out the other set.\nFPR is at 95 % TPR; [95 % bootstrap].{rejected}"
     )
 
 
 def _score_rows(scores: Mapping[str, Figures], *, papers: bool) -> Rows:
-    rows = [["score", "AUROC", "AUPR", "FPR at 95 % TPR", *(["paper"] if papers else [])]]
+    head = ["score", "AUROC", "AUPR-in", "FPR-in", "AUPR-out", "FPR-out"]
+    judged = _has_thresholds(scores)
+    rows = [[*head, *(["rejected in, out"] if judged else []), *(["paper"] if papers else [])]]
     for figures in scores.values():
         found = figures.detection
-        cells = [_interval(interval) for interval in (found.auroc, found.aupr, found.fpr95)]
+        intervals = (found.auroc, found.aupr, found.fpr95, found.aupr_out, found.fpr95_out)
+        cells = [_interval(interval) for interval in intervals]
+        cells += [_rejected(figures)] if judged else []
         rows.append([figures.title, *cells, *([figures.paper] if papers else [])])
     return rows
+
+
+def _has_thresholds(scores: Mapping[str, Figures]) -> bool:
+    return any(figures.threshold is not None for figures in scores.values())
+
+
+def _rejected(figures: Figures) -> str:
+    found = figures.threshold
+    return "" if found is None else f"{found.rejected_in:.1%}, {found.rejected_out:.1%}"
 
 
 def _interval(figure: Interval) -> str:

@@ -51,29 +51,50 @@ class Summary:
 
 
 @dataclass(frozen=True)
+class Threshold:
+    """What a threshold does that was chosen by training images alone.
+
+    Attributes:
+        value: 5 % of training images have a lower score.
+        rejected_in: share of in-distribution test images below it; 0.05 if they score alike.
+        rejected_out: share of out-of-distribution images below it.
+    """
+
+    value: float
+    rejected_in: float
+    rejected_out: float
+
+
+@dataclass(frozen=True)
 class Figures:
     """How well one score tells the two sets apart.
 
     Attributes:
         title: the score's, in a report.
         paper: where it comes from.
+        images_in: in-distribution images that were scored.
+        images_out: the same out of distribution.
         detection: AUROC, AUPR and FPR.
         mean_in: mean of the finite scores in distribution; None where there are none.
         mean_out: the same out of distribution.
         not_finite: scores of both sets that are no finite number.
+        threshold: None where the score of training images is not known.
     """
 
     title: str
     paper: str
+    images_in: int
+    images_out: int
     detection: Detection
     mean_in: float | None
     mean_out: float | None
     not_finite: int
+    threshold: Threshold | None
 
     def to_json(self) -> dict[str, object]:
         """Plain values, those of the detection among the others."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        detection = dataclasses.asdict(values.pop("detection"))
+        values = dataclasses.asdict(self)
+        detection = values.pop("detection")
         return {"title": values.pop("title"), "paper": values.pop("paper"), **detection, **values}
 
 
