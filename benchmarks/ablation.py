@@ -23,7 +23,7 @@ from glow_jax.files import write_json
 from glow_jax.runs import read_metrics
 
 ROOT = Path(__file__).resolve().parents[1]
-BASE = {
+BASE: dict[str, str] = {
     "K": "8",
     "hidden_channels": "32",
     "validation": "0.1",
@@ -38,7 +38,7 @@ BASE = {
 }
 """The first recipe; every other one differs from it by what its row says."""
 
-RECIPES: dict[str, Mapping[str, str]] = {
+RECIPES: dict[str, dict[str, str]] = {
     "the recipe": {},
     "constant rate": {"schedule": "constant"},
     "constant rate, half of it": {"schedule": "constant", "lr": "1e-3"},
