@@ -590,7 +590,7 @@ def test_a_path_with_a_slip_is_not_looked_for_on_the_hub(hub: Hub, tmp_path: Pat
     (tmp_path / "runs").mkdir()
     with pytest.raises(GlowError, match=r"is no run folder.* because runs is a folder here"):
         glow_jax.load("runs/digitz")
-    for other in ("./a/b", "a/b/c", "/a/b", "a", "a/b@", "../x", "~a/b", "a/b c"):
+    for other in ("a/b\0", "./a/b", "a/b/c", "/a/b", "a", "a/b@", "../x", "~a/b", "a/b c"):
         with pytest.raises(GlowError, match="is no run folder"):
             glow_jax.load(other)
     assert hub.asked == []

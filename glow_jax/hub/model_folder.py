@@ -106,8 +106,13 @@ def is_model_folder(folder: Path) -> bool:
     """Whether a folder is to be read as a model folder; a run that has checkpoints is not."""
     if whole_steps(folder):
         return False
-    is_run = os.path.lexists(folder / HPARAMS)
-    return os.path.lexists(folder / WEIGHTS) or (os.path.lexists(folder / CONFIG) and not is_run)
+    there = {name for name in (CONFIG, WEIGHTS, HPARAMS) if _is_there(folder / name)}
+    return WEIGHTS in there or (CONFIG in there and HPARAMS not in there)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether a path is anything, even a link to nothing; false for what no path can be."""
+    return path.is_symlink() or path.exists()
 
 
 def describe(folder: Path) -> Described:

@@ -122,11 +122,6 @@ def read_config(source: str | Path) -> Config:
     return runs.read_config(folder)
 
 
-def is_on_the_hub(source: str | Path) -> bool:
-    """Whether a source is not here and is to be looked for on the hub."""
-    return _name_of(source) is not None
-
-
 def _name_of(source: str | Path) -> Name | None:
     """The name on the hub that a source is; None if it is a path.
 

@@ -39,10 +39,10 @@ def save(
 ) -> str | None:
     """Carry out `Glow.save_pretrained`."""
     contents = contents_of(model, name=repo_id or str(folder), license=license)
-    with _one_sentence(repo_id or folder.name):
-        return HubModel(contents).save_pretrained(
-            folder, repo_id=repo_id, push_to_hub=push_to_hub, **push_to_hub_kwargs
-        )
+    HubModel(contents).save_pretrained(folder)
+    if not push_to_hub:
+        return None
+    return push_contents(contents, repo_id or folder.name, **push_to_hub_kwargs)
 
 
 def push(
@@ -76,6 +76,6 @@ def _one_sentence(name: str) -> Iterator[None]:
         yield
     except Exception as error:
         raise GlowError(
-            f"{name} cannot be uploaded to {constants.ENDPOINT}: {first_line(error)}. Log in by "
-            "'hf auth login' with a token that may write."
+            f"{name} cannot be uploaded to {constants.ENDPOINT}: {first_line(error)}; uploading "
+            "needs a token that may write, which 'hf auth login' or HF_TOKEN gives."
         ) from error
