@@ -56,6 +56,7 @@ class Job:
             path=measured_file(folder, place, self.meter.name),
             origin=origin,
             batch_size=batch_size,
+            classes=self.meter.classes,
             progress=progress,
         )
 
