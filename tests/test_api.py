@@ -131,6 +131,7 @@ FORBIDDEN = {
     "training": {"cli", "bridge", "ood"},
     "ood": {"training", "cli", "bridge"},
     "bridge": {"cli"},
+    "demo": {"training", "cli", "bridge"},
 }
 
 
@@ -138,7 +139,8 @@ FORBIDDEN = {
 def test_imports_go_one_way(name: str) -> None:
     paths = [path for module, path in modules().items() if room(module) == name]
     assert paths
-    found = {path.name: rooms_imported(path) & FORBIDDEN[name] for path in paths}
+    forbidden = FORBIDDEN[name] | ({"demo"} - {name})
+    found = {path.name: rooms_imported(path) & forbidden for path in paths}
     assert not {path: rooms for path, rooms in found.items() if rooms}
 
 
@@ -149,6 +151,15 @@ def test_the_command_line_s_libraries_stay_in_its_package() -> None:
         if {"tyro", "argparse"} & {name.split(".")[0] for name in names_imported(tree_of(path))}
     }
     assert users == {"cli"}
+
+
+def test_one_module_alone_knows_how_the_page_is_made() -> None:
+    users = {
+        module
+        for module, path in modules().items()
+        if {"gradio", "starlette"} & {name.split(".")[0] for name in names_imported(tree_of(path))}
+    }
+    assert users == {"glow_jax.demo.page"}
 
 
 def mentions(tree: ast.AST, owner: str, attribute: str) -> bool:

@@ -1,6 +1,7 @@
 """Run folders: only this package opens their files."""
 
 from glow_jax.runs.data import RunData, read_data, write_data
+from glow_jax.runs.directions import Direction, read_directions, write_direction
 from glow_jax.runs.folder import (
     WhichStep,
     check_folder,
@@ -23,6 +24,7 @@ from glow_jax.runs.save import CheckpointWriter, save_weights
 
 __all__ = [
     "CheckpointWriter",
+    "Direction",
     "LoadedRun",
     "RunData",
     "WhichStep",
@@ -39,6 +41,7 @@ __all__ = [
     "mend_metrics",
     "read_config",
     "read_data",
+    "read_directions",
     "read_metrics",
     "save_weights",
     "set_aside",
@@ -46,5 +49,6 @@ __all__ = [
     "whole_steps",
     "write_config",
     "write_data",
+    "write_direction",
     "write_results",
 ]

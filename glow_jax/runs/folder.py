@@ -6,6 +6,7 @@
     RUN/results.json                    what `eval.py` found
     RUN/samples/  RUN/tensorboard/      pictures and curves
     RUN/ood/                            comparisons with other data sets
+    RUN/directions/                     directions in latent space, by `glow-jax directions`
     RUN/set_aside/                      checkpoints that are no longer used
     RUN/checkpoints/STEP/model          parameters and untrained state
     RUN/checkpoints/STEP/average        averaged parameters, where --ema_decay is on
