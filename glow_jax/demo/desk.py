@@ -3,7 +3,9 @@
 A visitor's mistake is one sentence in the place of what was asked for.
 """
 
+import contextlib
 import functools
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -37,7 +39,7 @@ _STRONGEST = 3.0
 STRENGTHS = (-_STRONGEST, _STRONGEST)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # gradio hashes what it keeps for a session
 class Held:
     """An image that a visitor edits: as it is, and as it is encoded."""
 
@@ -64,6 +66,8 @@ class Desk:
     def __init__(self, studio: Studio):
         """Take a run that is ready."""
         self.studio = studio
+        # One measurement goes on for all visitors, whose numbers are the run's.
+        self._measuring, self._halted = threading.Lock(), threading.Event()
 
     def warm(self) -> None:
         """Compile all programs, so that no visitor waits for them."""
@@ -157,14 +161,27 @@ class Desk:
         return views.of_redrawn(self.studio, pixels, place)
 
     def measure(self) -> Iterator[str]:
-        """Measure the training images; what is measured when this is closed is kept."""
+        """Measure the training images until `halt`; what is measured is kept."""
+        if not self._measuring.acquire(blocking=False):
+            yield html.paragraph("They are being measured already: look again in a while.")
+            return
+        self._halted.clear()
         try:
-            for done, total in measure_training(self.studio):
-                yield views.bar(done, total, "Measurements of training images")
+            with contextlib.closing(measure_training(self.studio)) as steps:
+                for done, total in steps:
+                    if self._halted.is_set():
+                        yield html.paragraph("Stopped. What was measured is kept.")
+                        return
+                    yield views.bar(done, total, "Measurements of training images")
+            yield html.paragraph("Measured and kept in the run: look at an image again.")
         except GlowError as error:
             yield html.error(str(error))
-        else:
-            yield html.paragraph("Measured and kept in the run: look at an image again.")
+        finally:
+            self._measuring.release()
+
+    def halt(self) -> None:
+        """Stop the measurement that goes on."""
+        self._halted.set()
 
     # Editing
 

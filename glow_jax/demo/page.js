@@ -1,5 +1,5 @@
 // The drawing pad: a mouse, a finger or a pen draws; so do the arrow keys while Space is on.
-const PAD = { side: 224, step: 8, pen: 14 };
+const PAD = { side: 224, step: 8, pen: 20 };
 let at = { x: PAD.side / 2, y: PAD.side / 2 };
 let inks = false;
 
@@ -18,6 +18,8 @@ function clearPad(pad) {
   brush.fillStyle = pad.dataset.paper;
   brush.fillRect(0, 0, pad.width, pad.height);
   pad.dataset.drawn = "";
+  at = { x: PAD.side / 2, y: PAD.side / 2 };
+  inks = false;
 }
 
 function stroke(pad, from, to) {

@@ -4,6 +4,7 @@ The page asks nothing of the internet: its fonts are the visitor's, gradio's mak
 """
 
 import os
+import threading
 from collections.abc import Sequence
 from importlib.resources import files
 
@@ -62,7 +63,7 @@ def launch(page: gr.Blocks, *, host: str, port: int | None) -> str:
             server_name=host,
             server_port=port,
             prevent_thread_lock=True,
-            theme=gr.themes.Base(font=_FONTS, font_mono=_FONTS),
+            theme=_theme(),
             css=(sources / "page.css").read_text(),
             head=f"<script>{(sources / 'page.js').read_text()}</script>",
             footer_links=[],
@@ -77,9 +78,27 @@ def launch(page: gr.Blocks, *, host: str, port: int | None) -> str:
     return address
 
 
+def _theme() -> gr.themes.Base:
+    """Quiet, with the visitor's own fonts, and with small letters dark enough to read."""
+    plain = gr.themes.Base(font=_FONTS, font_mono=_FONTS)
+    return plain.set(
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_300",
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+    )
+
+
 def wait(page: gr.Blocks) -> None:
-    """Return when the server is stopped, by Ctrl-C."""
-    page.block_thread()
+    """Wait for Ctrl-C, and close the page.
+
+    Raises:
+        KeyboardInterrupt: as soon as it comes.
+    """
+    try:
+        threading.Event().wait()
+    finally:
+        page.close(verbose=False)
 
 
 def _drawing(page: gr.Blocks, desk: Desk) -> None:
@@ -101,9 +120,9 @@ def _drawing(page: gr.Blocks, desk: Desk) -> None:
     way = gr.HTML()
     controls = [temperature, seed, number, chosen]
     quick = {"show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private"}
-    changes = [page.load, temperature.input, seed.change, number.input, chosen.input]
+    changes = [page.load, temperature.change, seed.change, number.change, chosen.change]
     gr.on(changes, desk.draws, controls, draws, **quick)
-    gr.on([*changes, which.input], desk.way, [*controls, which], way, **quick)
+    gr.on([*changes, which.change], desk.way, [*controls, which], way, **quick)
     another.click(None, None, seed, js=_ANOTHER)
 
 
@@ -168,7 +187,7 @@ def _looking(page: gr.Blocks, desk: Desk) -> gr.State:
     with_test.click(desk.test, test, [mine, found], **private)
     clear.click(None, None, None, js="() => glowPad.clear()")
     gr.on(
-        [mine.change, level.input, heat.input, seed.change],
+        [mine.change, level.change, heat.change, seed.change],
         desk.anew,
         [mine, level, heat, seed],
         anew,
@@ -176,10 +195,8 @@ def _looking(page: gr.Blocks, desk: Desk) -> gr.State:
         trigger_mode="always_last",
         **private,
     )
-    working = measure.click(
-        desk.measure, None, measured, concurrency_limit=1, show_progress="hidden", **private
-    )
-    stop.click(lambda: views.STOPPED, None, measured, cancels=[working], **private)
+    measure.click(desk.measure, None, measured, show_progress="hidden", **private)
+    stop.click(desk.halt, None, None, queue=False, **private)
     return mine
 
 
@@ -212,7 +229,7 @@ def _editing(page: gr.Blocks, desk: Desk, mine: gr.State) -> None:
     for state, (source, place, take, said) in zip((first, second), picks, strict=True):
         take.click(desk.end, [source, place, chosen, mine], [state, said], **private)
     gr.on([first.change, second.change], desk.ends, [first, second], ends, **quick)
-    moves = [mix.input, levels.input, *(slot.input for slot in slots)]
+    moves = [mix.change, levels.change, *(slot.change for slot in slots)]
     gr.on(
         [first.change, second.change, *moves],
         desk.frame,

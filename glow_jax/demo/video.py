@@ -53,9 +53,9 @@ def _gif(frames: np.ndarray) -> bytes:
 
 
 def _mp4(frames: np.ndarray) -> bytes:
-    # macro_block_size 2: a side of an odd number of pixels has no MP4 that all browsers play.
-    settings = {"fps": FRAMES_PER_SECOND, "codec": "libx264", "macro_block_size": 2}
-    return _written(frames, ".mp4", **settings, ffmpeg_log_level="error")
+    # By PyAV: ffmpeg as a program would be forked, which JAX's threads do not survive for sure.
+    settings = {"fps": FRAMES_PER_SECOND, "codec": "libx264", "out_pixel_format": "yuv420p"}
+    return _written(frames, ".mp4", plugin="pyav", **settings)
 
 
 def _written(frames: np.ndarray, ending: str, **settings: object) -> bytes:
@@ -68,7 +68,9 @@ def _written(frames: np.ndarray, ending: str, **settings: object) -> bytes:
     try:
         return imageio.imwrite("<bytes>", _shown(frames), extension=ending, **settings)
     except ImportError:
-        raise GlowError("An MP4 needs imageio[ffmpeg]: install it, or write a .gif.") from None
+        raise GlowError(
+            "An MP4 needs PyAV: pip install 'glow-jax[demo]', or write a .gif."
+        ) from None
 
 
 def _shown(frames: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ _KINDS = {".gif": "image/gif", ".mp4": "video/mp4"}
 
 
 HEADING_ANEW = "<h2>One level drawn anew</h2>"
-STOPPED = html.paragraph("Stopped. What was measured is kept.")
+STOPPED = html.paragraph("Stopped.")
 ABOUT_MEASURING = html.paragraph(
     "Bits/dim and file sizes of up to 10,000 training images are measured once, and kept. "
     "It can be stopped, and goes on where it stopped.",
@@ -113,8 +113,8 @@ def of_image(studio: Studio, seen: Seen, known: Known) -> str:
         f'<p class="figure"><strong data-bits="{seen.bits_per_dim!r}">{seen.bits_per_dim:.4f}'
         "</strong> bits/dim</p>",
         html.paragraph(
-            f"So many bits the model spends on each of the {config.dimensions} values of the "
-            f"image; without a model it is {config.n_bits}. The noise is that of eval.py.",
+            f"The model spends so many bits on each of the image's {config.dimensions} values; "
+            f"without a model it is {config.n_bits}. The noise is that of eval.py.",
             kind="note",
         ),
         f'<p class="verdict">{in_words(ranks)}</p>',
