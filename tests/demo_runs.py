@@ -27,6 +27,9 @@ KINDS: dict[str, ModelConfig] = {
     "plain": GREY,
     "conditional": CONDITIONAL,
     "edge_bias": EDGE_BIAS,
+    "conditional_edge_bias": dataclasses.replace(
+        EDGE_BIAS, y_condition=True, y_classes=10, classifier=False
+    ),
     "variational": dataclasses.replace(GREY, dequantization="variational"),
     "one_level": dataclasses.replace(GREY, L=1),
 }

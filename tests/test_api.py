@@ -68,7 +68,7 @@ def test_importing_it_takes_little_longer_than_jax() -> None:
 
 def test_importing_it_waits_for_nothing_until_something_is_asked_for() -> None:
     heavy = ("jax", "flax", "numpy", "orbax", "optax", "tyro")
-    assert loaded_by("import glow_jax, train, eval, sample", *heavy) == set()
+    assert loaded_by("import glow_jax, train, eval, sample, demo", *heavy) == set()
     assert loaded_by("from glow_jax import GlowError", "jax") == {"jax"}
     assert loaded_by("import glow_jax; glow_jax.data", "numpy") == {"numpy"}
 

@@ -5,6 +5,7 @@ skipped. The check of accessibility takes axe-core's file, which GLOW_AXE names.
 """
 
 import base64
+import contextlib
 import importlib.util
 import io
 import os
@@ -68,8 +69,14 @@ def studio(run: Path) -> Studio:
 
 @pytest.fixture(scope="module")
 def server(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """The address of a page, and the folder where gradio keeps files."""
     kept = tmp_path_factory.mktemp("kept")
+    with serving(run, kept) as address:
+        yield address, kept
+
+
+@contextlib.contextmanager
+def serving(run: Path, kept: Path) -> Iterator[str]:
+    """Open the page of a run by the script; gradio has a folder for what it keeps."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -88,7 +95,7 @@ def server(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tupl
         if line.startswith("open "):
             break
     assert f"open http://127.0.0.1:{port}/ in a browser" in said, said
-    yield f"http://127.0.0.1:{port}/", kept
+    yield f"http://127.0.0.1:{port}/"
     process.send_signal(signal.SIGINT)
     rest, _ = process.communicate(timeout=60)
     assert process.returncode == 130, rest
@@ -216,6 +223,32 @@ def test_a_slider_moves_by_keys(page) -> None:
     slider.focus()
     slider.press("ArrowRight")
     page.get_by_role("img", name="at temperature 0.75").wait_for()
+
+
+def test_a_converted_conditional_run_takes_the_class(browser, randomise, tmp_path: Path) -> None:
+    """As converted from openai/glow: edge bias, and conditional on the class."""
+    run = digits_run(tmp_path / "run", "conditional_edge_bias", randomise)
+    studio = studio_of(run)
+    with serving(run, tmp_path / "kept") as address:
+        page = opened(browser, (address, tmp_path), DESKTOP)
+        image = page.get_by_role("img", name="16 images drawn")
+        in_turn = pixels(image)
+        np.testing.assert_array_equal(in_turn, grey(draw(studio, Wish()).pixels))
+        before = image.get_attribute("src")
+        page.get_by_role("combobox", name="Class").click()
+        page.get_by_role("option", name="7", exact=True).click()
+        page.wait_for_function(
+            "before => document.querySelector('img[alt^=\"16 images\"]').src !== before", arg=before
+        )
+        expected = draw(studio, Wish(classes=[7])).pixels
+        np.testing.assert_array_equal(pixels(image), grey(expected))
+        tab(page, "Your image")
+        fill(page, "Test image, 0 to 359", 3)
+        press(page, "Look at the test image")
+        page.get_by_role("img", name="test image 3", exact=True).wait_for()
+        found = evaluate(studio.run, images_of(studio)).likelihood.bits_per_dim
+        assert bits(page) == pytest.approx(found[3], abs=1e-5)
+        page.context.close()
 
 
 # Looking

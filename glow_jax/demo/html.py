@@ -151,8 +151,8 @@ def histogram(training: np.ndarray, others: Mapping[str, np.ndarray], here: floa
         f'viewBox="0 0 {_WIDTH} {_HEIGHT + _BELOW}"><g class="training">{bars}</g>{lines}'
         f'<line class="here" x1="{place(here):.1f}" x2="{place(here):.1f}" y1="0" '
         f'y2="{_HEIGHT}"/>{ticks}</svg>'
-        f'<ul class="legend"><li class="training">bits/dim of {len(training)} training images, mean '
-        f'{training.mean():.2f}</li>{names}<li class="here">this image, {here:.2f}</li></ul>'
+        f'<ul class="legend"><li class="training">bits/dim of {len(training)} training images, '
+        f'mean {training.mean():.2f}</li>{names}<li class="here">this image, {here:.2f}</li></ul>'
     )
 
 
