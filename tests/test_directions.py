@@ -128,7 +128,7 @@ def test_a_file_that_promises_more_than_it_has_is_one_sentence(run: Path, tmp_pa
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--of", "12"), "There is no class '12'; the classes are 0, 1, 2, 3, 4, ..."),
+        (("--of", "12"), "There is no class 12: classes are numbered 0..9"),
         (("--against", "1"), "--against and --name belong to one direction"),
         (("--of", "1", "--file", "z.npy"), "--file and --of both say"),
         (("--of", "1", "--images", "0"), "images is 0; it must be at least 1."),

@@ -13,11 +13,12 @@ from glow_jax.demo.drawing import Wish, noise_of
 from glow_jax.demo.editing import arc, walk, way_along
 from glow_jax.demo.incoming import LARGEST_FILE, picture_from
 from glow_jax.demo.looking import Encoded, look
-from glow_jax.demo.studio import Studio, class_number, from_test_split, one_label, open_studio
+from glow_jax.demo.studio import Studio, from_test_split, one_label, open_studio
 from glow_jax.demo.video import FORMATS, MOST_FRAMES, there_and_back, video
 from glow_jax.devices import keep_compiled_programs
 from glow_jax.errors import GlowError, shown
 from glow_jax.evaluation.evaluate import dataset_of
+from glow_jax.evaluation.samples import class_number
 from glow_jax.files import expanded, write_whole
 from glow_jax.runs import LoadedRun, load_run
 
@@ -109,7 +110,10 @@ def _studio(run: LoadedRun, arguments: Arguments) -> Studio:
 
 
 def _image(studio: Studio, name: str, arguments: Arguments) -> Encoded:
-    classes = None if arguments.label is None else [class_number(studio, arguments.label)]
+    classes = None
+    if arguments.label is not None:
+        known = studio.class_names
+        classes = [class_number(arguments.label, known, studio.model.config.y_classes)]
     if name.startswith(_DRAW):
         seed = name.removeprefix(_DRAW)
         if not (seed.isascii() and seed.isdigit() and len(seed) < 11):

@@ -10,9 +10,10 @@ from glow_jax.data.batching import to_batch
 from glow_jax.data.dataset import Readable, has_labels
 from glow_jax.data.places import Places
 from glow_jax.data.sources.folder import load_folder
-from glow_jax.demo.studio import Studio, class_number
+from glow_jax.demo.studio import Studio
 from glow_jax.errors import GlowError
 from glow_jax.evaluation.likelihood import dequantized, label_classes
+from glow_jax.evaluation.samples import class_number
 from glow_jax.latents import Noise, mean_noise
 from glow_jax.runs import Direction
 
@@ -86,7 +87,11 @@ def _group(studio: Studio, name: str, *, without: bool = False) -> Group:
     if not has_labels(split):
         raise GlowError(f"{name!r} names a class, and these images have none: give folder:PATH.")
     number = name.removeprefix(CLASSES)
-    label = int(number) if number != name else class_number(studio, name)
+    label = (
+        int(number)
+        if number != name
+        else class_number(name, studio.class_names, len(studio.class_names))
+    )
     title = studio.class_names[label]
     inside = _of_class(split, label)
     title, chosen = (f"not {title}", ~inside) if without else (title, inside)

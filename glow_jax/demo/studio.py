@@ -86,21 +86,6 @@ def _class_names(run: LoadedRun, dataset: Dataset | None) -> tuple[str, ...]:
     return known if len(known) == count else tuple(map(str, range(count)))
 
 
-def class_number(studio: Studio, name: str) -> int:
-    """The number of a class that is given by its name or its number; names go first.
-
-    Raises:
-        GlowError: there is no such class.
-    """
-    if name in studio.class_names:
-        return studio.class_names.index(name)
-    if name.isascii() and name.isdigit() and len(name) < 10 and int(name) < len(studio.class_names):
-        return int(name)
-    known = ", ".join(studio.class_names[:5]) or "none"
-    more = ", ..." if len(studio.class_names) > 5 else ""
-    raise GlowError(f"There is no class {name!r}; the classes are {known}{more}.")
-
-
 def one_label(studio: Studio, classes: Sequence[int]) -> np.ndarray | None:
     """The label of one image, (1, classes), float32: 1 at each class; None without labels.
 
