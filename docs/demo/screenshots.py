@@ -17,7 +17,6 @@ from playwright.sync_api import (  # pyright: ignore[reportMissingImports]  # an
 
 FOLDER = Path(__file__).parent
 WIDTHS = {"": 900, "-phone": 375}
-COLOURS = 128
 
 
 def save(page: Page, name: str) -> None:
@@ -25,8 +24,7 @@ def save(page: Page, name: str) -> None:
     page.mouse.move(0, 0)
     page.wait_for_timeout(1000)
     picture = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
-    few = picture.quantize(COLOURS, dither=Image.Dither.NONE)
-    few.save(FOLDER / f"{name}.png", optimize=True)
+    picture.save(FOLDER / f"{name}.png", optimize=True)
 
 
 def visit(page: Page, suffix: str) -> None:

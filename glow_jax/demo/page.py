@@ -23,7 +23,7 @@ from glow_jax.errors import GlowError
 
 _FONTS = ["system-ui", "sans-serif"]
 _LARGEST_SEED = 2**32 - 1
-# How long the latents of a page that was closed stay in memory.
+# How long latents stay in memory after they were last set.
 _SECONDS_KEPT = 1800
 _VISITORS_AT_ONCE = 2
 _READ_FILE = "async (address, name, chosen) => [...(await glowPad.file()), chosen]"
@@ -39,9 +39,9 @@ def build(desk: Desk) -> gr.Blocks:
             with gr.Tab("Draw", id="draw"):
                 _drawing(page, desk)
             with gr.Tab("Your image", id="image"):
-                mine = _looking(page, desk)
+                mine = _looking(desk)
             with gr.Tab("Edit", id="edit"):
-                _editing(page, desk, mine)
+                _editing(desk, mine)
     return page
 
 
@@ -147,7 +147,7 @@ def _levels(desk: Desk) -> list[tuple[str, int]]:
     return [(str(level), level) for level in range(1, desk.studio.model.config.L + 1)]
 
 
-def _looking(page: gr.Blocks, desk: Desk) -> gr.State:
+def _looking(desk: Desk) -> gr.State:
     studio = desk.studio
     mine = gr.State(None, time_to_live=_SECONDS_KEPT)
     address, name = gr.Textbox(visible=False), gr.Textbox(visible=False)
@@ -200,7 +200,7 @@ def _looking(page: gr.Blocks, desk: Desk) -> gr.State:
     return mine
 
 
-def _editing(page: gr.Blocks, desk: Desk, mine: gr.State) -> None:
+def _editing(desk: Desk, mine: gr.State) -> None:
     studio = desk.studio
     first, second = (gr.State(None, time_to_live=_SECONDS_KEPT) for _ in range(2))
     sources = [("a draw, by its seed", "draw"), ("the image of Your image", "mine")]
