@@ -16,13 +16,13 @@ from glow_jax.cli.ood import compare_with
 from glow_jax.devices import Devices, keep_compiled_programs
 from glow_jax.evaluation.evaluate import dataset_of
 from glow_jax.files import write_json, write_whole
+from glow_jax.hub import load_run
 from glow_jax.kernels.products import PRECISION
 from glow_jax.model import computing
 from glow_jax.ood.measure import replicated_model
 from glow_jax.ood.plots import save_pairs
 from glow_jax.ood.results import Comparison
 from glow_jax.ood.table import pairs_json, pairs_markdown
-from glow_jax.runs import load_run
 
 
 @dataclass(frozen=True)

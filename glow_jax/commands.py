@@ -7,6 +7,7 @@ SCRIPTS = {
     "train": "train.py",
     "eval": "eval.py",
     "sample": "sample.py",
+    "demo": "demo.py",
     "convert from-torch": "convert/from_torch.py",
     "convert from-openai": "convert/from_openai.py",
     "convert to-torch": "convert/to_torch.py",

@@ -4,17 +4,18 @@ All functions act on `noise`, the unit-normal coordinates of a `Code`: one array
 each level, finest first. `Glow.decode_noise` turns the result into images.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from glow_jax.errors import GlowError
+from glow_jax.layers.squeeze import Squeeze
 from glow_jax.model import Code, Glow
 from glow_jax.typing import Array
 
-Noise = tuple[jax.Array, ...]
+Noise = tuple[Array, ...]
 
 # Below this squared sine of the angle, an arc and its chord agree to single precision.
 _STRAIGHT = 1e-6
@@ -104,6 +105,31 @@ def class_direction(noise: Noise, labels: np.ndarray, start: int, end: int) -> N
     return jax.tree.map(lambda entry: mean(entry, end) - mean(entry, start), noise)
 
 
+def mean_noise(batches: Iterable[Noise]) -> Noise:
+    """The mean noise of more images than fit in memory; sums are taken in float64.
+
+    The difference of two of them is a direction, as `class_direction` returns it.
+
+    Args:
+        batches: noise of some images each.
+
+    Returns:
+        Noise of one image, float32.
+
+    Raises:
+        GlowError: there is no image.
+    """
+    total: list[np.ndarray] = []
+    count = 0
+    for noise in batches:
+        sums = [np.asarray(entry, np.float64).sum(axis=0, keepdims=True) for entry in noise]
+        total = [np.add(*pair) for pair in zip(total, sums, strict=True)] if total else sums
+        count += len(noise[0])
+    if not count:
+        raise GlowError("There is no image to take a mean of.")
+    return tuple(jnp.asarray(entry / count, jnp.float32) for entry in total)
+
+
 def move(noise: Noise, direction: Noise, amount: Array | float) -> Noise:
     """Go along a direction: noise + amount * direction.
 
@@ -118,6 +144,60 @@ def move(noise: Noise, direction: Noise, amount: Array | float) -> Noise:
     return jax.tree.map(
         lambda entry, way: entry + _for_entries(amount, way) * way, noise, direction
     )
+
+
+def at_levels(before: Noise, after: Noise, levels: Sequence[bool] | Array) -> Noise:
+    """Let a change touch some levels only: `after` there, and `before` at the others.
+
+    Args:
+        before: noise of B images, or of one.
+        after: noise of B images.
+        levels: whether each level changes, finest first, (L,).
+
+    Returns:
+        Noise of B images.
+    """
+    return tuple(
+        jnp.where(touched, new, jnp.broadcast_to(old, new.shape))
+        for touched, old, new in zip(levels, before, after, strict=True)
+    )
+
+
+def level_by_level(noise: Noise) -> Noise:
+    """From no noise to all of it: the top level's comes first, the finest level's last.
+
+    Decoded, the rows show what each level adds: a level that is still missing is at its mean.
+
+    Args:
+        noise: noise of one image.
+
+    Returns:
+        Noise of L + 1 images; the first is zero, the last is `noise`.
+    """
+    count = len(noise)
+    # Row r has the noise of the r coarsest levels.
+    return tuple(
+        jnp.concatenate([(row > count - 1 - level) * entry for row in range(count + 1)])
+        for level, entry in enumerate(noise)
+    )
+
+
+def as_image(noise: Noise) -> jax.Array:
+    """Lay noise out as the image that it is decoded to, as if no step changed anything.
+
+    Every value is at the place of the pixels that it has most to do with.
+
+    Args:
+        noise: noise of B images.
+
+    Returns:
+        (B, H, W, C).
+    """
+    squeeze = Squeeze()
+    x = squeeze.inverse(jnp.asarray(noise[-1]))
+    for entry in reversed(noise[:-1]):
+        x = squeeze.inverse(jnp.concatenate([x, entry], axis=-1))
+    return x
 
 
 def resample_level(noise: Noise, level: int, key: Array, *, temperature: float = 1.0) -> Noise:

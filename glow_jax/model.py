@@ -373,12 +373,27 @@ def _decode_noise(model: Glow, noise: tuple[jax.Array, ...], y: jax.Array | None
 def _sample(
     model: Glow, key: jax.Array, n: int, temperature: float | jax.Array, y: jax.Array | None
 ) -> jax.Array:
-    keys = jax.random.split(key, model.config.L)
-    noise = tuple(
-        (temperature * jax.random.normal(level_key, (n, *shape))).astype(model.dtype)
-        for level_key, shape in zip(keys, model.config.latent_shapes, strict=True)
-    )
+    drawn = unit_noise(model.config, key, n)
+    noise = tuple((temperature * entry).astype(model.dtype) for entry in drawn)
     return _decode_noise(model, noise, y)
+
+
+def unit_noise(config: ModelConfig, key: Array, n: int) -> tuple[jax.Array, ...]:
+    """The unit-normal draws of `Glow.sample`, before their temperature, which decodes them.
+
+    Args:
+        config: the architecture, which tells the shapes of the levels.
+        key: random key.
+        n: the number of images.
+
+    Returns:
+        One array (n, h, w, c) for each level, finest first.
+    """
+    keys = jax.random.split(key, config.L)
+    return tuple(
+        jax.random.normal(level_key, (n, *shape))
+        for level_key, shape in zip(keys, config.latent_shapes, strict=True)
+    )
 
 
 @quick_jit

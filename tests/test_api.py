@@ -68,7 +68,7 @@ def test_importing_it_takes_little_longer_than_jax() -> None:
 
 def test_importing_it_waits_for_nothing_until_something_is_asked_for() -> None:
     heavy = ("jax", "flax", "numpy", "orbax", "optax", "tyro")
-    assert loaded_by("import glow_jax, train, eval, sample", *heavy) == set()
+    assert loaded_by("import glow_jax, train, eval, sample, demo", *heavy) == set()
     assert loaded_by("from glow_jax import GlowError", "jax") == {"jax"}
     assert loaded_by("import glow_jax; glow_jax.data", "numpy") == {"numpy"}
 
@@ -121,7 +121,17 @@ def rooms_imported(path: Path) -> set[str]:
 # What may know nothing of how a model is trained, fed, kept or asked for.
 PURE = ("layers", "kernels", "flow", "stack", "reversible", "model", "pixels", "latents")
 # `pretrained` alone, a base of the model, imports the hub: in its methods, when they are called.
-ABOVE_RUNS = {"training", "cli", "bridge", "evaluation", "ood", "hub", "publishing", "export"}
+ABOVE_RUNS = {
+    "training",
+    "cli",
+    "bridge",
+    "evaluation",
+    "ood",
+    "hub",
+    "publishing",
+    "export",
+    "demo",
+}
 PURE_KNOW_NOT = {*ABOVE_RUNS, "data", "runs", "devices"}
 FORBIDDEN = {
     **dict.fromkeys(PURE, PURE_KNOW_NOT),
@@ -130,12 +140,13 @@ FORBIDDEN = {
     "devices": {*ABOVE_RUNS, "runs", "model", "data"},
     "runs": {*ABOVE_RUNS, "data"},
     "hub": (ABOVE_RUNS | {"data"}) - {"hub"},
-    "evaluation": {"training", "cli", "bridge", "ood", "publishing", "export"},
-    "publishing": {"training", "cli", "bridge", "ood", "export"},
-    "training": {"cli", "bridge", "ood", "publishing", "export"},
-    "ood": {"training", "cli", "bridge", "publishing", "export"},
-    "bridge": {"cli", "hub", "publishing", "export"},
-    "export": {"training", "cli", "bridge", "ood", "publishing"},
+    "evaluation": {"training", "cli", "bridge", "ood", "publishing", "export", "demo"},
+    "publishing": {"training", "cli", "bridge", "ood", "export", "demo"},
+    "training": {"cli", "bridge", "ood", "publishing", "export", "demo"},
+    "ood": {"training", "cli", "bridge", "publishing", "export", "demo"},
+    "bridge": {"cli", "hub", "publishing", "export", "demo"},
+    "export": {"training", "cli", "bridge", "ood", "publishing", "demo"},
+    "demo": {"training", "cli", "bridge", "publishing", "export"},
 }
 
 
@@ -143,7 +154,8 @@ FORBIDDEN = {
 def test_imports_go_one_way(name: str) -> None:
     paths = [path for module, path in modules().items() if room(module) == name]
     assert paths
-    found = {path.name: rooms_imported(path) & FORBIDDEN[name] for path in paths}
+    forbidden = FORBIDDEN[name] | ({"demo"} - {name})
+    found = {path.name: rooms_imported(path) & forbidden for path in paths}
     assert not {path: rooms for path, rooms in found.items() if rooms}
 
 
@@ -154,6 +166,15 @@ def test_the_command_line_s_libraries_stay_in_its_package() -> None:
         if {"tyro", "argparse"} & {name.split(".")[0] for name in names_imported(tree_of(path))}
     }
     assert users == {"cli"}
+
+
+def test_one_module_alone_knows_how_the_page_is_made() -> None:
+    users = {
+        module
+        for module, path in modules().items()
+        if {"gradio", "starlette"} & {name.split(".")[0] for name in names_imported(tree_of(path))}
+    }
+    assert users == {"glow_jax.demo.page"}
 
 
 def mentions(tree: ast.AST, owner: str, attribute: str) -> bool:

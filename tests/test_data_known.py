@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glow_jax.cli.sample import _class_number
 from glow_jax.cli.training_flags import parse_training
 from glow_jax.config import Config, DataConfig, ModelConfig, OutputConfig
 from glow_jax.data import from_arrays, load_dataset
 from glow_jax.errors import GlowError
 from glow_jax.evaluation.evaluate import dataset_of
 from glow_jax.evaluation.same_data import check_same_data, data_of
+from glow_jax.evaluation.samples import class_number
 from glow_jax.model import abstract_glow
 from glow_jax.runs import LoadedRun, RunData, read_config, read_data, write_config, write_data
 
@@ -221,16 +221,21 @@ def test_evaluation_refuses_what_resuming_refuses(trained: LoadedRun):
 
 
 def test_a_class_is_taken_by_its_name_or_its_number():
-    assert [_class_number(label, 2, DATA) for label in ("ant", "bee", "0", "1")] == [0, 1, 0, 1]
+    names = ("ant", "bee")
+    assert [class_number(label, names, 2) for label in ("ant", "bee", "0", "1")] == [0, 1, 0, 1]
     for label in ("2", "-1", "²", "cow", "9" * 5000):
-        with pytest.raises(GlowError, match=r"labels of this model lie in 0\.\.1, and have names"):
-            _class_number(label, 2, DATA)
+        with pytest.raises(GlowError, match=r"classes are numbered 0\.\.1, and have names such as"):
+            class_number(label, names, 2)
     with pytest.raises(GlowError, match="The nearest name is bee"):
-        _class_number("beee", 2, DATA)
+        class_number("beee", names, 2)
     # Where names are numbers, names go first.
-    numbers = dataclasses.replace(DATA, classes=3, class_names=("1", "10", "2"))
-    assert [_class_number(label, 3, numbers) for label in ("1", "10", "2", "0")] == [0, 1, 2, 0]
-    assert _class_number("1", 3, None) == 1
+    assert [class_number(label, ("1", "10", "2"), 3) for label in ("1", "10", "2", "0")] == [
+        0,
+        1,
+        2,
+        0,
+    ]
+    assert class_number("1", (), 3) == 1
 
 
 def test_a_folder_of_glow_pytorch_gets_a_hint(tmp_path: Path):

@@ -10,6 +10,7 @@ from glow_jax import latents
 from glow_jax.data.dataset import InMemory
 from glow_jax.errors import GlowError
 from glow_jax.evaluation.neighbours import nearest
+from glow_jax.layers.squeeze import Squeeze
 
 SHAPES = ((4, 4, 2), (2, 2, 8))
 T = np.linspace(0, 1, 7)
@@ -117,7 +118,43 @@ def test_a_class_without_images_is_named():
         latents.class_direction(draw(0, 2), np.array([0, 1]), 0, 7)
 
 
+def test_a_mean_of_batches_is_the_mean_of_all():
+    noise = draw(0, 7, scale=3.0)
+    parts = [tuple(entry[part] for entry in noise) for part in (slice(3), slice(3, 7))]
+    for mean, entry in zip(latents.mean_noise(parts), noise, strict=True):
+        expected = np.asarray(entry, np.float64).mean(axis=0, keepdims=True)
+        np.testing.assert_allclose(mean, expected, rtol=1e-6)
+    with pytest.raises(GlowError, match="no image to take a mean of"):
+        latents.mean_noise([])
+
+
 # A level at a time
+
+
+@pytest.mark.parametrize("touched", [[True, False], np.array([False, True])])
+def test_a_change_touches_the_chosen_levels(touched):
+    before, after = draw(0), draw(1, 3)
+    new = latents.at_levels(before, after, touched)
+    for was_touched, entry, old, changed in zip(touched, new, before, after, strict=True):
+        expected = changed if was_touched else np.repeat(old, 3, axis=0)
+        np.testing.assert_array_equal(entry, expected)
+
+
+def test_levels_come_one_by_one_coarsest_first():
+    noise = draw(0)
+    fine, top = (np.asarray(entry) for entry in latents.level_by_level(noise))
+    for row, (has_fine, has_top) in enumerate([(0, 0), (0, 1), (1, 1)]):
+        np.testing.assert_array_equal(fine[row], has_fine * noise[0][0])
+        np.testing.assert_array_equal(top[row], has_top * noise[1][0])
+
+
+def test_noise_laid_out_as_an_image_is_squeezed_back():
+    noise = draw(0, 2)
+    image = latents.as_image(noise)
+    assert image.shape == (2, 8, 8, 1)
+    squeezed, _ = Squeeze().forward(image)
+    np.testing.assert_array_equal(squeezed[..., 2:], noise[0])
+    np.testing.assert_array_equal(Squeeze().forward(squeezed[..., :2])[0], noise[1])
 
 
 @pytest.mark.parametrize("level", [0, 1])

@@ -314,7 +314,7 @@ def test_a_closed_pipe_ends_a_script_without_a_word() -> None:
     assert done.stderr == ""
 
 
-SCRIPTS = ["train.py", "sample.py", "eval.py"]
+SCRIPTS = ["train.py", "sample.py", "eval.py", "demo.py"]
 SCRIPTS += [f"convert/{name}.py" for name in ("from_openai", "from_torch", "to_torch")]
 SCRIPTS += ["convert/to_hub.py", "convert/from_hub.py"]
 

@@ -58,7 +58,7 @@ def test_the_package_is_its_only_content(names: list[str]) -> None:
 def test_every_module_and_the_mark_of_types_are_in_it(names: list[str]) -> None:
     modules = {path.relative_to(REPOSITORY) for path in (REPOSITORY / "glow_jax").rglob("*.py")}
     assert {path.as_posix() for path in modules} <= set(names)
-    assert "glow_jax/py.typed" in names
+    assert {"glow_jax/py.typed", "glow_jax/demo/page.css", "glow_jax/demo/page.js"} <= set(names)
 
 
 @pytest.mark.slow

@@ -1,6 +1,5 @@
 """`python sample.py`: samples of a run as a PNG grid."""
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,9 +14,9 @@ from glow_jax.config.checks import brief
 from glow_jax.devices import keep_compiled_programs
 from glow_jax.errors import GlowError
 from glow_jax.evaluation.png import save_png
-from glow_jax.evaluation.samples import grid, labels_in_turn, sample_pixels
+from glow_jax.evaluation.samples import class_number, grid, labels_in_turn, sample_pixels
 from glow_jax.hub import load_run
-from glow_jax.runs import LoadedRun, RunData
+from glow_jax.runs import LoadedRun
 
 # All of a row are drawn at once.
 _MOST_IMAGES = 10_000
@@ -92,18 +91,7 @@ def _labels(run: LoadedRun, label: str | None, num: int) -> jax.Array | None:
         return labels_in_turn(model, num)
     if not model.config.y_condition:
         raise GlowError(f"--label {label}: this model is not conditional on a label.")
-    number = _class_number(label, model.config.y_classes, run.data)
-    return jax.nn.one_hot(np.full(num, number), model.config.y_classes)
-
-
-def _class_number(label: str, classes: int, data: RunData | None) -> int:
-    """The number of a class that is given by its name or its number; names go first."""
+    data = run.data
     names = data.class_names if data is not None else ()
-    if label in names[:classes]:
-        return names.index(label)
-    if label.isascii() and label.isdigit() and len(label) < 10 and int(label) < classes:
-        return int(label)
-    near = difflib.get_close_matches(label, names, n=1)
-    hint = f" The nearest name is {near[0]}." if near else ""
-    known = f", and have names such as {names[0]}" if names else ""
-    raise GlowError(f"--label {label}: labels of this model lie in 0..{classes - 1}{known}.{hint}")
+    number = class_number(label, names, model.config.y_classes)
+    return jax.nn.one_hot(np.full(num, number), model.config.y_classes)

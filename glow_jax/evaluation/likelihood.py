@@ -97,7 +97,7 @@ def likelihood(
         for batch in batches_in_order(
             split,
             batch_size=batch_size,
-            classes=_classes(config),
+            classes=label_classes(config),
             process=Process(devices.process, devices.processes),
         ):
             found = likelihood_of_batch(replicated, batch, devices, draw=draw, pad_to=pad_to)
@@ -185,7 +185,7 @@ def reconstruction(
     replicated = devices.replicate(model)
     worst = np.zeros(2)
     pad_to = min(batch_size, len(split))
-    classes = _classes(model.config)
+    classes = label_classes(model.config)
     for batch in batches_in_order(split, batch_size=batch_size, classes=classes):
         parts = (batch.images, batch.labels, batch.indices)
         errors = devices.map_images(_errors, replicated, *parts, pad_to=pad_to)
@@ -202,6 +202,6 @@ def _errors(model: Glow, images: Array, labels: Array, indices: Array) -> tuple[
     return tuple(jnp.max(jnp.abs(back - x), axis=(1, 2, 3)) for back in decoded)
 
 
-def _classes(config: ModelConfig) -> int:
+def label_classes(config: ModelConfig) -> int:
     """The number of classes of the labels that a model needs; 0 if it needs none."""
     return config.y_classes if config.y_condition else 0

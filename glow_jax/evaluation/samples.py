@@ -1,10 +1,13 @@
 """Grids of samples, as pixels."""
 
+import difflib
 import math
+from collections.abc import Sequence
 
 import jax
 import numpy as np
 
+from glow_jax.errors import GlowError, shown
 from glow_jax.model import Glow
 
 
@@ -30,6 +33,29 @@ def labels_in_turn(model: Glow, n: int) -> jax.Array | None:
         return None
     classes = model.config.y_classes
     return jax.nn.one_hot(np.arange(n) % classes, classes)
+
+
+def class_number(label: str, names: Sequence[str], classes: int) -> int:
+    """The number of a class that is given by its name or its number; names go first.
+
+    Args:
+        label: the name or the number.
+        names: of the classes, by their numbers; empty where they are not known.
+        classes: how many there are.
+
+    Raises:
+        GlowError: there is no such class.
+    """
+    if label in names[:classes]:
+        return names.index(label)
+    if label.isascii() and label.isdigit() and len(label) < 10 and int(label) < classes:
+        return int(label)
+    near = difflib.get_close_matches(label, names, n=1)
+    hint = f" The nearest name is {near[0]}." if near else ""
+    known = f", and have names such as {names[0]}" if names else ""
+    raise GlowError(
+        f"There is no class {shown(label)}: classes are numbered 0..{classes - 1}{known}.{hint}"
+    )
 
 
 def grid(images: np.ndarray, *, columns: int | None = None) -> np.ndarray:

@@ -64,6 +64,7 @@ class Job:
             path=measured_file(folder, file_name(images.title), self.meter.name),
             origin=origin,
             batch_size=batch_size,
+            classes=self.meter.classes,
             progress=progress,
         )
 

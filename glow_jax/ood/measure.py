@@ -12,7 +12,12 @@ from flax import nnx
 
 from glow_jax.data.batching import Batch
 from glow_jax.devices import Devices
-from glow_jax.evaluation.likelihood import EVALUATION_SEED, dequantized, likelihood_of_batch
+from glow_jax.evaluation.likelihood import (
+    EVALUATION_SEED,
+    dequantized,
+    label_classes,
+    likelihood_of_batch,
+)
 from glow_jax.model import Glow
 from glow_jax.ood.complexity import CODECS, code_length
 from glow_jax.ood.scores import BACKGROUND, ENSEMBLE, LAYER_NORMS
@@ -33,6 +38,7 @@ class Meter:
         measure: takes a batch and the size to pad it to; returns numbers by name, each (B, ...).
         on_processor: whether it needs no device, so that it can go on beside those that do.
         most: images of each set to measure at most; None for all.
+        classes: the number of classes of the labels that it needs; 0 if it needs none.
     """
 
     name: str
@@ -41,6 +47,7 @@ class Meter:
     measure: Measure
     on_processor: bool = False
     most: int | None = None
+    classes: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,18 +77,23 @@ def replicated_model(
         dtype: the dtype of its coupling networks; it is part of the origin, too.
         precision: the precision of their convolutions; it is part of the origin, too.
     """
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(model):
-        digest.update(np.ascontiguousarray(leaf).data)
     origin = {
         "step": step,
-        "weights_sha256": digest.hexdigest(),
+        "weights_sha256": weights_digest(model),
         "architecture": dataclasses.asdict(model.config),
         "dtype": dtype,
         "precision": precision,
         "noise_seed": EVALUATION_SEED,
     }
     return ReplicatedModel(devices, devices.replicate(model), origin)
+
+
+def weights_digest(model: Glow) -> str:
+    """SHA-256 of a model's arrays: what is kept of one model is not taken for another's."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(model):
+        digest.update(np.ascontiguousarray(leaf).data)
+    return digest.hexdigest()
 
 
 def likelihood_meter(flow: ReplicatedModel) -> Meter:
@@ -94,7 +106,8 @@ def likelihood_meter(flow: ReplicatedModel) -> Meter:
             "level_bits_per_dim": found.level_bits_per_dim,
         }
 
-    return Meter(LIKELIHOOD, ("bits_per_dim", "level_bits_per_dim"), flow.origin, measure)
+    gives = ("bits_per_dim", "level_bits_per_dim")
+    return Meter(LIKELIHOOD, gives, flow.origin, measure, label_classes(flow.model.config))
 
 
 def background_meter(flow: ReplicatedModel) -> Meter:

@@ -22,6 +22,7 @@ def measure_all(
     path: Path,
     origin: Mapping[str, object],
     batch_size: int,
+    classes: int = 0,
     progress: OnImages = ignore,
 ) -> Columns:
     """Measure every image of a split, in batches, except those that the file already has.
@@ -33,6 +34,7 @@ def measure_all(
         origin: what the numbers depend on, as plain JSON values; a file of another origin is
             replaced.
         batch_size: images at a time.
+        classes: the number of classes of the labels that are measured with; 0 leaves them out.
         progress: called first with the number of known images, then with that of each batch.
     """
     columns = read_columns(path, origin)
@@ -43,7 +45,7 @@ def measure_all(
     parts, saved_at = [columns] if known else [], time.monotonic()
     saved = known
     try:
-        for batch in batches_in_order(split, batch_size=batch_size, classes=0, first=known):
+        for batch in batches_in_order(split, batch_size=batch_size, classes=classes, first=known):
             parts.append({name: np.asarray(values) for name, values in measure(batch).items()})
             known += len(batch.indices)
             progress(len(batch.indices))

@@ -1,6 +1,7 @@
 """Run folders: only this package opens their files."""
 
 from glow_jax.runs.data import RunData, read_data, write_data
+from glow_jax.runs.directions import Direction, read_directions, write_direction
 from glow_jax.runs.folder import (
     WhichStep,
     check_folder,
@@ -25,6 +26,7 @@ from glow_jax.runs.tracking import tracking_id
 
 __all__ = [
     "CheckpointWriter",
+    "Direction",
     "LoadedRun",
     "RunData",
     "WhichStep",
@@ -41,6 +43,7 @@ __all__ = [
     "mend_metrics",
     "read_config",
     "read_data",
+    "read_directions",
     "read_metrics",
     "read_results",
     "save_weights",
@@ -50,5 +53,6 @@ __all__ = [
     "whole_steps",
     "write_config",
     "write_data",
+    "write_direction",
     "write_results",
 ]

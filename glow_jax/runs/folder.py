@@ -9,6 +9,7 @@
     RUN/wandb/                          what Weights & Biases keeps there
     RUN/export/                         the model as programs of other formats
     RUN/ood/                            comparisons with other data sets
+    RUN/directions/                     directions in latent space, by `glow-jax directions`
     RUN/set_aside/                      checkpoints that are no longer used
     RUN/checkpoints/STEP/model          parameters and untrained state
     RUN/checkpoints/STEP/average        averaged parameters, where --ema_decay is on

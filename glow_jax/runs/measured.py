@@ -32,23 +32,62 @@ def measured_file(folder: Path, images: str, meter: str) -> Path:
 
 def read_columns(path: Path, origin: Mapping[str, object]) -> Columns:
     """Read the numbers in a file; none if it is missing, damaged or of another origin."""
+    found, columns = _read(path)
+    return columns if found == _text(origin) else {}
+
+
+def columns_of_any_images(
+    folder: Path, meter: str, origin: Mapping[str, object], *, besides: str
+) -> dict[str, Columns]:
+    """What a meter measured on all images of a run, whichever they are.
+
+    Args:
+        folder: the run folder.
+        meter: the meter's name.
+        origin: what its numbers depend on, without the images.
+        besides: the key of the images in the origin of a file.
+
+    Returns:
+        The numbers by the name of the images, as `measured_file` has it.
+    """
+    found: dict[str, Columns] = {}
+    for path in sorted((folder / "ood" / "measured").glob(f"*/{meter}.npz")):
+        of, columns = _read(path)
+        try:
+            about = json.loads(of)
+        except (ValueError, RecursionError):
+            continue
+        is_of_images = isinstance(about, dict) and about.pop(besides, None) is not None
+        if is_of_images and _text(about) == _text(origin):
+            found[path.parent.name] = columns
+    return found
+
+
+def _read(path: Path) -> tuple[str, Columns]:
+    """The origin of a file as text, and its columns; nothing if it is missing or damaged."""
     try:
-        columns = _read(path)
+        columns = read_stored(path)
     except Exception:  # whatever NumPy and zipfile raise for a damaged file
-        return {}
-    found = columns.pop(_ORIGIN, None)
-    if found is None or not columns:
-        return {}
+        return "", {}
+    about = columns.pop(_ORIGIN, None)
+    if about is None or not columns or about.dtype.kind != "U":
+        return "", {}
     # The first files had no list of their columns.
-    expected = [_text(origin), _text(sorted(columns))] if found.ndim else _text(origin)
-    if found.tolist() != expected:
-        return {}
+    origin, *names = about.tolist() if about.ndim else [about.item()]
+    if names not in ([], [_text(sorted(columns))]):
+        return "", {}
     # A file that was written whole has a number for each image in every column.
     fits = all(column.ndim and column.dtype.kind in "fiub" for column in columns.values())
-    return columns if fits and len(set(map(len, columns.values()))) == 1 else {}
+    whole = fits and len(set(map(len, columns.values()))) == 1
+    return (origin, columns) if whole else ("", {})
 
 
-def _read(path: Path) -> Columns:
+def read_stored(path: Path) -> Columns:
+    """The arrays of an `.npz` that is not compressed; none if there is no file.
+
+    Raises:
+        Exception: whatever NumPy and zipfile raise for a damaged file.
+    """
     if not path.exists():
         return {}
     with open_inside(path, os.O_RDONLY) as stream:

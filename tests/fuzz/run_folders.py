@@ -17,16 +17,24 @@ from glow_jax import Glow
 from glow_jax.config import Config, DataConfig, ModelConfig
 from glow_jax.runs import (
     CheckpointWriter,
+    Direction,
     LoadedRun,
     load_optimizer_state,
     load_run,
     read_data,
+    read_directions,
     read_metrics,
     write_config,
+    write_direction,
 )
 from glow_jax.runs.data import RunData, write_data
 from glow_jax.runs.digests import DIGESTS, digests_of
-from glow_jax.runs.measured import measured_file, read_columns, write_columns
+from glow_jax.runs.measured import (
+    columns_of_any_images,
+    measured_file,
+    read_columns,
+    write_columns,
+)
 from glow_jax.runs.metrics import append_metrics, mend_metrics
 from glow_jax.training.optimizer import make_optimizer
 from glow_jax.training.progress import Progress, progress_of
@@ -63,6 +71,8 @@ def valid_run() -> Path:
     write_data(folder, RunData(10, 2, (4, 4, 1), 2, ("cat", "dog"), "f" * 64))
     columns = {"bits": np.arange(3.0), "length": np.arange(3)}
     write_columns(measured_file(folder, "images-test", "flow"), ORIGIN, columns)
+    noise = tuple(np.ones((1, *shape), np.float32) for shape in CONFIG.model.latent_shapes)
+    write_direction(folder, Direction("cat - dog", {"images": 2}, noise), weights="abc")
     return folder
 
 
@@ -89,6 +99,9 @@ def _use(run: Path, step: int | str | None, rng: random.Random) -> None:
     read_data(run)
     read_metrics(run)
     read_columns(measured_file(run, "images-test", "flow"), ORIGIN)
+    columns_of_any_images(run, "flow", {"weights": "abc"}, besides="version")
+    for direction in read_directions(run, loaded.config.model, weights="abc").values():
+        check_finite(direction.name, list(direction.noise))
     params = nnx.state(loaded.model, nnx.Param)
     target = jax.eval_shape(make_optimizer(loaded.config.optimizer, 1).init, params)
     if rng.random() < 0.3 and loaded.has_optimizer:

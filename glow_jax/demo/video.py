@@ -1,0 +1,80 @@
+"""Short videos of walks: GIF, MP4, or a strip of all frames as PNG."""
+
+import io
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image
+
+from glow_jax.errors import GlowError
+from glow_jax.evaluation.samples import grid
+
+FORMATS = (".gif", ".mp4", ".png")
+FRAMES_PER_SECOND = 12
+MOST_FRAMES = 240
+# A video with fewer pixels on its longer side is enlarged by a whole factor.
+_COMFORTABLE_SIDE = 320
+
+
+def there_and_back(frames: np.ndarray) -> np.ndarray:
+    """Frames that end where they begin, so that a video can be repeated without a jump."""
+    return np.concatenate([frames, frames[-2:0:-1]])
+
+
+def video(frames: np.ndarray, ending: str) -> bytes:
+    """Make a file of frames.
+
+    Args:
+        frames: uint8, (N, H, W, C).
+        ending: one of `FORMATS`; `.png` puts all frames side by side.
+
+    Raises:
+        GlowError: the ending is another, or what writes it is not installed.
+    """
+    writers: dict[str, Callable[[np.ndarray], bytes]] = {
+        ".gif": _gif,
+        ".mp4": _mp4,
+        ".png": lambda frames: png(grid(frames, columns=len(frames))),
+    }
+    if ending not in writers:
+        raise GlowError(f"A video cannot end in {ending!r}: give {', '.join(FORMATS)}.")
+    return writers[ending](frames)
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """A PNG file of pixels, uint8, (H, W, 3) or (H, W, 1)."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _gif(frames: np.ndarray) -> bytes:
+    return _written(frames, ".gif", duration=1000 / FRAMES_PER_SECOND, loop=0)
+
+
+def _mp4(frames: np.ndarray) -> bytes:
+    # By PyAV: ffmpeg as a program would be forked, which JAX's threads do not survive for sure.
+    settings = {"fps": FRAMES_PER_SECOND, "codec": "libx264", "out_pixel_format": "yuv420p"}
+    return _written(frames, ".mp4", plugin="pyav", **settings)
+
+
+def _written(frames: np.ndarray, ending: str, **settings: object) -> bytes:
+    try:
+        import imageio.v3 as imageio  # pyright: ignore[reportMissingImports]  # an extra
+    except ImportError:
+        raise GlowError(
+            "Videos need imageio: pip install 'glow-jax[demo]', or write a .png."
+        ) from None
+    try:
+        return imageio.imwrite("<bytes>", _shown(frames), extension=ending, **settings)
+    except ImportError:
+        raise GlowError(
+            "An MP4 needs PyAV: pip install 'glow-jax[demo]', or write a .gif."
+        ) from None
+
+
+def _shown(frames: np.ndarray) -> np.ndarray:
+    """Frames in colours, (N, H, W, 3), enlarged."""
+    colours = np.repeat(frames, 3, axis=-1) if frames.shape[-1] < 3 else frames[..., :3]
+    factor = max(1, round(_COMFORTABLE_SIDE / max(frames.shape[1:3])))
+    return colours.repeat(factor, axis=1).repeat(factor, axis=2)
