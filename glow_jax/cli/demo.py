@@ -25,7 +25,7 @@ class Arguments:
     """Open a local page on which a run draws, looks at pictures and edits them."""
 
     run: Annotated[Path, tyro.conf.Positional]
-    """run folder"""
+    """run folder, model folder, or user/name on the Hugging Face Hub"""
     host: str = "127.0.0.1"
     """address to listen at; 0.0.0.0 lets others on the network open the page"""
     port: int | None = None

@@ -30,7 +30,7 @@ class Arguments:
     """
 
     run: Annotated[Path, tyro.conf.Positional]
-    """run folder"""
+    """run folder, model folder, or user/name on the Hugging Face Hub"""
     of: str = ""
     """where the direction leads: a class or attribute, by name or number, or folder:PATH"""
     against: str = ""

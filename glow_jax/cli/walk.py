@@ -34,7 +34,7 @@ class Arguments:
     """
 
     run: Annotated[Path, tyro.conf.Positional]
-    """run folder"""
+    """run folder, model folder, or user/name on the Hugging Face Hub"""
     start: str = "seed:0"
     """image to start from, or to move along --direction"""
     end: str = ""

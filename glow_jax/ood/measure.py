@@ -107,7 +107,8 @@ def likelihood_meter(flow: ReplicatedModel) -> Meter:
         }
 
     gives = ("bits_per_dim", "level_bits_per_dim")
-    return Meter(LIKELIHOOD, gives, flow.origin, measure, label_classes(flow.model.config))
+    classes = label_classes(flow.model.config)
+    return Meter(LIKELIHOOD, gives, flow.origin, measure, classes=classes)
 
 
 def background_meter(flow: ReplicatedModel) -> Meter:
