@@ -681,7 +681,7 @@ def test_without_a_network_the_cache_serves_and_a_script_says_what_it_lacks(
     for environment in ({"HF_HUB_OFFLINE": "1"}, nowhere):
         again = script(tmp_path, NAME, **environment)
         assert again.returncode == 0, again.stderr
-    missing = script(tmp_path, "somebody/other", HF_HUB_OFFLINE="1")
+    missing = script(tmp_path, "somebody/other", **nowhere)
     assert missing.returncode == 2
     assert missing.stderr.count("\n") == 1
     assert (

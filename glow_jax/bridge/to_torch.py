@@ -110,13 +110,13 @@ def export_run(run: LoadedRun, output: Path, *, average: bool = False) -> Export
 
     Args:
         run: the loaded run.
-        output: the file of the weights; the optimizer's state and the settings go beside it.
+        output: the file of the weights, as `check_output` allows; the optimizer's state and the
+            settings go beside it.
         average: export the averaged parameters, without the optimizer's state.
 
     Raises:
         GlowError: the run keeps no average, or does not fit Glow-PyTorch.
     """
-    _check_output(output)
     if average and run.average is None:
         raise GlowError(f"{run.name} keeps no averaged parameters: leave --average out.")
     model = run.average if average and run.average is not None else run.model
@@ -145,7 +145,7 @@ def export_run(run: LoadedRun, output: Path, *, average: bool = False) -> Export
     return Export(run.step, contents, notes)
 
 
-def _check_output(output: Path) -> None:
+def check_output(output: Path) -> None:
     """Refuse a name for the weights that is no file's, or another exported file's.
 
     Raises:

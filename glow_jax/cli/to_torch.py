@@ -32,9 +32,10 @@ class Arguments:
 def main() -> None:
     """Load the run and write the files; existing files are not replaced."""
     arguments = parse(Arguments)
-    from glow_jax.bridge.to_torch import export_run
+    from glow_jax.bridge.to_torch import check_output, export_run
 
     output = arguments.output
+    check_output(output)
     run = load_run(arguments.run, arguments.step)
     export = export_run(run, output, average=arguments.average)
     export.write()

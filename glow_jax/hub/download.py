@@ -5,7 +5,7 @@ Sizes are asked for first. The hub's library is imported when something is fetch
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from glow_jax.errors import GlowError, first_line
@@ -73,6 +73,8 @@ def fetch(name: Name, access: Access, *, weights: bool = True) -> Path:
     if name.revision and access.revision:
         raise GlowError(f"{name} names a revision, and revision is {access.revision}: give one.")
     revision = name.revision or access.revision
+    if not (access.local_files_only or access.force_download or _answers(name, revision, access)):
+        access = replace(access, local_files_only=True)
     with _one_sentence(name):
         config = _fetch(name, CONFIG, revision, _LARGEST_CONFIG, access)
     folder = config.parent
@@ -85,6 +87,22 @@ def fetch(name: Name, access: Access, *, weights: bool = True) -> Path:
         with suppress(_NoSuchFileError):
             _fetch(name, METRICS, folder.name, _LARGEST_METRICS, access)
     return folder
+
+
+def _answers(name: Name, revision: str | None, access: Access) -> bool:
+    """Whether the hub answers at all: the library would ask many times, and say so each time."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        get_hf_file_metadata(
+            hf_hub_url(name.repository, CONFIG, revision=revision), token=access.token
+        )
+    except HfHubHTTPError:
+        return True
+    except Exception:  # whatever the network raises, and the library where it is switched off
+        return False
+    return True
 
 
 class _NoSuchFileError(GlowError):
