@@ -35,7 +35,8 @@ VARIATIONAL = {"dequantization": "variational", "n_bits": 5}
 
 
 def model_of(name: str, randomise: Callable[..., Any], **changes: Any) -> Glow:
-    return randomise(small_models.build(name, **changes), scale=0.1)
+    # With more, the inverse of some overflows.
+    return randomise(small_models.build(name, **changes), scale=0.05)
 
 
 def inputs_of(model: Glow, images: int) -> dict[str, np.ndarray]:
@@ -45,7 +46,7 @@ def inputs_of(model: Glow, images: int) -> dict[str, np.ndarray]:
         "pixels": rng.integers(0, 256, (images, *config.image_shape), np.uint8),
         "uniform": rng.random((images, *config.image_shape), dtype=np.float32),
         "noise": rng.standard_normal((images, config.dimensions), dtype=np.float32),
-        "temperature": np.array(0.7, np.float32),
+        "temperature": np.array(0.5, np.float32),
     }
     labels = small_models.labels(model, images)
     return inputs if labels is None else inputs | {"labels": np.asarray(labels)}
@@ -64,7 +65,7 @@ def by_hand(model: Glow, inputs: Arrays) -> dict[str, np.ndarray]:
     drawn, start = [], 0
     for shape in config.latent_shapes:
         part = inputs["noise"][:, start : start + np.prod(shape)]
-        drawn.append(np.float32(0.7) * part.reshape(-1, *shape))
+        drawn.append(np.float32(0.5) * part.reshape(-1, *shape))
         start += np.prod(shape)
     values = model.decode_noise(tuple(drawn), y)
     return {
@@ -82,6 +83,7 @@ def check_program(
     """The outputs of a program, run from its file, are the model's own."""
     inputs = inputs_of(model, images)
     found, expected = run(inputs), by_hand(model, inputs)
+    assert np.isfinite(expected["values"]).all()
     assert set(found) == {port.name for port in program.outputs}
     for port in program.outputs:
         assert found[port.name].shape == tuple(images if s == "batch" else s for s in port.shape)
@@ -112,8 +114,10 @@ def test_a_program_gives_the_models_own_numbers_for_any_number_of_images(
         assert b"bijection.py" not in path.read_bytes()  # no paths of this machine
         exported = jax_export.deserialize(bytearray(path.read_bytes()))
         assert exported.platforms == ("cpu", "cuda", "tpu")
+        text = exported.mlir_module()
+        assert "stablehlo.convolution" in text  # not on a CPU, which has products in another branch
         # JAX promises to keep some of these, of its own; no kernel is among them.
-        assert set(re.findall(r"custom_call @(\w+)", exported.mlir_module())) == {"shape_assertion"}
+        assert set(re.findall(r"custom_call @(\w+)", text)) == {"shape_assertion"}
         for images in (1, 4):
             check_program(program, model, partial(as_jax.run, path, program), images)
 

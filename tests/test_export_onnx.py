@@ -50,7 +50,7 @@ encode, sample = map(onnxruntime.InferenceSession, sys.argv[1:])
 pixels = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 1), np.uint8)
 uniform = np.full((2, 8, 8, 1), 0.5, np.float32)
 noise, log_prob, bits = encode.run(None, {"pixels": pixels, "uniform": uniform})
-back, _ = sample.run(None, {"noise": noise, "temperature": np.float32(1)})
+back, _ = sample.run(None, {"noise": noise, "temperature": np.array(1, np.float32)})
 assert np.array_equal(back // 16, pixels // 16)
 assert "jax" not in sys.modules
 """
