@@ -7,11 +7,13 @@ import os
 import threading
 from collections.abc import Sequence
 from importlib.resources import files
+from typing import Literal, TypedDict
 
 # Before gradio is imported: it would tell its makers of every start.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import gradio as gr  # pyright: ignore[reportMissingImports]  # an extra
+from gradio.themes import Base  # pyright: ignore[reportMissingImports]
 from starlette.middleware import Middleware  # pyright: ignore[reportMissingImports]
 
 from glow_jax.demo import views
@@ -26,6 +28,20 @@ _LARGEST_SEED = 2**32 - 1
 # How long latents stay in memory after they were last set.
 _SECONDS_KEPT = 1800
 _VISITORS_AT_ONCE = 2
+
+
+class _How(TypedDict, total=False):
+    """How a control's event is answered."""
+
+    api_visibility: Literal["private"]
+    show_progress: Literal["hidden"]
+    trigger_mode: Literal["always_last"]
+
+
+_PRIVATE: _How = {"api_visibility": "private"}
+_QUIET: _How = {**_PRIVATE, "show_progress": "hidden"}
+# While a slider moves, only its last place counts.
+_QUICK: _How = {**_QUIET, "trigger_mode": "always_last"}
 _READ_FILE = "async (address, name, chosen) => [...(await glowPad.file()), chosen]"
 _READ_PAD = "(address, name, chosen) => [glowPad.address(), '', chosen]"
 _ANOTHER = f"() => Math.floor(Math.random() * {_LARGEST_SEED})"
@@ -78,9 +94,9 @@ def launch(page: gr.Blocks, *, host: str, port: int | None) -> str:
     return address
 
 
-def _theme() -> gr.themes.Base:
+def _theme() -> Base:
     """Quiet, with the visitor's own fonts, and with small letters dark enough to read."""
-    plain = gr.themes.Base(font=_FONTS, font_mono=_FONTS)
+    plain = Base(font=_FONTS, font_mono=_FONTS)
     return plain.set(
         block_info_text_color="*neutral_600",
         block_info_text_color_dark="*neutral_300",
@@ -119,10 +135,9 @@ def _drawing(page: gr.Blocks, desk: Desk) -> None:
     which = gr.Slider(1, MOST, 1, step=1, label="Image whose way from noise is shown")
     way = gr.HTML()
     controls = [temperature, seed, number, chosen]
-    quick = {"show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private"}
     changes = [page.load, temperature.change, seed.change, number.change, chosen.change]
-    gr.on(changes, desk.draws, controls, draws, **quick)
-    gr.on([*changes, which.change], desk.way, [*controls, which], way, **quick)
+    gr.on(changes, desk.draws, controls, draws, **_QUICK)
+    gr.on([*changes, which.change], desk.way, [*controls, which], way, **_QUICK)
     another.click(None, None, seed, js=_ANOTHER)
 
 
@@ -136,7 +151,7 @@ def _classes(desk: Desk, *, in_turn: bool = False) -> gr.Dropdown:
     first = choices[0][1] if choices else None
     return gr.Dropdown(
         choices,
-        value=[first] if several and in_turn else [] if several else first,
+        value=([IN_TURN] if in_turn else []) if several else first,
         multiselect=several,
         label="Attributes" if several else "Class",
         visible=config.y_condition,
@@ -180,23 +195,20 @@ def _looking(desk: Desk) -> gr.State:
         with gr.Row():
             measure, stop = gr.Button("Measure"), gr.Button("Stop")
         measured = gr.HTML()
-    private = {"api_visibility": "private"}
     of_picture = [address, name, chosen]
-    with_file.click(desk.picture, of_picture, [mine, found], js=_READ_FILE, **private)
-    with_pad.click(desk.picture, of_picture, [mine, found], js=_READ_PAD, **private)
-    with_test.click(desk.test, test, [mine, found], **private)
+    with_file.click(desk.picture, of_picture, [mine, found], js=_READ_FILE, **_PRIVATE)
+    with_pad.click(desk.picture, of_picture, [mine, found], js=_READ_PAD, **_PRIVATE)
+    with_test.click(desk.test, test, [mine, found], **_PRIVATE)
     clear.click(None, None, None, js="() => glowPad.clear()")
     gr.on(
         [mine.change, level.change, heat.change, seed.change],
         desk.anew,
         [mine, level, heat, seed],
         anew,
-        show_progress="hidden",
-        trigger_mode="always_last",
-        **private,
+        **_QUICK,
     )
-    measure.click(desk.measure, None, measured, show_progress="hidden", **private)
-    stop.click(desk.halt, None, None, queue=False, **private)
+    measure.click(desk.measure, None, measured, **_QUIET)
+    stop.click(desk.halt, None, None, queue=False, **_PRIVATE)
     return mine
 
 
@@ -224,18 +236,16 @@ def _editing(desk: Desk, mine: gr.State) -> None:
     levels = gr.CheckboxGroup(
         names, value=[n for _, n in names], label="Levels that change", info="1 is the finest"
     )
-    private = {"api_visibility": "private"}
-    quick = {"show_progress": "hidden", "trigger_mode": "always_last", **private}
     for state, (source, place, take, said) in zip((first, second), picks, strict=True):
-        take.click(desk.end, [source, place, chosen, mine], [state, said], **private)
-    gr.on([first.change, second.change], desk.ends, [first, second], ends, **quick)
+        take.click(desk.end, [source, place, chosen, mine], [state, said], **_PRIVATE)
+    gr.on([first.change, second.change], desk.ends, [first, second], ends, **_QUICK)
     moves = [mix.change, levels.change, *(slot.change for slot in slots)]
     gr.on(
         [first.change, second.change, *moves],
         desk.frame,
         [first, second, mix, levels, *slots],
         frame,
-        **quick,
+        **_QUICK,
     )
     _walking(desk, [first, second], levels)
 
@@ -264,6 +274,5 @@ def _walking(desk: Desk, ends: Sequence[gr.State], levels: gr.CheckboxGroup) -> 
         with gr.Row():
             make, stop = gr.Button("Make the video"), gr.Button("Stop the video")
         film = gr.HTML()
-    private = {"api_visibility": "private", "show_progress": "hidden"}
-    making = make.click(desk.film, [*ends, along, far, levels, ending], film, **private)
-    stop.click(lambda: views.STOPPED, None, film, cancels=[making], **private)
+    making = make.click(desk.film, [*ends, along, far, levels, ending], film, **_QUIET)
+    stop.click(lambda: views.STOPPED, None, film, cancels=[making], **_PRIVATE)

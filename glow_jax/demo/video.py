@@ -1,7 +1,9 @@
 """Short videos of walks: GIF, MP4, or a strip of all frames as PNG."""
 
+import importlib
 import io
 from collections.abc import Callable
+from types import ModuleType
 
 import numpy as np
 from PIL import Image
@@ -49,27 +51,35 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 def _gif(frames: np.ndarray) -> bytes:
-    return _written(frames, ".gif", duration=1000 / FRAMES_PER_SECOND, loop=0)
+    imageio, pause = _imageio(), 1000 / FRAMES_PER_SECOND
+    return imageio.imwrite("<bytes>", _shown(frames), extension=".gif", duration=pause, loop=0)
 
 
 def _mp4(frames: np.ndarray) -> bytes:
-    # By PyAV: ffmpeg as a program would be forked, which JAX's threads do not survive for sure.
-    settings = {"fps": FRAMES_PER_SECOND, "codec": "libx264", "out_pixel_format": "yuv420p"}
-    return _written(frames, ".mp4", plugin="pyav", **settings)
-
-
-def _written(frames: np.ndarray, ending: str, **settings: object) -> bytes:
+    imageio = _imageio()
     try:
-        import imageio.v3 as imageio  # pyright: ignore[reportMissingImports]  # an extra
-    except ImportError:
-        raise GlowError(
-            "Videos need imageio: pip install 'glow-jax[demo]', or write a .png."
-        ) from None
-    try:
-        return imageio.imwrite("<bytes>", _shown(frames), extension=ending, **settings)
+        # By PyAV: ffmpeg as a program would be forked, which JAX's threads may not survive.
+        return imageio.imwrite(
+            "<bytes>",
+            _shown(frames),
+            extension=".mp4",
+            plugin="pyav",
+            fps=FRAMES_PER_SECOND,
+            codec="libx264",
+            out_pixel_format="yuv420p",
+        )
     except ImportError:
         raise GlowError(
             "An MP4 needs PyAV: pip install 'glow-jax[demo]', or write a .gif."
+        ) from None
+
+
+def _imageio() -> ModuleType:
+    try:
+        return importlib.import_module("imageio.v3")
+    except ImportError:
+        raise GlowError(
+            "Videos need imageio: pip install 'glow-jax[demo]', or write a .png."
         ) from None
 
 
