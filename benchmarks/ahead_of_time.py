@@ -11,13 +11,14 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 from compiled import collectives, communication, estimated_cycles
-from machine import machine
+from figures import FOLDER, markdown, write
 from programs import (
     Program,
     absent_machine,
@@ -34,7 +35,6 @@ from glow_jax.cli.flags import parse
 from glow_jax.config.presets import PRESETS
 from glow_jax.devices import use_cpu
 from glow_jax.errors import GlowError
-from glow_jax.files import write_json
 from glow_jax.flow import GradientMemory
 from glow_jax.kernels.products import Precision
 
@@ -145,7 +145,7 @@ class Arguments:
     """compile only programs whose names have this in them"""
     minutes: float = 60
     """stop a program that takes longer"""
-    output: Path = Path("docs/benchmarks/ahead_of_time.json")
+    output: Path = FOLDER / "ahead_of_time.json"
     texts: Path | None = None
     """existing folder for the compiled programs' texts"""
     here: str = ""
@@ -191,19 +191,25 @@ def compile_apart(name: str, arguments: Arguments) -> Found | Unfinished:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def row(name: str, found: Found | Unfinished) -> str:
-    """A line of the table."""
+def row(name: str, found: Found | Unfinished) -> list[str]:
+    """A row of the table: its cells."""
     if "unfinished" in found:
-        return f"| {name} | not within {found['unfinished']:.0f} min | | | | | |"
+        return [name, f"not within {found['unfinished']:.0f} min", *5 * [""]]
     sent = ", ".join(
         f"{found['collectives']} {kind}: {size / 1e6:.1f} MB"
         for kind, size in found["communication"].items()
     )
     cycles = "" if found["cycles"] is None else f"{found['cycles'] / 1e6:.1f}"
-    return (
-        f"| {name} | {found['seconds']:.0f} | {found['cpu_seconds']:.0f} "
-        f"| {found['temporary'] / MIB:.0f} | {found['arguments'] / MIB:.0f} | {sent} | {cycles} |"
-    )
+    seconds = f"{found['seconds']:.0f}", f"{found['cpu_seconds']:.0f}"
+    memory = f"{found['temporary'] / MIB:.0f}", f"{found['arguments'] / MIB:.0f}"
+    return [name, *seconds, *memory, sent, cycles]
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """The table in Markdown."""
+    columns = ("program", "compiling, s", "CPU, s", "temporary, MiB", "arguments, MiB")
+    rows = [row(name, found) for name, found in results["rows"].items()]
+    return markdown([*columns, "sent", "Mcycles"], rows)
 
 
 def read(output: Path) -> dict[str, Found | Unfinished]:
@@ -219,9 +225,6 @@ def main() -> None:
     if arguments.here:
         print(json.dumps(compile_here(arguments.here, arguments.texts)))
         return
-    print("| program | compiling, s | CPU, s | temporary, MiB | arguments, MiB | sent | Mcycles |")
-    print("|---|---|---|---|---|---|---|")
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
     for name, case in CASES.items():
         if arguments.only not in name:
             continue
@@ -232,8 +235,9 @@ def main() -> None:
         found = read(arguments.output).get(name) or compile_apart(name, arguments)
         rows = {**read(arguments.output), name: found}  # another process may have written meanwhile
         in_order = {each: rows[each] for each in CASES if each in rows}
-        write_json(arguments.output, {"machine": machine(), "rows": in_order})
-        print(row(name, found), flush=True)
+        write(arguments.output, rows=in_order)
+        print(f"{name}: {'not ' if 'unfinished' in found else ''}compiled", flush=True)
+    print(f"\n{table({'rows': read(arguments.output)})}")
 
 
 if __name__ == "__main__":

@@ -1,22 +1,25 @@
 """How fast images are read, beside how fast a small model trains on them.
 
-    python benchmarks/data.py --dataset fashion_mnist --image_size 32
-    python benchmarks/data.py --dataset jpegs --n_workers 2     (2,000 JPEGs that it writes itself)
+    python benchmarks/data.py --dataset fashion_mnist --image_size 32 --n_workers 2
+    python benchmarks/data.py --dataset jpegs --n_workers 2     (JPEGs that it writes itself)
 
 Prints a table in Markdown: images a second of the pipeline alone, in memory and streamed, of the
 training step alone, and of training fed by each pipeline. Seconds to the first batch say how long a
-start takes.
+start takes. Writes it as JSON.
 """
 
 import dataclasses
+import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
+from figures import FOLDER, markdown, write
 from flax import nnx
 from pictures import squares
 from PIL import Image
@@ -32,6 +35,7 @@ from glow_jax.training.optimizer import make_optimizer
 from glow_jax.training.step import Metrics, make_train_step, new_state, prepare_images
 
 _SECONDS = 8
+_JPEGS, _SIDE = 2000, 160
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,14 @@ class Arguments:
     L: int = 2
     hidden_channels: int = 32
     batch_size: int = 64
+    output: Path | None = None
+    """JSON file; by default docs/benchmarks/data_NAME.json"""
+
+    @property
+    def file(self) -> Path:
+        """The JSON file."""
+        name = re.sub(r"\W+", "_", self.data.dataset)
+        return self.output or FOLDER / f"data_{name}.json"
 
 
 def write_jpegs(folder: Path, count: int, size: int) -> None:
@@ -109,6 +121,17 @@ def same_forever(batch: Batch) -> Iterator[Batch]:
         yield batch
 
 
+def table(figures: Mapping[str, Any]) -> str:
+    """The table in Markdown."""
+    columns = ("pipeline", "images/s", "share of a step", "first batch after, s")
+    rows = []
+    for row in figures["rows"]:
+        read, share = row["reading"], figures["step_alone"] / row["reading"]
+        cells = (row["pipeline"], f"{read:,.0f}", f"{share:.1%}", f"{row['first_batch']:.1f}")
+        rows.append((*cells, f"{row['training']:,.0f}"))
+    return markdown([*columns, "training, images/s"], rows)
+
+
 @one_line_errors
 def main() -> None:
     """Measure each pipeline, the step, and both together."""
@@ -116,7 +139,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = arguments.data
         if data.dataset == "jpegs":
-            write_jpegs(Path(folder) / "jpegs", 2000, 160)
+            write_jpegs(Path(folder) / "jpegs", _JPEGS, _SIDE)
             data = dataclasses.replace(
                 data,
                 dataset=f"folder:{folder}/jpegs",
@@ -133,15 +156,17 @@ def main() -> None:
         dataset = datasets["in memory"]
         step = make_step(arguments, dataset)
         alone, _ = rate(same_forever(next(pipeline(arguments, dataset))), step)
-        print(f"training step alone: {alone:,.0f} images/s\n")
-        print(
-            "| pipeline | images/s | share of a step | first batch after, s | training, images/s |"
-        )
-        print("|---|---|---|---|---|")
+        rows = []
         for name, dataset in datasets.items():
             read, waited = rate(pipeline(arguments, dataset), lambda _: None)
             trained, _ = rate(pipeline(arguments, dataset), step)
-            print(f"| {name} | {read:,.0f} | {alone / read:.1%} | {waited:.1f} | {trained:,.0f} |")
+            row = {"pipeline": name, "reading": read, "first_batch": waited, "training": trained}
+            rows.append(row)
+        config = arguments.K, arguments.L, arguments.hidden_channels, arguments.batch_size
+        about = dict(zip(("K", "L", "hidden_channels", "batch_size"), config, strict=True))
+        figures = {**about, "seconds": _SECONDS, "step_alone": alone, "rows": rows}
+        write(arguments.file, **figures)
+        print(f"training step alone: {alone:,.0f} images/s\n\n{table(figures)}")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ tables in Markdown; writes them as JSON, and the depths as a plot.
 import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,22 +20,21 @@ from typing import Any, get_args
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
+from figures import markdown, write
 from flax import nnx
-from machine import machine
 
 from glow_jax.cli.errors import one_line_errors
 from glow_jax.cli.flags import parse
 from glow_jax.compiler import fast_to_compile
 from glow_jax.config import Config, ModelConfig, TrainingConfig
-from glow_jax.files import write_json
 from glow_jax.flow import GradientMemory
 from glow_jax.model import Glow, computing
 from glow_jax.training.optimizer import make_optimizer
 from glow_jax.training.step import make_train_step, new_state
 
 MODES: tuple[GradientMemory, ...] = get_args(GradientMemory)
-MIB = 2**20
-LIMIT = 16 * 2**30
+MIB, GIB = 2**20, 2**30
+LIMIT = 16 * GIB
 
 
 @dataclass(frozen=True)
@@ -143,8 +142,6 @@ def torch_bytes(config: ModelConfig) -> Callable[[int], float]:
 
 def over_depth(arguments: Arguments) -> None:
     """Temporary memory and compile time for each depth and mode."""
-    print("| K | " + " | ".join(f"{mode}, MiB | s" for mode in MODES) + " |")
-    print("|---|" + "---|---|" * len(MODES))
     rows = []
     for K in arguments.depths:
         config = ModelConfig(
@@ -152,10 +149,10 @@ def over_depth(arguments: Arguments) -> None:
         )
         found = {mode: compile_gradient(config, mode, arguments.batch_size) for mode in MODES}
         rows.append({"K": K} | {mode: list(values) for mode, values in found.items()})
-        cells = (f"{memory / MIB:.1f} | {seconds:.1f}" for memory, seconds in found.values())
-        print(f"| {K} | {' | '.join(cells)} |", flush=True)
-    results = {"machine": machine(), "batch_size": arguments.batch_size, "rows": rows}
-    write_json(arguments.output / "memory.json", results)
+        print(f"K = {K}: done", flush=True)
+    results = {"batch_size": arguments.batch_size, "rows": rows}
+    write(arguments.output / "memory.json", **results)
+    print(f"\n{table(results)}")
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
     for mode in MODES:
         for axis, index, unit in ((axes[0], 0, MIB), (axes[1], 1, 1)):
@@ -172,17 +169,35 @@ def at_256(arguments: Arguments) -> None:
     model = ModelConfig(
         L=6, hidden_channels=arguments.hidden_channels, image_shape=(256, 256, 3), y_classes=0
     )
-    print("| | largest batch within 16 GiB | GiB it takes |\n|---|---|---|")
     rows = {}
     for mode in MODES:
         config = Config(model=model, training=TrainingConfig(memory=mode))
         batch, needed = largest(functools.cache(partial(training_bytes, config)))
         rows[mode] = {"batch": batch, "bytes": needed}
-        print(f"| {mode} | {batch} | {needed / 2**30:.1f} |", flush=True)
+        print(f"{mode}: done", flush=True)
     batch, needed = largest(torch_bytes(model))
     rows["torch"] = {"batch": batch, "bytes": needed}
-    print(f"| PyTorch reference | {batch} | {needed / 2**30:.1f} |")
-    write_json(arguments.output / "largest_batch.json", {"machine": machine(), "rows": rows})
+    write(arguments.output / "largest_batch.json", rows=rows)
+    print(f"\n{largest_table({'rows': rows})}")
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """Temporary memory and compile time over depth, in Markdown."""
+    rows = []
+    for row in results["rows"]:
+        pairs = [(f"{row[mode][0] / MIB:.1f}", f"{row[mode][1]:.1f}") for mode in MODES]
+        rows.append([row["K"], *(cell for pair in pairs for cell in pair)])
+    return markdown(["K", *(name for mode in MODES for name in (f"{mode}, MiB", "s"))], rows)
+
+
+def largest_table(results: Mapping[str, Any]) -> str:
+    """The largest batches within the limit, in Markdown."""
+    names = {"torch": "PyTorch reference, counting only what autograd saves and the state"}
+    rows = [
+        (names.get(name, name), row["batch"], f"{row['bytes'] / GIB:.1f}")
+        for name, row in results["rows"].items()
+    ]
+    return markdown(["", "largest batch", "GiB it takes"], rows)
 
 
 @one_line_errors

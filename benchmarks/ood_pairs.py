@@ -3,11 +3,13 @@
 python benchmarks/ood_pairs.py models/fashion_mnist --ood mnist constant noise noisy:8 rotated
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
+from figures import markdown
 from machine import machine
 
 from glow_jax.cli.errors import one_line_errors
@@ -61,6 +63,24 @@ def compare_run(folder: Path, arguments: Arguments) -> list[Comparison]:
         dataroot=arguments.dataroot,
         download=True,
     )
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """AUROC of every score on every pair, with intervals, in Markdown."""
+    pairs = [pair.split(" / ") for pair in found["pairs"]]
+    are_several = len({inside for inside, _ in pairs}) > 1
+    columns = [" / ".join(pair) if are_several else pair[1] for pair in pairs]
+    rows = [
+        [
+            row["title"],
+            *(
+                f"{one['value']:.3f} [{one['low']:.3f}, {one['high']:.3f}]" if one else ""
+                for one in row["pairs"]
+            ),
+        ]
+        for row in found["auroc"].values()
+    ]
+    return markdown(["score", *columns], rows)
 
 
 @one_line_errors

@@ -22,7 +22,10 @@ class Peak(NamedTuple):
         return 1e12 * (self.float32 if precision == "highest" else self.tf32)
 
 
-# From NVIDIA's data sheets, which state TF32 with sparsity: half of that.
+# From NVIDIA's data sheets, which state TF32 with sparsity: half of that. The figures of the A100,
+# L4 and L40S were read where others quote them: glennklockwood.com/garden/processors/A100 (19.5;
+# 156 dense), fpsbench.com and store.sourcecode.com (L4: 30.3; 120 with sparsity), mullet.se (L40S:
+# 91.6; 183 dense, 366 with sparsity).
 _PEAKS = {
     r"A100": Peak(19.5, 156),
     r"H100 80GB HBM3": Peak(67, 494.5),

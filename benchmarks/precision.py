@@ -1,20 +1,23 @@
 """What the roundings of GPUs and TPUs change in a trained model, emulated on a CPU.
 
+    python benchmarks/precision.py
+
 Every product of the coupling networks is computed from rounded float32 numbers, and summed in
 float32, as `--precision high` and `default` have it on those machines. Their order of sums is not
-emulated, and how they round is a guess.
+emulated, and how they round is a guess. Prints a table in Markdown; writes it as JSON.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from figures import FOLDER, markdown, write
 from flax import nnx
 
 import glow_jax
@@ -38,6 +41,7 @@ class Arguments:
     """.npz file whose array `garments` holds uint8 images"""
     num: int = 128
     """number of images"""
+    output: Path = FOLDER / "precision.json"
 
 
 class Found(NamedTuple):
@@ -142,25 +146,53 @@ def gradient(model: Glow, x: jax.Array, memory: GradientMemory) -> np.ndarray:
 
 @one_line_errors
 def main() -> None:
-    """Measure each way to multiply, and print a table."""
+    """Measure each way to multiply, print, write."""
     arguments = parse(Arguments)
     model = glow_jax.load(arguments.run)
     pixels = np.load(arguments.images)["garments"][: arguments.num, ..., None]
     x = model.dequantize(pixels, jax.random.split(jax.random.key(0), len(pixels)))
     exact: Found | None = None
-    columns = "products", "bits/dim", "rms", "back", "decoded exactly", "gradient", "reversible"
-    print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
+    rows = []
     for name, product in PRODUCTS.items():
         found = measure(model, x, product)
         exact = exact or found
         change = found.bits - exact.bits
         apart = float(jnp.abs(model.decode(found.latents) - x).max())
-        print(
-            f"| {name} | {change.mean():+.1e} | {np.sqrt(np.mean(change**2)):.1e} "
-            f"| {found.back:.1e} | {apart:.1e} | {relative(found.gradient, exact.gradient):.1e} "
-            f"| {relative(found.reversible, found.gradient):.1e} |",
-            flush=True,
-        )
+        row = {
+            "products": name,
+            "change": float(change.mean()),
+            "rms": float(np.sqrt(np.mean(change**2))),
+            "back": found.back,
+            "decoded_exactly": apart,
+            "gradient": relative(found.gradient, exact.gradient),
+            "reversible": relative(found.reversible, found.gradient),
+        }
+        rows.append(row)
+        print(f"{name}: done", flush=True)
+    assert exact is not None
+    figures = {
+        "images": len(x),
+        "in_a_gradient": _IN_A_GRADIENT,
+        "bits_per_dim": float(exact.bits.mean()),
+        "rows": rows,
+    }
+    write(arguments.output, **figures)
+    print(f"\n{table(figures)}")
+
+
+def table(figures: Mapping[str, Any]) -> str:
+    """The table in Markdown."""
+    columns = (
+        *("products", "change of mean bits/dim", "rms of an image"),
+        *("encode -> decode, largest error", "decoded at `highest`"),
+        *("change of the gradient", "reversible minus `remat`"),
+    )
+    rows = []
+    for row in figures["rows"]:
+        name, change, *others = row.values()
+        signed = f"{change:+.1e}" if change else "0"
+        rows.append((name, signed, *(f"{value:.1e}" if value else "0" for value in others)))
+    return markdown(columns, rows)
 
 
 def relative(one: np.ndarray, other: np.ndarray) -> float:

@@ -2,7 +2,8 @@
 
 python benchmarks/saving.py        (the published size, with the optimizer's state)
 
-Saves three checkpoints into a folder for temporary files, one after the other.
+Saves three checkpoints into a folder for temporary files, one after the other, and writes the times
+as JSON.
 """
 
 import tempfile
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import jax
+from figures import FOLDER, write
 from flax import nnx
 
 from glow_jax.cli.errors import one_line_errors
@@ -27,11 +29,12 @@ class Arguments:
 
     model: ModelConfig = field(default_factory=ModelConfig)
     image_size: int = 32
+    output: Path = FOLDER / "saving.json"
 
 
 @one_line_errors
 def main() -> None:
-    """Save, and print a line for each checkpoint."""
+    """Save, print a line for each checkpoint, write."""
     arguments = parse(Arguments)
     side = arguments.image_size
     config = Config(model=replace(arguments.model, image_shape=(side, side, 3)))
@@ -40,7 +43,9 @@ def main() -> None:
     params = nnx.state(model, nnx.Param)
     state = make_optimizer(config.optimizer, 1).init(params)
     jax.block_until_ready(state)
-    print(f"{sum(leaf.size for leaf in jax.tree.leaves(params)):,} parameters")
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
+    print(f"{parameters:,} parameters")
+    rows = []
     with (
         tempfile.TemporaryDirectory() as folder,
         CheckpointWriter(Path(folder), keep_best=False) as writer,
@@ -52,6 +57,8 @@ def main() -> None:
             writer.wait()
             whole = time.perf_counter() - started
             print(f"training waits {waited:.2f} s; whole after {whole:.2f} s", flush=True)
+            rows.append({"waited": waited, "whole": whole})
+    write(arguments.output, parameters=parameters, rows=rows)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Training, likelihood and sampling against the project's PyTorch reference, in turn.
 
-    python benchmarks/speed.py                       (the README's table and plot; needs PyTorch)
+    python benchmarks/speed.py                       (the table and plot of docs/; needs PyTorch)
     python benchmarks/speed.py --models published --batch_sizes 16 --rounds 3
 
 All compute the same Glow in float32 with the same number of threads, in turn: JAX in one process;
@@ -15,12 +15,15 @@ Markdown and JSON, and the published model's as a plot where it has several batc
 
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 from architectures import ModelName
+from figures import FOLDER, markdown
 from speed_rounds import SIDES, TASKS, Case, Row, cells, measure
 from workers import Worker
 
@@ -51,19 +54,18 @@ class Arguments:
     """what a measurement takes, roughly"""
     huge_pages: bool = True
     """let the C library use huge pages under Linux, for both libraries"""
-    output: Path = Path("docs/benchmarks/speed")
+    output: Path = FOLDER / "speed"
     """where the tables and the plot go, without their endings"""
 
 
-def table(rows: list[Row], machine: str) -> str:
-    """The README's table in Markdown."""
-    columns = list(cells(rows[0]))
-    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+def table(results: Mapping[str, Any]) -> str:
+    """The table in Markdown, and what it was measured on."""
+    rows = [Row(**row) for row in results["rows"]]
     ordered = sorted(rows, key=lambda row: (row.model != "published", list(TASKS).index(row.task)))
-    lines += [f"| {' | '.join(cells(row).values())} |" for row in ordered]
+    of_rows = markdown(list(cells(rows[0])), [list(cells(row).values()) for row in ordered])
     missing = {f"{SIDES[side]}: {why}" for row in rows for side, why in row.failures.items()}
-    sentence = f"({machine}; the shares of the peak are in the order of the images/s columns.)"
-    return "\n".join([*lines, "", sentence, *sorted(missing)]) + "\n"
+    order = "the shares of the peak are in the order of the images/s columns"
+    return "\n".join([of_rows, f"({results['machine']}; {order}.)", *sorted(missing)]) + "\n"
 
 
 def plot(rows: list[Row], path: Path) -> None:
@@ -83,15 +85,16 @@ def plot(rows: list[Row], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def write(arguments: Arguments, machine: str, rows: list[Row]) -> None:
-    """Everything that was measured, as JSON, Markdown and a plot."""
+def write(arguments: Arguments, machine: str, rows: list[Row]) -> str:
+    """Everything that was measured, as JSON, Markdown and a plot; return the Markdown."""
     about = {**asdict(arguments), "output": str(arguments.output)}
     results = {"machine": machine, "arguments": about, "rows": [asdict(row) for row in rows]}
     write_json(arguments.output.with_suffix(".json"), results)
-    write_whole(arguments.output.with_suffix(".md"), table(rows, machine))
+    write_whole(arguments.output.with_suffix(".md"), table(results))
     of_plot = [row for row in rows if row.model == rows[0].model]
     if len({row.batch_size for row in of_plot}) > 1:
         plot(of_plot, arguments.output.with_suffix(".png"))
+    return table(results)
 
 
 @one_line_errors
@@ -106,6 +109,7 @@ def main() -> None:
         raise GlowError(f"The reference cannot be measured here: {missing}")
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
+    text = ""
     for name in arguments.models:
         for batch_size in arguments.batch_sizes or BATCH_SIZES[name]:
             case = Case(
@@ -114,8 +118,8 @@ def main() -> None:
             started = time.monotonic()
             rows += measure(case)
             print(f"{name}, batch {batch_size}: {time.monotonic() - started:.0f} s", flush=True)
-            write(arguments, machine, rows)
-    print(f"\n{table(rows, machine)}")
+            text = write(arguments, machine, rows)
+    print(f"\n{text}")
 
 
 if __name__ == "__main__":

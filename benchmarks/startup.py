@@ -16,14 +16,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
+from figures import FOLDER, markdown, write
 from flax import nnx
-from machine import machine
 
 from glow_jax.cli.errors import one_line_errors
 from glow_jax.cli.flags import parse
@@ -34,7 +35,6 @@ from glow_jax.devices import Devices
 from glow_jax.errors import GlowError
 from glow_jax.evaluation.evaluate import evaluate
 from glow_jax.evaluation.samples import sample_pixels
-from glow_jax.files import write_json
 from glow_jax.model import Glow, initialise_actnorm
 from glow_jax.runs import load_run, save_weights
 
@@ -58,7 +58,7 @@ class Arguments:
     memory: str = "remat"
     attempts: int = 3
     """pairs of starts, of which the median counts"""
-    output: Path = Path("docs/benchmarks/startup.json")
+    output: Path = FOLDER / "startup.json"
 
 
 def config_of(arguments: Arguments) -> ModelConfig:
@@ -193,6 +193,22 @@ def programs(arguments: Arguments, folder: Path) -> dict[str, dict[str, float]]:
     return rows
 
 
+def training_table(results: Mapping[str, Any]) -> str:
+    """The starts of train.py, in Markdown."""
+    columns = ("", "first step ends after, s", "a warm step, s", "actnorm pass, s", "start-up, s")
+    return markdown(columns, [_cells(*row) for row in results["rows"].items()])
+
+
+def programs_table(results: Mapping[str, Any]) -> str:
+    """The starts of everything else, in Markdown."""
+    columns = ("", "cold, s", "warm, s", "computing, s")
+    return markdown(columns, [_cells(*row) for row in results["programs"].items()])
+
+
+def _cells(name: str, seconds: Mapping[str, float]) -> list[str]:
+    return [name, *(f"{value:.1f}" for value in seconds.values())]
+
+
 @one_line_errors
 def main() -> None:
     """Start twice, print, write."""
@@ -209,20 +225,14 @@ def main() -> None:
                 starts.append(start(arguments, folder, f"{run}{attempt}", cache))
         others = programs(arguments, folder)
     actnorm = initialisation(arguments)
-    print("| | first step ends after, s | a warm step, s | actnorm pass, s | start-up, s |")
-    print("|---|---|---|---|---|")
     rows = {}
     for run, starts in found.items():
         first, step = (float(value) for value in np.median(starts, axis=0))
         rows[run] = {"first": first, "step": step, "actnorm": actnorm}
         rows[run]["start_up"] = float(np.median([a - b for a, b in starts])) - actnorm
-        cells = " | ".join(f"{value:.1f}" for value in rows[run].values())
-        print(f"| {run} | {cells} |", flush=True)
-    print("\n| | cold, s | warm, s | computing, s |\n|---|---|---|---|")
-    for name, row in others.items():
-        print(f"| {name} | {' | '.join(f'{value:.1f}' for value in row.values())} |")
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    write_json(arguments.output, {"machine": machine(), "rows": rows, "programs": others})
+    results = {"rows": rows, "programs": others}
+    write(arguments.output, **results)
+    print(f"{training_table(results)}\n{programs_table(results)}")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ test about what the compiler makes of a program is marked `optimised`.
 import importlib.metadata
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -33,11 +34,19 @@ jax.config.update("jax_disable_most_optimizations", True)
 _WORTH_KEEPING_SECONDS = "0.05"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let tests of numbers keep them for the documentation."""
+    what = "JSON file that gets the figures which tests measure (with -n 0)"
+    parser.addoption("--figures", type=Path, help=what)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker, and accept a kept program that another worker is still writing.
 
     JAX then says that it cannot read the file, and compiles.
     """
+    if config.getoption("--figures") and config.getoption("numprocesses", None):
+        raise pytest.UsageError("--figures takes -n 0: one process at a time writes the file.")
     config.addinivalue_line("markers", "optimised: what it compiles is compiled with optimisation")
     unreadable = "ignore:Error reading persistent compilation cache entry"
     config.addinivalue_line("filterwarnings", unreadable)

@@ -157,7 +157,7 @@ def lay_out(
 ) -> tuple[dict[str, dict[str, Any]], list[bytes]]:
     """What `entry` takes for each variable, sorted by name, and the files of their values."""
     entries: dict[str, dict[str, Any]] = {}
-    contents = [b""] * shards
+    contents = [bytearray() for _ in range(shards)]
     for place, name in enumerate(sorted(arrays, key=str.encode)):
         shard = place * shards // len(arrays)
         array = np.asarray(arrays[name])
@@ -167,7 +167,7 @@ def lay_out(
             **{"offset": len(contents[shard]), "size": len(content), "crc": masked(content)},
         }
         contents[shard] += content
-    return entries, contents
+    return entries, [bytes(content) for content in contents]
 
 
 def tensor(array: np.ndarray, values: bytes | None = None) -> bytes:

@@ -1,6 +1,8 @@
 """What the parity tests share: the table of differences, and a training step in JAX."""
 
+import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,13 +12,14 @@ from flax import nnx
 
 from glow_jax import Glow
 from glow_jax.config import Config
+from glow_jax.files import write_json
 from glow_jax.training.step import loss_function
 
 
 class Figures:
     """The largest difference that each comparison met, beside its bound.
 
-    `pytest -s` shows the table when a test file is done.
+    When a test file is done, `pytest -s` shows the table, and `--figures FILE` keeps it.
     """
 
     def __init__(self, title: str):
@@ -35,15 +38,24 @@ class Figures:
             print(f"| {name} | {difference:.1e} | {bound:.1e} |")
 
 
-def print_when_done(figures: Figures) -> Callable[[], Iterator[None]]:
-    """A fixture that prints the table when the tests of a file are done."""
+def print_when_done(figures: Figures) -> Callable[..., Iterator[None]]:
+    """A fixture that prints and keeps the table when the tests of a file are done."""
 
     @pytest.fixture(scope="module", autouse=True)
-    def print_figures() -> Iterator[None]:
+    def print_figures(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
         figures.print()
+        keep(request, figures.title, figures.worst)
 
     return print_figures
+
+
+def keep(request: pytest.FixtureRequest, title: str, figures: object) -> None:
+    """Put figures under a title into the JSON file that `--figures` names, if it is given."""
+    path: Path | None = request.config.getoption("--figures")
+    if path is not None:
+        kept = json.loads(path.read_text()) if path.exists() else {}
+        write_json(path, {**kept, title: figures})
 
 
 def make_step(config: Config, optimizer: optax.GradientTransformation) -> Callable[..., Any]:

@@ -1,5 +1,6 @@
 """What computes a model in other ways, on models that have been trained: minutes, so slow."""
 
+from collections.abc import Iterator
 from functools import partial
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from gradients import difference, gradient
+from parity import keep
 from photographs import squares
 
 from glow_jax.config import Config, ModelConfig, OptimizerConfig, TrainingConfig
@@ -60,32 +62,41 @@ def x() -> jax.Array:
     return PREPARE(squares(BATCH, 32, seed=1), 1, 0, INDICES)
 
 
+@pytest.fixture(scope="module")
+def measured(request: pytest.FixtureRequest) -> Iterator[dict[str, float]]:
+    """What the tests of this file measure, by name; printed and kept when they are done."""
+    found: dict[str, float] = {}
+    yield found
+    print("".join(f"\n{name}: {value:.1e}" for name, value in found.items()))
+    keep(request, "trained", found)
+
+
 def bits(model: Glow, x: jax.Array) -> float:
     """Mean bits/dim."""
     return float(model.bits_per_dim(x).mean())
 
 
-def test_after_200_steps_a_reversible_gradient_is_nearly_the_same(trained, x) -> None:
+def test_after_200_steps_a_reversible_gradient_is_nearly_the_same(trained, x, measured) -> None:
     _, expected = gradient(trained[1], x, "fast")
     _, found = gradient(trained[1], x, "reversible")
     apart = difference(found, expected)
-    print(f"\nreversible gradient after 200 steps: relative difference {apart:.1e}")
+    measured["reversible gradient after 200 steps, relative difference"] = apart
     assert 0 < apart < 5e-3
 
 
-def test_a_reversible_training_curve_stays_as_near_as_a_slightly_changed_start(trained) -> None:
+def test_a_reversible_training_curve_stays_as_near_as_a_slightly_changed_start(
+    trained, measured
+) -> None:
     reference = trained[0]
     changed = np.abs(train("fast", change=1e-6)[0] - reference)
     found = np.abs(train("reversible")[0] - reference)
-    print(
-        f"\n{STEPS} steps, {reference[0]:.3f} to {reference[-1]:.3f} bits/dim; mean difference of "
-        f"the losses: reversible {found.mean():.1e}, start changed by 1e-6 {changed.mean():.1e}"
-    )
+    measured["mean difference of the losses, reversible"] = float(found.mean())
+    measured["mean difference of the losses, start changed by 1e-6"] = float(changed.mean())
     assert reference[-1] < reference[0] - 1  # it did train
     assert found.mean() <= 2 * changed.mean()
 
 
-def test_bfloat16_networks_hardly_change_the_bits_of_a_trained_model(trained, x) -> None:
+def test_bfloat16_networks_hardly_change_the_bits_of_a_trained_model(trained, x, measured) -> None:
     model = trained[2]
     rounded = computing(model, dtype="bfloat16")
     change = bits(rounded, x) - bits(model, x)
@@ -94,8 +105,8 @@ def test_bfloat16_networks_hardly_change_the_bits_of_a_trained_model(trained, x)
         "bfloat16": (rounded, rounded),
         "bfloat16, decoded in float32": (rounded, model),
     }
-    print(f"\nbits/dim of a trained model in bfloat16: {change:+.5f}; reconstruction error")
+    measured["bits/dim in bfloat16 minus float32"] = change
     for name, (encoder, decoder) in errors.items():
         back = decoder.decode(encoder.encode(x).latents)
-        print(f"  {name}: {float(jnp.abs(back - x).max()):.1e}")
+        measured[f"reconstruction error, {name}"] = float(jnp.abs(back - x).max())
     assert 0 < abs(change) < 0.005

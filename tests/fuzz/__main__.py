@@ -21,8 +21,8 @@ from .worker import Worker
 Table = dict[str, Counter[str]]
 
 
-def main() -> int:
-    """Run the cases of the command line; return the exit status."""
+def command_line() -> argparse.ArgumentParser:
+    """What reads the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--cases", type=int, default=10_000, help="of each kind")
@@ -30,7 +30,12 @@ def main() -> int:
     parser.add_argument("--case", type=int, help="seed of the only case")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--keep", type=Path, help="folder for the files of cases with faults")
-    given = parser.parse_args()
+    return parser
+
+
+def main() -> int:
+    """Run the cases of the command line; return the exit status."""
+    given = command_line().parse_args()
     first, count = (given.first, given.cases) if given.case is None else (given.case, 1)
     jobs = [(kind, seed) for kind in given.kinds for seed in range(first, first + count)]
     with tempfile.TemporaryDirectory(prefix="glow_fuzz_") as scratch:

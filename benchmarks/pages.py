@@ -1,0 +1,115 @@
+"""Fills the tables of the README and of the documentation; `docs/tables.py` is its command.
+
+A table stands in a page between `<!-- table: NAME -->` and `<!-- end -->`; `TABLES` says how it is
+made of the files that commands wrote. No table of numbers is typed by hand.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+import ahead_of_time
+import baseline
+import conversion
+import data
+import faults
+import inverse
+import memory
+import ood_pairs
+import precision
+import results
+import scaling
+import settings
+import speed
+import startup
+from figures import REPOSITORY, markdown, read
+
+PLACE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+SHIPPED = "models/fashion_mnist"
+OURS = "JAX and our PyTorch reference, "
+
+
+def shipped_epochs() -> str:
+    """Test bits/dim of the shipped model after each epoch."""
+    lines = (REPOSITORY / SHIPPED / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    columns = ["epoch", *(str(row["epoch"]) for row in rows)]
+    return markdown(columns, [["bits/dim", *(f"{row['test_bits_per_dim']:.3f}" for row in rows)]])
+
+
+def differences(title: str, *kept: str) -> str:
+    """The largest differences that tests of parity kept under some titles."""
+    found = read("parity.json")
+    rows = [
+        (name, f"{difference:.1e}", f"{bound:.1e}")
+        for part in kept
+        for name, (difference, bound) in found[part].items()
+    ]
+    return markdown([title, "largest difference", "bound"], rows)
+
+
+def _of(make: Callable[[Mapping], str], name: str) -> Callable[[], str]:
+    return lambda: make(read(name))
+
+
+PUBLIC, THEIRS = "JAX and the public implementations", "JAX and openai/glow's TensorFlow, float32"
+TABLES: Mapping[str, Callable[[], str]] = {
+    "results": results.table,
+    "digits": _of(baseline.table, "baseline_digits.json"),
+    "shipped_epochs": shipped_epochs,
+    "datasets": settings.datasets,
+    "presets": settings.presets,
+    "data_fashion_mnist": _of(data.table, "data_fashion_mnist.json"),
+    "data_jpegs": _of(data.table, "data_jpegs.json"),
+    "draws": _of(inverse.draws_table, "inverse.json"),
+    "reconstructions": _of(inverse.reconstructions_table, "inverse.json"),
+    "parity_reference": partial(
+        *(differences, f"{OURS.rstrip(', ')}", f"{OURS}float64", f"{OURS}float32"),
+        f"{OURS}training",
+    ),
+    "parity_public": partial(differences, PUBLIC, PUBLIC),
+    "parity_openai": partial(differences, THEIRS, THEIRS),
+    "conversion_cost": _of(conversion.cost_table, "conversion.json"),
+    "conversion_proof": _of(conversion.proof_table, "conversion.json"),
+    "precision": _of(precision.table, "precision.json"),
+    "faults": _of(faults.table, "faults.json"),
+    "scaling": _of(scaling.table, "scaling.json"),
+    "speed": _of(speed.table, "speed.json"),
+    "memory": _of(memory.table, "memory.json"),
+    "largest_batch": _of(memory.largest_table, "largest_batch.json"),
+    "startup": _of(startup.training_table, "startup.json"),
+    "startup_programs": _of(startup.programs_table, "startup.json"),
+    "ood_pairs": _of(ood_pairs.table, "ood_pairs.json"),
+    "ahead_of_time": _of(ahead_of_time.table, "ahead_of_time.json"),
+}
+"""What makes each table, by its name in the pages."""
+
+
+def pages() -> Iterator[Path]:
+    """The pages that may have tables."""
+    yield REPOSITORY / "README.md"
+    yield from sorted((REPOSITORY / "docs").glob("*.md"))
+
+
+def filled(text: str) -> str:
+    """A page's text with every table as its files give it."""
+    return PLACE.sub(lambda found: f"{found[1]}{TABLES[found[2]]()}{found[3]}", text)
+
+
+def old() -> list[Path]:
+    """The pages with tables that are not what their files give."""
+    return [page for page in pages() if filled(page.read_text()) != page.read_text()]
+
+
+def main() -> None:
+    """Write the pages, or compare them with `--check`."""
+    found = old()
+    if "--check" in sys.argv[1:]:
+        for page in found:
+            print(f"{page.relative_to(REPOSITORY)} has an old table: run python docs/tables.py")
+        sys.exit(bool(found))
+    for page in found:
+        page.write_text(filled(page.read_text()))

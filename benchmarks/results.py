@@ -1,0 +1,109 @@
+"""The README's table: a few results of every kind, each with the page that has the rest."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from figures import FOLDER, REPOSITORY, markdown, read
+from memory import MIB
+from speed_rounds import Row
+
+OOD = "ood.json"
+"""What `python eval.py models/fashion_mnist --ood ...` writes, once it is kept in `FOLDER`."""
+
+
+def table() -> str:
+    """The table in Markdown."""
+    makers: tuple[Callable[[], list[list[str]]], ...] = (
+        *(_likelihoods, _parity, _speed, _memory),
+        *([_ood] if (REPOSITORY / FOLDER / OOD).exists() else []),
+    )
+    rows = [row for make in makers for row in make()]
+    return markdown(["", "glow-jax", "beside it", "more"], rows)
+
+
+def _page(name: str) -> str:
+    return f"[{name.replace('_', ' ')}](docs/{name}.md)"
+
+
+def _likelihoods() -> list[list[str]]:
+    digits, garments = read("baseline_digits.json"), read("baseline_fashion_mnist.json")
+    shipped = read("models/fashion_mnist/config.json")["results"]
+    beside = "by a Gaussian with full covariance"
+    return [
+        [
+            f"digits, bits/dim at {digits['n_bits']} bits",
+            f"**{digits['glow']:.3f}**",
+            f"{digits['gaussian']:.3f} {beside}",
+            _page("getting_started"),
+        ],
+        [
+            "Fashion-MNIST, bits/dim",
+            f"**{shipped['bits_per_dim']:.3f}**",
+            f"{garments['gaussian']:.3f} {beside}",
+            _page("evaluating"),
+        ],
+    ]
+
+
+def _parity() -> list[list[str]]:
+    found = read("parity.json")
+    rows = {
+        "Glow-PyTorch": found["JAX and the public implementations"]["evaluation: bits/dim"],
+        "openai/glow": found["JAX and openai/glow's TensorFlow, float32"]["bits_x"],
+    }
+    differences = " and ".join(f"**{difference:.1e}**" for difference, _ in rows.values())
+    bounds = " and ".join(f"{bound:.0e}" for _, bound in rows.values())
+    what = f"bits/dim, largest difference from {' and '.join(rows)}"
+    return [[what, differences, f"{bounds} allowed", _page("parity")]]
+
+
+def _speed() -> list[list[str]]:
+    rows = [Row(**row) for row in read("speed.json")["rows"]]
+    chosen = [
+        row
+        for task in ("training", "likelihood")
+        for row in rows
+        if (row.task, row.model, row.batch_size) == (task, "published", 16)
+    ]
+    return [
+        [
+            f"{row.task} of the published size, images/s on two CPU cores",
+            f"**{_median(row, 'jax')}**",
+            f"{_median(row, 'torch_layers')} by PyTorch layer by layer",
+            _page("speed"),
+        ]
+        for row in chosen
+    ]
+
+
+def _median(row: Row, side: str) -> str:
+    return f"{np.median(row.rates[side]):.1f}"
+
+
+def _memory() -> list[list[str]]:
+    deepest: Mapping[str, Any] = read("memory.json")["rows"][-1]
+    kept = {mode: f"{deepest[mode][0] / MIB:,.0f}" for mode in ("reversible", "fast")}
+    return [
+        [
+            f"memory of a gradient through {deepest['K']} steps in each level, MiB",
+            f"**{kept['reversible']}** with `--memory reversible`",
+            f"{kept['fast']} where everything is kept",
+            _page("speed"),
+        ]
+    ]
+
+
+def _ood() -> list[list[str]]:
+    found = read(OOD)
+    scores = {name: figures["auroc"]["value"] for name, figures in found["scores"].items()}
+    best = "complexity_png"
+    other = found["out_of_distribution"]["dataset"]
+    return [
+        [
+            f"Fashion-MNIST against {other}, AUROC of S with PNG",
+            f"**{scores[best]:.3f}**",
+            f"{scores['likelihood']:.3f} of the likelihood alone",
+            _page("out_of_distribution"),
+        ]
+    ]

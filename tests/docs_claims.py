@@ -1,0 +1,253 @@
+"""Sentences of the documentation that have numbers, made from the files that commands wrote.
+
+`CLAIMS` names the page of each; lines may be broken anywhere in it.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.architectures import MODELS, forward_flop
+from benchmarks.peaks import published_peak
+from glow_jax.config import DataConfig, ModelConfig, TrainingConfig
+from glow_jax.config.presets import PRESETS
+from glow_jax.data.memory import _LEAST as LEAST_DECODING_MEMORY
+from glow_jax.devices.processes import _JOINING_SECONDS as JOINING_SECONDS
+from glow_jax.hub import read_config
+from glow_jax.model import abstract_glow, parameter_count
+from glow_jax.training.trainer import _SKIPS_THAT_STOP as SKIPS_THAT_STOP
+from tests.fuzz.watch import Limits
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SHIPPED = REPOSITORY / "models" / "fashion_mnist"
+WORDS = {5: "five", 10: "ten"}
+Sentences = Iterator[str]
+
+
+def read(name: str) -> Any:
+    """A file of figures."""
+    return json.loads((REPOSITORY / "docs" / "benchmarks" / name).read_text())
+
+
+def parameters(config: ModelConfig) -> int:
+    """The number of a model's parameters."""
+    return parameter_count(abstract_glow(config))
+
+
+def millions(config: ModelConfig) -> str:
+    return f"{parameters(config) / 1e6:.1f} million parameters"
+
+
+def readme() -> Sentences:
+    of_depth = {row["K"]: row["reversible"][0] for row in read("memory.json")["rows"]}
+    assert of_depth[4] == of_depth[64]
+    yield "takes as much for 64 steps of flow as for four"
+    assert read("faults.json")["rows"][0]["outcome"].startswith("1000 kills,")
+    yield "[a thousand kills](docs/faults.md)"
+
+
+def accelerators() -> Sentences:
+    rows = read("ahead_of_time.json")["rows"]
+    count = parameters(MODELS["published"])
+    yield f"the gradient, {4 * count / 1e6:.1f} MB for {millions(MODELS['published'])}"
+    fast, remat = (
+        rows[f"8 x H100, cifar10, 64 each: training {memory} highest"]["temporary"]
+        for memory in ("fast", "remat")
+    )
+    yield f"`fast` keeps {(fast - remat) / 64 / 2**20:.0f} MiB an image more than `remat`"
+    longest = max(row["seconds"] for name, row in rows.items() if "TPU" in name)
+    yield f"a program for a TPU took up to {longest / 60:.0f} minutes"
+
+
+def data() -> Sentences:
+    config, training = DataConfig(), TrainingConfig()
+    yield f"`--memory_limit` gigabytes ({config.memory_limit:g})"
+    yield f"`--picture_limit` megapixels ({config.picture_limit:g})"
+    yield f"within {LEAST_DECODING_MEMORY / 1e9:g} GB of memory"
+    batches, batch = training.n_init_batches, training.batch_size
+    yield f"fewer than {batches} * {batch} = {batches * batch} training pictures"
+
+
+def data_speed() -> Sentences:
+    garments, jpegs = read("data_fashion_mnist.json"), read("data_jpegs.json")
+    for found in (garments, jpegs):
+        yield (
+            f"K = {found['K']}, L = {found['L']}, {found['hidden_channels']} hidden channels and "
+            f"batches of {found['batch_size']}. Each row times {found['seconds']} seconds"
+        )
+        yield f"the training step alone reaches {found['step_alone']:,.0f} images/s."
+
+
+def devices() -> Sentences:
+    yield f"gives up after {WORDS[JOINING_SECONDS // 60]} minutes"
+
+
+def evaluating() -> Sentences:
+    results = json.loads((SHIPPED / "config.json").read_text())["results"]
+    count = parameters(read_config(SHIPPED).model)
+    yield f"It has {count:,} parameters ({4 * count / 1e6:.1f} MB)"
+    levels = ", ".join(f"{share:.3f}" for share in results["level_bits_per_dim"])
+    yield (
+        f"{results['bits_per_dim']:.4f} +- {results['standard_error']:.4f} bits/dim on the "
+        f"{results['images']:,} test images (levels: {levels})"
+    )
+    error = results["reconstruction_max_abs_error"]["from_latents"]
+    yield f"encode -> decode of {error:.1e}, or {256 * error:.2f} grey levels"
+    yield f"needs {read('baseline_fashion_mnist.json')['gaussian']:.3f} (`python benchmarks/"
+    framed = 2.958
+    yield f"report {framed} bits/dim"
+    yield f"that is {framed * 32**2 / 28**2:.2f} over the image's own {28**2} values"
+
+
+def faq() -> Sentences:
+    digits, inverse = read("baseline_digits.json"), read("inverse.json")
+    yield (
+        f"digits ({digits['images']} test images) the mean over images differs by "
+        f"{digits['deviation_of_draws']:.3f} from draw to draw (standard deviation of "
+        f"{digits['draws']}), at {digits['glow']:.3f} bits/dim"
+    )
+    yield f"with {inverse['samples']:,} samples each"
+    affine, additive = (run["bits_per_dim"] for run in inverse["runs"].values())
+    yield f"The models' test bits/dim are {affine:.2f} and {additive:.2f}."
+    yield f"with {inverse['images']} test images, whose values have a range of 1 (a bin is 1/16)"
+    yield f"{28**2} / {32**2} = {28**2 / 32**2:.2f} of its bits/dim"
+
+    def sigmoid(x: float) -> float:
+        return 1 / (1 + math.exp(-x))
+
+    yield f"s starts at sigmoid(2) = {sigmoid(2):.2f}"
+    yield f"sigmoid(-h - 2): {sigmoid(-2):.2f} at the start"
+    yield f"with these constants, by {(1 - 0.9) / (1 - 0.9 / 0.999):.2f} lr at most"
+    yield f"sqrt(1 - 0.999) = {(1 - 0.9) / math.sqrt(1 - 0.999):.1f} lr"
+
+
+def getting_started() -> Sentences:
+    bits = read("baseline_digits.json")["n_bits"]
+    yield f"needs {bits} bits for each of these values"
+
+
+def openai() -> Sentences:
+    found = read("conversion.json")["rows"]["openai/glow, with averages and the optimizer's state"]
+    yield (
+        f"{found['bytes'] / 1e6:.0f} MB with averages and Adamax's state, random weights) is "
+        f"converted and proved in {found['cpu_seconds']:.0f} s of CPU and "
+        f"{found['peak_bytes'] / 1e9:.1f} GB"
+    )
+
+
+def parity() -> Sentences:
+    yield millions(MODELS["published"])
+
+
+def precision() -> Sentences:
+    h100 = published_peak("NVIDIA H100 80GB HBM3")
+    assert h100 is not None
+    yield f"{h100.float32:g} TFLOP/s in float32 and {math.ceil(h100.tf32)} in TF32 (dense)"
+    yield f"{h100.tf32 / h100.float32:.1f} times as fast"
+    yield f"2^-11 = {2**-11:.1e} of itself".replace("e-0", "e-")
+    config = PRESETS["cifar10"].model
+    halves = [
+        config.image_shape[0] * config.image_shape[1] * 3 // 2**level // 2
+        for level in range(config.L)
+    ]
+    terms, values = config.K * sum(halves), math.prod(config.image_shape)
+    sums = " + ".join(map(str, halves))
+    yield f"(K = {config.K}, L = {config.L}, D = {values})"
+    yield f"N = {config.K} * ({sums}) = {terms:,}"
+    independent, alike = (n / (values * math.log(2)) for n in (math.sqrt(terms), terms))
+    e = 5e-4
+    yield f"= {independent:.2f} e | {independent * e:.0e} in an image".replace("e-0", "e-")
+    yield f"= {alike:.0f} e | {alike * e:.2f} |"
+    found = read("precision.json")
+    rows = {row["products"]: row for row in found["rows"]}
+    yield f"It takes {found['images']} garments, which have {found['bits_per_dim']:.3f} bits/dim."
+    yield f"the mean over {found['in_a_gradient']} of them"
+    yield f"changes an image's bits/dim by {rows['TF32']['rms']:.0e}, as estimated"
+    cut = rows["TF32, cut off instead of rounded"]["change"]
+    yield f"would change the mean by {abs(cut):.0e}"
+    jumps, exact = (rows[name]["reversible"] for name in ("TF32", "float32"))
+    yield f"`remat` by {jumps:.1e} of its norm in TF32, and by {exact:.1e} in float32"
+
+
+def recipes() -> Sentences:
+    half_way = 2e-3 * (1 + math.cos(math.pi / 2)) / 2
+    yield f"after 8 epochs instead of 4: the learning rate goes on at {half_way:.2e}"
+
+
+def scaling() -> Sentences:
+    found = read("scaling.json")
+    given, cifar10 = found["assumptions"], found["models"]["cifar10"]
+    yield f"{given['passes']:g} times the forward pass"
+    a100 = published_peak("A100")
+    assert a100 is not None
+    yield f"{given['flops'] / 1e12:g} TFLOP/s in float32 in practice (an A100's peak is {a100[0]})"
+    yield f"| {given['nvlink'] / 1e9:g} GB/s bus bandwidth"
+    yield f"{given['network'] / 1e9:g} GB/s in practice, and {given['hop'] * 1e6:g} us per hop"
+    size, flop = 4 * cifar10["parameters"] / 1e6, cifar10["forward_flop"] / 1e9
+    yield (
+        f"512 hidden: {cifar10['parameters'] / 1e6:.1f} million parameters, so {size:.0f} MB; "
+        f"forward {flop:.1f} GFLOP an image"
+    )
+    others = [found["models"][name]["parameters"] / 1e6 for name in ("imagenet64", "celeba256")]
+    yield f"`imagenet64` ({others[0]:.0f} million parameters) and `celeba256` ({others[1]:.0f} mil"
+    rows = {(row["preset"], row["gpus"], row["batch"]): row for row in found["rows"]}
+    near, far = (1e3 * rows["cifar10", gpus, 512]["network"] for gpus in (64, 512))
+    nvlink = 1e3 * rows["cifar10", 8, 64]["nvlink"]
+    yield f"{size:.0f} MB / {given['nvlink'] / 1e9:g} GB/s = {nvlink:.1f} ms."
+    yield f"+ 14 hops = {near:.1f} ms; between 64 nodes {far:.1f} ms."
+    yield (
+        f"{given['passes']:g} * {flop:.1f} GFLOP / {given['flops'] / 1e12:g} TFLOP/s = "
+        f"{given['passes'] * flop * 1e9 / given['flops'] * 1e3:.1f} ms"
+    )
+
+
+def security() -> Sentences:
+    limits = Limits()
+    yield f"each within {limits.memory / 2**30:g} GB and {limits.seconds} s"
+
+
+def speed() -> Sentences:
+    flop = forward_flop(MODELS["published"]) / 1e9
+    yield f"sample takes {flop:.1f} GFLOP and a training step {3 * flop:.1f}."
+    small = MODELS["small"]
+    height, width, _ = small.image_shape
+    yield (
+        f"The small model has K = {small.K}, L = {small.L} and {small.hidden_channels} hidden "
+        f"channels, on images of {height}x{width}."
+    )
+    yield f"temporary memory of a gradient at batch {read('memory.json')['batch_size']}"
+    found: Mapping[str, float] = read("trained.json")["trained"]
+    apart = found["reversible gradient after 200 steps, relative difference"]
+    yield f"the whole gradient differs by {apart:.1e} of its norm"
+    yield f"change by {found['bits/dim in bfloat16 minus float32']:+.4f} with its networks in"
+    errors = [
+        found[f"reconstruction error, {name}"]
+        for name in ("bfloat16", "float32", "bfloat16, decoded in float32")
+    ]
+    yield f"reconstructs images to {errors[0]:.1e} (float32: {errors[1]:.1e};"
+    yield f"decoded in float32: {errors[2]:.1e})"
+
+
+def training() -> Sentences:
+    found = read("saving.json")
+    waited, whole = (max(row[name] for row in found["rows"]) for name in ("waited", "whole"))
+    yield f"{found['parameters'] / 1e6:.1f} million parameters and the optimizer's state"
+    yield f"waits up to {waited:.1f} s, and the checkpoint is complete after {whole:.1f} s"
+    yield f"After {WORDS[SKIPS_THAT_STOP]} skips in a row"
+    yield f"its batch of {TrainingConfig().batch_size}"
+
+
+CLAIMS: Mapping[str, Callable[[], Sentences]] = {
+    "README.md": readme,
+    "SECURITY.md": security,
+    **{
+        f"docs/{make.__name__}.md": make
+        for make in (
+            *(accelerators, data, data_speed, devices, evaluating, faq, getting_started, openai),
+            *(parity, precision, recipes, scaling, speed, training),
+        )
+    },
+}
+"""What each page must say."""

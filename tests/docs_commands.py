@@ -1,0 +1,120 @@
+"""The commands of the documentation, and how each is parsed without being run."""
+
+import importlib
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from glow_jax.cli.flags import parse
+from glow_jax.cli.program import COMMANDS
+from glow_jax.cli.training_flags import parse_training
+from glow_jax.commands import SCRIPTS
+from tests.fuzz.__main__ import command_line
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PAGES = [
+    *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *sorted((REPOSITORY / "docs").glob("*.md")),
+]
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+INLINE = re.compile(r"`((?:python|pytest|glow-jax|pip|srun|env) [^`]+)`")
+# Commands of others, by their first word.
+OTHERS = {"cd", "cp", "git", "pip", "pre-commit", "pytest", "sphinx-build", "tox", "tensorboard"}
+
+
+def blocks(text: str, language: str) -> Iterator[str]:
+    """The fenced blocks in a language."""
+    for found in FENCED.finditer(text):
+        if found[1] == language:
+            yield found[2]
+
+
+def lines(page: Path) -> Iterator[str]:
+    """Every command of a page, in blocks and in sentences, one a line."""
+    text = page.read_text()
+    for block in blocks(text, "bash"):
+        for line in block.replace("\\\n", " ").splitlines():
+            if line.strip():
+                yield line
+    for found in INLINE.finditer(FENCED.sub("", text)):
+        yield " ".join(found[1].split())
+
+
+def commands(line: str) -> Iterator[list[str]]:
+    """The words of each command of a line, without what sets the environment."""
+    words: list[str] = []
+    for word in [*shlex.split(line, comments=True), "&&"]:
+        if word == "&&":
+            if words:
+                yield list(_alone(words))
+            words = []
+        else:
+            words.append(word)
+
+
+def _alone(words: Sequence[str]) -> Sequence[str]:
+    """A command without settings of its environment, `srun` with its flags, and an ellipsis."""
+    if words[0] in ("srun", "env"):
+        words = words[next((n for n, word in enumerate(words) if word == "python"), len(words)) :]
+    while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):
+        words = words[1:]
+    return words[:-1] if words and words[-1] == "..." else words
+
+
+def check(words: Sequence[str]) -> None:
+    """Raise unless a command is one of ours with flags that it has, or a known one of others."""
+    if not words:
+        return
+    if words[0] == "glow-jax":
+        _check_ours(words[1:])
+    elif words[0] == "python" and words[1] == "-m":
+        assert words[2] == "tests.fuzz", words
+        command_line().parse_args(words[3:])
+    elif words[0] == "python":
+        _check_script(words[1], words[2:])
+    elif words[0] == "pytest":
+        _check_tests(words[1:])
+    else:
+        assert words[0] in OTHERS or words[0] == ".ci/run", words
+        if words[0] == ".ci/run":
+            assert (REPOSITORY / words[0]).exists()
+
+
+def _check_script(script: str, arguments: Sequence[str]) -> None:
+    assert (REPOSITORY / script).is_file(), script
+    names: Mapping[str, str] = {place: name for name, place in SCRIPTS.items()}
+    if script in names:
+        _parse(COMMANDS[names[script]].module, arguments)
+    elif script == "docs/tables.py":
+        assert set(arguments) <= {"--check"}
+    elif script.startswith("benchmarks/"):
+        module = importlib.import_module(Path(script).stem)
+        parse(module.Arguments, arguments)
+    else:
+        assert not arguments, script
+
+
+def _check_ours(words: Sequence[str]) -> None:
+    if words[0].startswith("-"):
+        assert set(words) <= {"--help", "--version"}
+        return
+    size = 2 if words[0] == "convert" else 1
+    name = " ".join(words[:size]).replace("_", "-")
+    _parse(COMMANDS[name].module, words[size:])
+
+
+def _parse(module: str, arguments: Sequence[str]) -> None:
+    if "--help" in arguments:
+        return
+    if module == "train":
+        parse_training(arguments)
+    else:
+        parse(importlib.import_module(f"glow_jax.cli.{module}").Arguments, arguments)
+
+
+def _check_tests(arguments: Sequence[str]) -> None:
+    """The files that pytest is given are there; a star stands for at least one."""
+    for word in arguments:
+        if word.startswith("tests/"):
+            assert list(REPOSITORY.glob(word)), word
