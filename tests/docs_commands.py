@@ -101,6 +101,9 @@ def _check_ours(words: Sequence[str]) -> None:
         return
     size = 2 if words[0] == "convert" else 1
     name = " ".join(words[:size]).replace("_", "-")
+    if len(words) == size:  # a sentence that names the command alone
+        assert name in COMMANDS, words
+        return
     _parse(COMMANDS[name].module, words[size:])
 
 
