@@ -240,6 +240,11 @@ def test_a_proof_needs_numbers_of_the_same_kind(plain: small_models.Pair) -> Non
 
     assert set(run(lambda found: found).values()) == {0.0}
     assert run(lambda found: found + np.float32(2e-4))["bits_per_dim"] > 1e-5
+    for exact in proof._in_float64(programs[0]):
+        assert {numbers.dtype for numbers in exact.values()} == {np.dtype(np.float64)}
+    right = [dict(exact) for exact in proof._in_float64(programs[0])]
+    proof._outputs["encode"] = [{name: n + 1e-3 for name, n in one.items()} for one in right]
+    assert max(run(lambda found: found).values()) < 1e-5  # as float32 is wrong, and float64 is not
     for change in (
         lambda found: found[:, None],
         lambda found: found.astype(np.float64),
