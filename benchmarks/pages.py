@@ -16,6 +16,7 @@ import baseline
 import conversion
 import data
 import faults
+import frames
 import inverse
 import memory
 import ood_pairs
@@ -76,6 +77,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "conversion_proof": _of(conversion.proof_table, "conversion.json"),
     "precision": _of(precision.table, "precision.json"),
     "faults": _of(faults.table, "faults.json"),
+    "frames": _of(frames.table, "frames.json"),
     "scaling": _of(scaling.table, "scaling.json"),
     "speed": _of(speed.table, "speed.json"),
     "memory": _of(memory.table, "memory.json"),

@@ -87,7 +87,8 @@ def test_every_data_set_and_preset_is_in_the_readme() -> None:
 @pytest.fixture
 def saved_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every run folder that a command names is there, with the settings of a new run."""
-    monkeypatch.setattr(training_flags.hub, "read_config", lambda _: Config())
+    for place in (training_flags, training_flags.hub):
+        monkeypatch.setattr(place, "read_config", lambda _: Config())
 
 
 @each_page

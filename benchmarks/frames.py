@@ -1,6 +1,6 @@
 """How long the demo's page takes for a frame: a slider moves, an edited image is there as HTML.
 
-python benchmarks/demo.py           (two minutes on two cores)
+python benchmarks/frames.py           (two minutes on two cores)
 
 The shipped model, and models with random weights: at 64 x 64 with its width, and of the size that
 the paper has for faces. The browser's share and the way to it are left out. The median of 30 frames
@@ -11,23 +11,25 @@ import dataclasses
 import statistics
 import tempfile
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax
 import numpy as np
+from figures import FOLDER, REPOSITORY, markdown, write
 from flax import nnx
-from machine import machine
 
 from glow_jax.cli.errors import one_line_errors
+from glow_jax.cli.flags import parse
 from glow_jax.config import Config, ModelConfig
 from glow_jax.config.presets import PRESETS
 from glow_jax.demo.desk import Desk
 from glow_jax.demo.studio import open_studio
-from glow_jax.files import write_json
+from glow_jax.hub import load_run
 from glow_jax.model import Glow
-from glow_jax.runs import load_run, save_weights
+from glow_jax.runs import save_weights
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 FRAMES = 30
 FACES = PRESETS["celeba64"].model
 MODELS = {
@@ -56,20 +58,30 @@ def random_run(folder: Path, model: ModelConfig) -> Path:
     return folder
 
 
+@dataclass(frozen=True)
+class Arguments:
+    """Measure the demo's frames."""
+
+
+def table(found: Mapping) -> str:
+    """The table in Markdown."""
+    rows = (
+        (name, f"{taken['median_ms']:.0f}", f"{taken['slowest_ms']:.0f}")
+        for name, taken in found["models"].items()
+    )
+    return markdown(["model", "a frame, ms", f"slowest of {FRAMES}, ms"], rows)
+
+
 @one_line_errors
 def main() -> None:
     """Measure, print, write."""
+    parse(Arguments)
     found = {"28 x 28, models/fashion_mnist": milliseconds(REPOSITORY / "models/fashion_mnist")}
     with tempfile.TemporaryDirectory() as place:
         for number, (name, model) in enumerate(MODELS.items()):
             found[name] = milliseconds(random_run(Path(place) / str(number), model))
-    print("| model | a frame, ms | slowest of 30, ms |\n|---|---|---|")
-    for name, taken in found.items():
-        print(f"| {name} | {taken['median_ms']:.0f} | {taken['slowest_ms']:.0f} |")
-    write_json(
-        REPOSITORY / "docs" / "benchmarks" / "demo.json",
-        {"machine": machine(), "frames": FRAMES, "models": found},
-    )
+    print(table({"models": found}))
+    write(REPOSITORY / FOLDER / "frames.json", frames=FRAMES, models=found)
 
 
 if __name__ == "__main__":
