@@ -31,7 +31,12 @@ from glow_jax.evaluation.samples import labels_in_turn, sample_pixels
 from glow_jax.latents import slerp
 from glow_jax.runs import Direction, write_direction
 
-every_kind = pytest.mark.parametrize("kind", KINDS)
+# Those left to the slow tests are parts of these.
+EVERYDAY = ("conditional_edge_bias", "variational")
+every_kind = pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=() if kind in EVERYDAY else pytest.mark.slow) for kind in KINDS],
+)
 
 
 @pytest.fixture(scope="module")
@@ -296,6 +301,7 @@ def test_training_images_are_measured_once_and_ranks_are_theirs(
     assert in_words(list(ranks.values())) in shown
 
 
+@pytest.mark.slow
 def test_conditional_training_images_are_measured_under_their_labels(
     tmp_path: Path, randomise
 ) -> None:
@@ -309,6 +315,7 @@ def test_conditional_training_images_are_measured_under_their_labels(
     np.testing.assert_allclose(bits[:20], studio.model.bits_per_dim(x, y), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_numbers_of_other_weights_are_not_shown(tmp_path: Path, randomise) -> None:
     studio = studio_of(digits_run(tmp_path / "run", "plain", randomise))
     for _ in measure_training(studio):

@@ -189,6 +189,7 @@ def test_the_command_writes_what_it_can_and_says_what_it_cannot(
 
 
 @pytest.mark.usefixtures("no_onnx")
+@pytest.mark.slow
 def test_a_file_with_other_numbers_is_not_kept(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -226,6 +227,7 @@ def test_where_no_file_can_be_written_there_is_no_folder(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_proof_needs_numbers_of_the_same_kind(plain: small_models.Pair) -> None:
     programs = programs_of(plain.model.config)
     proof = Proof(plain.model, programs)

@@ -30,9 +30,14 @@ from tests.fuzz.watch import Limits, Outcome, Verdict, judge, remove
 CASES = 200
 CHUNK = 50
 FIRST = 1_000_000  # beyond what the runner takes by default
+# One chunk of each kind every day, the others in the slow tests.
+CHUNKS = [
+    pytest.param(first, marks=() if first == FIRST else pytest.mark.slow)
+    for first in range(FIRST, FIRST + CASES, CHUNK)
+]
 
 
-@pytest.mark.parametrize("first", range(FIRST, FIRST + CASES, CHUNK))
+@pytest.mark.parametrize("first", CHUNKS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_case_ends_well_or_is_refused_in_one_sentence(
     kind: str, first: int, tmp_path: Path

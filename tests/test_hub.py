@@ -295,6 +295,7 @@ def test_a_licence_is_an_identifier(license: str, tmp_path: Path) -> None:
 # Where a run is taken, a model folder is
 
 
+@pytest.mark.slow
 def test_training_starts_from_a_model_folder(
     published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -671,6 +672,7 @@ def script(folder: Path, *words: str, **environment: str) -> subprocess.Complete
     )
 
 
+@pytest.mark.slow
 def test_without_a_network_the_cache_serves_and_a_script_says_what_it_lacks(
     hub: Hub, tmp_path: Path
 ) -> None:

@@ -238,6 +238,7 @@ def test_an_ensemble_and_samples_of_images(
     assert results["scores"]["waic"]["auroc"]["value"] == pytest.approx(expected.value)
 
 
+@pytest.mark.slow
 def test_the_dimension_is_measured_of_few_images(
     run: Path, noise: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -257,6 +258,7 @@ def test_the_dimension_is_measured_of_few_images(
     assert figures["auroc"]["low"] <= figures["auroc"]["value"] <= figures["auroc"]["high"]
 
 
+@pytest.mark.slow
 def test_what_another_ensemble_measured_is_not_taken(
     run: Path, compared: Compared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, randomise
 ) -> None:
@@ -272,6 +274,7 @@ def test_what_another_ensemble_measured_is_not_taken(
     assert np.abs(found[0] - found[1]).min() > 0
 
 
+@pytest.mark.slow
 def test_made_images_are_compared_beside_others(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -93,6 +93,7 @@ def test_layer_norms_are_log_densities_of_normal_distributions() -> None:
     assert np.isneginf(fitted.layer_norms(tested, fitted.fit_layer_norms(training))[3])
 
 
+@pytest.mark.slow
 def test_each_parameter_of_each_step_is_a_layer(randomise) -> None:
     model = randomise(untrained(), seed=1, scale=0.1)
     flow = replicated_model(Devices(1), model, step=0, dtype="float32", precision="highest")
@@ -129,6 +130,7 @@ def test_likelihood_and_dimension_by_hand() -> None:
     np.testing.assert_array_equal(score, [1, 0.5, 0.5, 0, 0])
 
 
+@pytest.mark.slow
 def test_singular_values_are_those_of_the_decoder(randomise) -> None:
     model = randomise(untrained(), seed=1, scale=0.1)
     flow = replicated_model(Devices(1), model, step=0, dtype="float32", precision="highest")

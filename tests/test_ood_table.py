@@ -86,6 +86,7 @@ def test_the_picture_has_a_colour_for_each_figure(
     assert matplotlib_image.imread(tmp_path / "pairs.png")[..., :3].std() > 0.1
 
 
+@pytest.mark.slow
 def test_the_command_makes_one_table_of_all_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], randomise
 ) -> None:

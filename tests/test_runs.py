@@ -165,11 +165,11 @@ def test_bad_hparams_are_named(run: Path, content: str, words: str) -> None:
 def test_a_folder_of_a_later_version_is_refused(run: Path) -> None:
     path = run / "hparams.json"
     saved = json.loads(path.read_text())
-    path.write_text(json.dumps({**saved, "version": 6, "what_only_version_6_has": 1}))
+    path.write_text(json.dumps({**saved, "version": 7, "what_only_version_7_has": 1}))
     with pytest.raises(glow_jax.GlowError) as error:
         load(run)
     assert str(error.value) == (
-        f"{path} has version 6; this glow_jax reads versions up to 5: install a later one."
+        f"{path} has version 7; this glow_jax reads versions up to 6: install a later one."
     )
     # Version 1 did not write its number down.
     path.write_text(json.dumps({name: saved[name] for name in saved if name != "version"}))

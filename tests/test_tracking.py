@@ -103,6 +103,7 @@ def test_both_get_every_number_and_picture_and_go_on_in_the_same_run(
             assert shown == known
 
 
+@pytest.mark.slow
 def test_what_the_user_has_chosen_stays(
     stand: Stand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,6 +140,7 @@ def test_without_the_library_nothing_is_written(
 
 
 @pytest.mark.parametrize("place", ["log", "finish"])
+@pytest.mark.slow
 def test_a_tracker_that_fails_ends_no_training(
     place: str,
     stand: Stand,

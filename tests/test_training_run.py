@@ -183,6 +183,7 @@ def test_occupied_folder_is_refused_or_moved_aside(
     assert whole_steps(folder)
 
 
+@pytest.mark.slow
 def test_training_that_diverges_stops_and_keeps_the_last_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

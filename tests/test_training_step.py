@@ -247,6 +247,7 @@ def test_devices_skip_what_is_not_finite(count: int) -> None:
     assert identical(before, jax.tree.map(np.array, changing(state)))
 
 
+@pytest.mark.slow
 def test_diagnosis_names_the_layer() -> None:
     model = build(small_config())
     x = jnp.zeros((2, 8, 8, 1))

@@ -74,6 +74,8 @@ def _damage(folder: Path, outside: Path, rng: random.Random) -> str:
         if how == "any":
             names = [CONFIG, WEIGHTS, "metrics.jsonl"]
             return damage_file(folder / rng.choice(names), outside, rng)
+        if not all((folder / name).is_file() for name in (CONFIG, WEIGHTS)):
+            return "nothing"  # one is a pipe or a device by now, and opening it would wait
         if how == "config":
             content, said = damage_json(json.loads((folder / CONFIG).read_bytes()), rng)
             (folder / CONFIG).write_bytes(content)
