@@ -163,7 +163,8 @@ def run_of(dataset: str, dataroot: Path, shape: tuple[int, int, int] = (32, 32, 
     """A run of a stranger that names a data set."""
     data = DataConfig(dataset=dataset, dataroot=str(dataroot), download=True)
     config = Config(model=ModelConfig(L=1, image_shape=shape), data=data)
-    return cast("LoadedRun", SimpleNamespace(config=config, folder=Path("run"), data=None))
+    run = SimpleNamespace(config=config, folder=Path("run"), name="run", data=None)
+    return cast("LoadedRun", run)
 
 
 def test_a_run_names_its_data_which_is_read_and_not_written(dataroot: Path):
