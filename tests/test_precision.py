@@ -116,7 +116,7 @@ def test_a_run_trains_at_high_and_all_else_is_exact(
     train(monkeypatch, *TINY, "--epochs", 1, "--output_dir", tmp_path / "run")
     assert seen == {"training": {"high"}, "evaluating": {"highest"}, "sampling": {"highest"}}
     saved = json.loads((tmp_path / "run" / "hparams.json").read_text())
-    assert (saved["version"], saved["training"]["precision"]) == (5, "high")
+    assert (saved["version"], saved["training"]["precision"]) == (6, "high")
     assert network_of(glow_jax.load(tmp_path / "run")).precision == "highest"
 
 

@@ -82,6 +82,6 @@ def test_training_goes_on_as_it_would_have(old: LoadedRun, tmp_path: Path) -> No
     new = load_run(folder)
     assert new.step == 20
     assert new.average is not None
-    assert json.loads((folder / "hparams.json").read_text())["version"] == 5
+    assert json.loads((folder / "hparams.json").read_text())["version"] == 6
     shapes = [jax.tree.map(np.shape, nnx.state(run.model)) for run in (again, new)]
     assert shapes[0] == shapes[1]
