@@ -2,10 +2,10 @@
 
     python benchmarks/ablation.py --dataroot data --place FOLDER   # hours; the same again goes on
 
-Every recipe is a run of train.py. First each runs for one epoch, in turn: from that the number of
+Every recipe is a run of train.py. First each runs for two epochs, in turn: from that the number of
 epochs follows that takes as long as `--epochs` of the first recipe, rounded to whole ones. Then
 every recipe is trained with every seed. What counts is bits/dim of images held out of training:
-the test images are not looked at. Writes the table as JSON; docs/tables.py makes it Markdown.
+the test images are not looked at. Writes what came of it as JSON.
 """
 
 import subprocess
@@ -14,15 +14,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from machine import machine
+from figures import FOLDER, REPOSITORY, write
 
 from glow_jax.cli.errors import one_line_errors
 from glow_jax.cli.flags import parse
 from glow_jax.errors import GlowError
-from glow_jax.files import write_json
 from glow_jax.runs import read_metrics
 
-ROOT = Path(__file__).resolve().parents[1]
 BASE: dict[str, str] = {
     "K": "8",
     "hidden_channels": "32",
@@ -66,7 +64,7 @@ class Arguments:
     """epochs of the first recipe; the others have as many as take the same time"""
     seeds: tuple[int, ...] = (1, 2, 3)
     recipes: tuple[str, ...] = tuple(RECIPES)
-    output: Path = Path("docs/benchmarks/ablation.json")
+    output: Path = FOLDER / "ablation.json"
 
 
 @dataclass(frozen=True)
@@ -118,7 +116,7 @@ def train(arguments: Arguments, recipe: str, seed: int, epochs: int) -> Path:
         command.append("--fresh")  # stopped before its first checkpoint
     rows = read_metrics(folder) if (folder / "metrics.jsonl").is_file() else []
     if len(rows) < epochs:
-        done = subprocess.run([*command, "--output_dir", str(folder)], cwd=ROOT, check=False)
+        done = subprocess.run([*command, "--output_dir", str(folder)], cwd=REPOSITORY, check=False)
         if done.returncode:
             raise GlowError(f"{recipe}, seed {seed}: train.py ended with {done.returncode}.")
     return folder
@@ -158,7 +156,7 @@ def main() -> None:
         for recipe, row in rows.items():
             row.outcomes.append(outcome(train(arguments, recipe, seed, row.epochs), seed))
             done = [asdict(row) for row in rows.values() if row.outcomes]
-            write_json(arguments.output, {"machine": machine(), "base": BASE, "rows": done})
+            write(arguments.output, base=BASE, rows=done)
 
 
 if __name__ == "__main__":

@@ -25,8 +25,9 @@ from glow_jax.data import Readable
 from glow_jax.devices import Devices
 from glow_jax.evaluation.evaluate import dataset_of
 from glow_jax.evaluation.likelihood import Likelihood, likelihood
+from glow_jax.hub import load_run
 from glow_jax.pixels import bits_per_dim, dequantize
-from glow_jax.runs import load_run, read_metrics
+from glow_jax.runs import read_metrics
 from glow_jax.runs.metrics import Row
 
 
@@ -35,7 +36,7 @@ class Arguments:
     """Compare a trained Glow with a full-covariance Gaussian."""
 
     run: Annotated[Path, tyro.conf.Positional]
-    """run folder"""
+    """run folder or model folder"""
     step: int | Literal["best"] | None = None
     """checkpoint: a step's number, or best on the validation split; by default the newest"""
     draws: int = 10
@@ -102,7 +103,7 @@ def main() -> None:
         on_draw=of_draws.append,
     )
     gaussian = gaussian_bits_per_dim(dataset.train, dataset.test, n_bits=n_bits, draws=draws)
-    rows = read_metrics(arguments.run)
+    rows = read_metrics(run.folder)
     if arguments.curve is not None:
         draw_curve(rows, arguments.curve)
     seconds = (

@@ -23,8 +23,9 @@ from glow_jax.cli.flags import parse
 from glow_jax.data import Readable, load_dataset
 from glow_jax.devices import Devices
 from glow_jax.evaluation.likelihood import dequantized, likelihood
+from glow_jax.hub import load_run
 from glow_jax.model import Glow, computing
-from glow_jax.runs import LoadedRun, load_run
+from glow_jax.runs import LoadedRun
 
 
 @dataclass(frozen=True)
