@@ -4,71 +4,20 @@ A row is the unit-normal coordinates of one image: level 0, the finest, first an
 last, each (h, w, c) read row by row.
 """
 
-import math
-from collections.abc import Sequence
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from glow_jax.config import ModelConfig
 from glow_jax.data.sources.npy import read_npy
 from glow_jax.errors import GlowError, shown
-from glow_jax.typing import Array
+from glow_jax.latents import flat_noise, levels_of
+
+__all__ = ["flat_noise", "levels_of", "read_rows"]
 
 # Theirs has 40. Each becomes a file of a run.
 _MOST_ROWS = 256
-
-
-def flat_noise(noise: Sequence[Array]) -> jax.Array:
-    """Put unit-normal coordinates into one row for each image.
-
-    Args:
-        noise: one array (B, h, w, c) for each level, finest first, as `Code.noise`.
-
-    Returns:
-        (B, D), where D is the number of values in an image.
-
-    Raises:
-        GlowError: a level is not (B, h, w, c), or levels differ in B.
-    """
-    shapes = [jnp.shape(entry) for entry in noise]
-    if len({shape[:1] for shape in shapes}) != 1 or any(len(shape) != 4 for shape in shapes):
-        raise GlowError(
-            f"noise has levels of shapes {shapes}; each must be (B, h, w, c), of one B."
-        )
-    rows = [
-        jnp.asarray(entry).reshape(shape[0], math.prod(shape[1:]))
-        for entry, shape in zip(noise, shapes, strict=True)
-    ]
-    return jnp.concatenate(rows, axis=1)
-
-
-def levels_of(flat: Array, config: ModelConfig) -> tuple[jax.Array, ...]:
-    """The inverse of `flat_noise`.
-
-    Args:
-        flat: (B, D).
-        config: the architecture, which tells the shapes of the levels.
-
-    Returns:
-        One array (B, h, w, c) for each level, finest first; `Glow.decode_noise` takes them.
-
-    Raises:
-        GlowError: D is not the number of values in an image of the model.
-    """
-    flat = jnp.asarray(flat)
-    if flat.ndim != 2 or flat.shape[1] != config.dimensions:
-        raise GlowError(
-            f"flat has shape {flat.shape}; latents of this model are (B, {config.dimensions})."
-        )
-    levels, begin = [], 0
-    for height, width, channels in config.latent_shapes:
-        end = begin + height * width * channels
-        levels.append(flat[:, begin:end].reshape(len(flat), height, width, channels))
-        begin = end
-    return tuple(levels)
 
 
 def read_rows(path: Path, config: ModelConfig) -> tuple[jax.Array, ...]:

@@ -14,6 +14,7 @@ from glow_jax.compiler import quick_jit
 from glow_jax.demo.looking import Encoded
 from glow_jax.demo.studio import BATCH, Studio
 from glow_jax.errors import GlowError
+from glow_jax.evaluation.samples import without_nan_to_pixels
 from glow_jax.latents import Noise, at_levels, move, slerp
 from glow_jax.model import Glow
 
@@ -144,7 +145,7 @@ def _decode_edits(
         after = move(after, way, amounts[:, number])
     noise = at_levels(first, after, touched)
     labels = None if y is None else jnp.broadcast_to(y, (len(mix), y.shape[1]))
-    return model.to_pixels(jnp.nan_to_num(model.decode_noise(noise, labels), nan=-0.5))
+    return without_nan_to_pixels(model, model.decode_noise(noise, labels))
 
 
 def arc(frames: int, levels: Sequence[int] | None = None) -> list[Edit]:

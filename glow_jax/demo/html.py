@@ -9,7 +9,7 @@ from html import escape
 
 import numpy as np
 
-from glow_jax.demo.video import png
+from glow_jax.evaluation.png import png
 from glow_jax.evaluation.samples import grid
 
 _SIDE = 192

@@ -12,6 +12,7 @@ from glow_jax.demo.studio import Studio
 from glow_jax.errors import GlowError
 from glow_jax.ood.comparison import Job, file_name
 from glow_jax.ood.complexity import CODEC_CHANNELS, CODECS, code_length
+from glow_jax.ood.fitted import mean_bits, typicality
 from glow_jax.ood.images import Images, reference_images
 from glow_jax.ood.measure import LIKELIHOOD, Meter, codec_meter, likelihood_meter
 from glow_jax.ood.scores import complexity, compressibility, level_likelihood, likelihood
@@ -145,7 +146,7 @@ def ranks_of(studio: Studio, seen: Seen, known: Known) -> list[Rank]:
     """The scores of an image beside those of the training images; none while none is measured."""
     if not known.training:
         return []
-    mean = float(_finite(known.training[_BITS]).mean())
+    mean = mean_bits(known.training[_BITS])
     training = _scores(known.training, mean)
     own = _scores(_columns_of(studio, seen), mean)
     return [
@@ -160,7 +161,7 @@ def _scores(columns: Columns, mean: float) -> dict[str, tuple[str, np.ndarray]]:
     bits, by_level = columns[_BITS], columns["level_bits_per_dim"]
     scores = {
         "likelihood": ("log-likelihood", likelihood(bits)),
-        "typicality": ("typicality", -np.abs(bits - mean)),
+        "typicality": ("typicality", typicality(bits, mean)),
     }
     for name, codec in CODECS.items():
         if name in columns:
@@ -185,10 +186,6 @@ def _columns_of(studio: Studio, seen: Seen) -> Columns:
         "level_bits_per_dim": seen.level_bits_per_dim[None],
     }
     return bits | lengths
-
-
-def _finite(values: np.ndarray) -> np.ndarray:
-    return values[np.isfinite(values)]
 
 
 def in_words(ranks: Sequence[Rank]) -> str:

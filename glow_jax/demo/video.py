@@ -1,20 +1,19 @@
 """Short videos of walks: GIF, MP4, or a strip of all frames as PNG."""
 
 import importlib
-import io
 from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
-from PIL import Image
 
 from glow_jax.errors import GlowError
-from glow_jax.evaluation.samples import grid
+from glow_jax.evaluation.png import enlarged, png
+from glow_jax.evaluation.samples import grid, in_colours
 
 FORMATS = (".gif", ".mp4", ".png")
 FRAMES_PER_SECOND = 12
 MOST_FRAMES = 240
-# A video with fewer pixels on its longer side is enlarged by a whole factor.
+# Of the longer side of a video, in pixels.
 _COMFORTABLE_SIDE = 320
 
 
@@ -41,13 +40,6 @@ def video(frames: np.ndarray, ending: str) -> bytes:
     if ending not in writers:
         raise GlowError(f"A video cannot end in {ending!r}: give {', '.join(FORMATS)}.")
     return writers[ending](frames)
-
-
-def png(pixels: np.ndarray) -> bytes:
-    """A PNG file of pixels, uint8, (H, W, 3) or (H, W, 1)."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def _gif(frames: np.ndarray) -> bytes:
@@ -85,6 +77,4 @@ def _imageio() -> ModuleType:
 
 def _shown(frames: np.ndarray) -> np.ndarray:
     """Frames in colours, (N, H, W, 3), enlarged."""
-    colours = np.repeat(frames, 3, axis=-1) if frames.shape[-1] < 3 else frames[..., :3]
-    factor = max(1, round(_COMFORTABLE_SIDE / max(frames.shape[1:3])))
-    return colours.repeat(factor, axis=1).repeat(factor, axis=2)
+    return enlarged(in_colours(frames), side=_COMFORTABLE_SIDE)

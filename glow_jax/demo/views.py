@@ -7,7 +7,8 @@ from glow_jax.demo.drawing import Drawn, Way, Wish
 from glow_jax.demo.looking import Seen, share_of_levels
 from glow_jax.demo.standing import Known, in_words, ranks_of
 from glow_jax.demo.studio import Studio
-from glow_jax.demo.video import FRAMES_PER_SECOND, png
+from glow_jax.demo.video import FRAMES_PER_SECOND
+from glow_jax.evaluation.png import png
 from glow_jax.evaluation.samples import grid
 from glow_jax.ood.complexity import CODECS
 

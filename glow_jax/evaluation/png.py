@@ -8,20 +8,24 @@ from PIL import Image
 
 from glow_jax.files import write_whole
 
-# A picture with fewer pixels on its longer side is enlarged by a whole factor.
+# Of the longer side of a picture, in pixels.
 _COMFORTABLE_SIDE = 400
 
 
 def png(pixels: np.ndarray) -> bytes:
-    """The PNG file of pixels, uint8 of shape (H, W, 3); a small picture is enlarged."""
-    factor = max(1, round(_COMFORTABLE_SIDE / max(pixels.shape[:2])))
-    enlarged = pixels.repeat(factor, axis=0).repeat(factor, axis=1)
+    """The PNG file of pixels, uint8 of shape (H, W, 3) or (H, W, 1)."""
     buffer = io.BytesIO()
-    Image.fromarray(enlarged).save(buffer, "PNG")
+    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def enlarged(pixels: np.ndarray, *, side: int = _COMFORTABLE_SIDE) -> np.ndarray:
+    """Pixels, (..., H, W, C), enlarged by a whole factor until the longer side is about `side`."""
+    factor = max(1, round(side / max(pixels.shape[-3:-1])))
+    return pixels.repeat(factor, axis=-3).repeat(factor, axis=-2)
 
 
 def save_png(path: Path, pixels: np.ndarray) -> None:
     """Write pixels, uint8 of shape (H, W, 3), as a PNG; a small picture is enlarged."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, png(pixels))
+    write_whole(path, png(enlarged(pixels)))

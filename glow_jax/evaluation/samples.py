@@ -19,12 +19,17 @@ def sample_pixels(
 
 
 def visible_pixels(model: Glow, x: jax.Array) -> np.ndarray:
-    """Turn decoded values into pixels to look at: uint8, with the shape of `x`.
+    """Turn decoded values into pixels to look at: uint8, with the shape of `x`."""
+    return np.asarray(without_nan_to_pixels(model, x))
+
+
+def without_nan_to_pixels(model: Glow, x: jax.Array) -> jax.Array:
+    """`visible_pixels` as a part of a compiled program.
 
     The inverse of a flow may overflow, for example that of an affine model at temperature 1. NaN is
     then shown as black.
     """
-    return np.asarray(model.to_pixels(jax.numpy.nan_to_num(x, nan=-0.5)))
+    return model.to_pixels(jax.numpy.nan_to_num(x, nan=-0.5))
 
 
 def labels_in_turn(model: Glow, n: int) -> jax.Array | None:
@@ -61,18 +66,24 @@ def class_number(label: str, names: Sequence[str], classes: int) -> int:
 def grid(images: np.ndarray, *, columns: int | None = None) -> np.ndarray:
     """Lay images out in rows: (N, H, W, C) -> (rows * (H + 1) + 1, columns * (W + 1) + 1, 3).
 
-    Images with one channel become grey; of more than three channels, the first three are shown.
-
     Args:
         images: uint8.
         columns: images in a row; by default the grid is about square.
     """
-    count, height, width, channels = images.shape
+    count, height, width = images.shape[:3]
     columns = columns or math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
-    colours = np.repeat(images, 3, axis=-1) if channels < 3 else images
     canvas = np.full((rows * (height + 1) + 1, columns * (width + 1) + 1, 3), 255, np.uint8)
-    for i, image in enumerate(colours[..., :3]):
+    for i, image in enumerate(in_colours(images)):
         top, left = (i // columns) * (height + 1) + 1, (i % columns) * (width + 1) + 1
         canvas[top : top + height, left : left + width] = image
     return canvas
+
+
+def in_colours(images: np.ndarray) -> np.ndarray:
+    """Images of any number of channels as three: (N, H, W, C) -> (N, H, W, 3).
+
+    One channel becomes grey; of more than three channels, the first three are shown.
+    """
+    colours = np.repeat(images, 3, axis=-1) if images.shape[-1] < 3 else images
+    return colours[..., :3]

@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.util
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -16,7 +15,7 @@ from glow_jax.export import as_jax, as_onnx
 from glow_jax.export.frozen import frozen
 from glow_jax.export.programs import Format, Program, programs_of
 from glow_jax.export.proof import BATCHES, TOLERANCE, Proof
-from glow_jax.files import aside_of, write_json, write_new, writing
+from glow_jax.files import whole_folder, write_json, write_new, writing
 from glow_jax.model import Glow, computing, parameter_count
 from glow_jax.runs import LoadedRun
 
@@ -64,18 +63,13 @@ def export_programs(run: LoadedRun, output: Path) -> Exported:
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise GlowError(f"{output} exists and is not an empty folder; give another --output.")
     model = computing(run.average_or_model, dtype="float32", precision="highest")
-    aside = aside_of(output)
-    with writing(output):
-        aside.mkdir(parents=True)
-        try:
-            export = _write_files(model, aside, output)
-            if not export.written:
-                reasons = "; ".join(sorted(set(export.refused.values())))
-                raise GlowError(f"{run.folder} cannot be exported: {reasons}")
-            write_json(aside / MANIFEST, _manifest(run, export, aside))
-            aside.replace(output)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+    with writing(output), whole_folder(output) as aside:
+        aside.mkdir()
+        export = _write_files(model, aside, output)
+        if not export.written:
+            reasons = "; ".join(sorted(set(export.refused.values())))
+            raise GlowError(f"{run.folder} cannot be exported: {reasons}")
+        write_json(aside / MANIFEST, _manifest(run, export, aside))
     return export
 
 

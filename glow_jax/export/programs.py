@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from glow_jax.config import ModelConfig
+from glow_jax.evaluation.samples import without_nan_to_pixels
+from glow_jax.latents import flat_noise, levels_of
 from glow_jax.model import Glow
 from glow_jax.pixels import bits_per_dim, in_bins
 
@@ -143,7 +145,7 @@ def _encode(
     log_prob = code.log_prob + logdet
     bits = bits_per_dim(log_prob, model.config.image_shape, n_bits=n_bits)
     return {
-        "noise": jnp.concatenate([part.reshape(part.shape[0], -1) for part in code.noise], axis=1),
+        "noise": flat_noise(code.noise),
         "log_prob": log_prob,
         "bits_per_dim": jnp.asarray(bits),
     }
@@ -152,13 +154,5 @@ def _encode(
 def _sample(
     model: Glow, noise: jax.Array, temperature: jax.Array, y: jax.Array | None = None
 ) -> dict[str, jax.Array]:
-    parts, start = [], 0
-    for height, width, channels in model.config.latent_shapes:
-        end = start + height * width * channels
-        part = temperature * noise[:, start:end]
-        parts.append(part.reshape(part.shape[0], height, width, channels))
-        start = end
-    values = model.decode_noise(tuple(parts), y)
-    # An affine flow's inverse may overflow at temperature 1; NaN is then black.
-    pixels = model.to_pixels(jnp.nan_to_num(values, nan=-0.5))
-    return {"pixels": pixels, "values": values}
+    values = model.decode_noise(levels_of(temperature * noise, model.config), y)
+    return {"pixels": without_nan_to_pixels(model, values), "values": values}

@@ -6,6 +6,7 @@ import numpy as np
 
 from glow_jax.data.batching import Batch
 from glow_jax.evaluation.likelihood import dequantized, likelihood_of_batch
+from glow_jax.latents import flat_noise
 from glow_jax.model import Glow
 from glow_jax.ood.images import Images
 from glow_jax.ood.measure import Meter, ReplicatedModel
@@ -58,7 +59,7 @@ def _encoder_jacobian(model: Glow, images: Array, indices: Array) -> tuple[jax.A
     x, _ = model.redequantize(dequantized(model, images, indices))
 
     def noise(x: jax.Array) -> jax.Array:
-        return jnp.concatenate([jnp.ravel(part) for part in model.encode(x).noise])
+        return flat_noise(model.encode(x).noise)[0]
 
     _, pull_back = jax.vjp(noise, x)
     rows = jnp.eye(model.config.dimensions, dtype=x.dtype)

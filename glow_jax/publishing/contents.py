@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 
 from glow_jax.errors import GlowError, shown
-from glow_jax.evaluation.png import png
+from glow_jax.evaluation.png import enlarged, png
 from glow_jax.evaluation.samples import grid, labels_in_turn, sample_pixels
 from glow_jax.files import write_whole, writing
 from glow_jax.hub import PublishedRun, Weights, in_a_file, origin_of, values_for
@@ -148,7 +148,7 @@ def _files(
     pixels = sample_pixels(model, jax.random.key(0), _SAMPLES, temperature=_TEMPERATURE, y=labels)
     return {
         WEIGHTS: content,
-        PICTURE: png(grid(pixels)),
+        PICTURE: png(enlarged(grid(pixels))),
         CARD: card.text().encode(),
         CONFIG: (json.dumps(config, indent=2) + "\n").encode(),
     }
