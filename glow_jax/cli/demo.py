@@ -3,37 +3,27 @@
 import importlib.util
 import sys
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Literal
-
-import tyro
 
 from glow_jax.cli.errors import one_line_errors
 from glow_jax.cli.flags import parse
+from glow_jax.cli.run_flags import RunFlags
 from glow_jax.data import Dataset
 from glow_jax.demo.desk import Desk
 from glow_jax.demo.studio import open_studio
 from glow_jax.devices import keep_compiled_programs
 from glow_jax.errors import GlowError
 from glow_jax.evaluation.evaluate import dataset_of
-from glow_jax.hub import load_run
 from glow_jax.runs import LoadedRun
 
 
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(RunFlags):
     """Open a local page on which a run draws, looks at pictures and edits them."""
 
-    run: Annotated[Path, tyro.conf.Positional]
-    """run folder, model folder, or user/name on the Hugging Face Hub"""
     host: str = "127.0.0.1"
     """address to listen at; 0.0.0.0 lets others on the network open the page"""
     port: int | None = None
     """port; by default 7860, or the next that is free"""
-    step: int | Literal["best"] | None = None
-    """checkpoint: a step's number, or best on the validation split; by default the newest"""
-    average: bool = True
-    """take the averaged parameters if the run keeps them; --no_average takes those in training"""
     dataset: str | None = None
     """a data set other than the run's own, with images of the same size, for test images"""
     dataroot: str | None = None
@@ -60,7 +50,7 @@ def main() -> None:
     if importlib.util.find_spec("gradio") is None:
         raise GlowError("The demo needs gradio: pip install 'glow-jax[demo]'.")
     keep_compiled_programs()
-    run = load_run(arguments.run, arguments.step, average=arguments.average)
+    run = arguments.load()
     dataset = _images(run, arguments)
     desk = Desk(open_studio(run, dataset, own_dataset=arguments.dataset is None))
     print(f"preparing {run.folder}, {run.title}", flush=True)

@@ -3,34 +3,30 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
 
 import numpy as np
-import tyro
 from tqdm import tqdm
 
 from glow_jax.bridge.openai import read_rows
 from glow_jax.cli.errors import keeping, one_line_errors
 from glow_jax.cli.flags import parse
+from glow_jax.cli.run_flags import RunFlags
 from glow_jax.demo.directions import CLASSES, between, groups_of, of_rows
 from glow_jax.demo.studio import Studio, open_studio
 from glow_jax.devices import keep_compiled_programs
 from glow_jax.errors import GlowError
 from glow_jax.evaluation.evaluate import dataset_of
-from glow_jax.hub import load_run
 from glow_jax.runs import Direction, write_direction
 
 
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(RunFlags):
     """Compute directions in the latent space of a run, and keep them in the run.
 
     A direction is the mean latent of some images minus that of others. Without --of and --file, the
     run gets one for each class or attribute of its data set: those images against all others.
     """
 
-    run: Annotated[Path, tyro.conf.Positional]
-    """run folder, model folder, or user/name on the Hugging Face Hub"""
     of: str = ""
     """where the direction leads: a class or attribute, by name or number, or folder:PATH"""
     against: str = ""
@@ -41,10 +37,6 @@ class Arguments:
     """a .npy file of directions in rows, such as openai's z_manipulate.npy, instead of --of"""
     images: int = 1000
     """training images that each mean is taken over, at most"""
-    step: int | Literal["best"] | None = None
-    """checkpoint: a step's number, or best on the validation split; by default the newest"""
-    average: bool = True
-    """take the averaged parameters if the run keeps them; --no_average takes those in training"""
     dataset: str | None = None
     """a data set other than the run's own, with images of the same size"""
     dataroot: str | None = None
@@ -71,7 +63,7 @@ def main() -> None:
     """Load the run, compute directions, keep them, print their names."""
     arguments = parse(Arguments)
     keep_compiled_programs()
-    run = load_run(arguments.run, arguments.step, average=arguments.average)
+    run = arguments.load()
     if arguments.file is not None:
         studio = open_studio(run, None)
         rows = read_rows(arguments.file, studio.model.config)

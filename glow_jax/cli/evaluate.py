@@ -4,36 +4,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-import tyro
 from tqdm import tqdm
 
 from glow_jax.cli.errors import keeping, one_line_errors
 from glow_jax.cli.flags import parse
 from glow_jax.cli.ood import compare_with
+from glow_jax.cli.run_flags import RunFlags
 from glow_jax.config import Dequantization
 from glow_jax.devices import Devices, keep_compiled_programs
 from glow_jax.errors import GlowError
 from glow_jax.evaluation.evaluate import Evaluation, dataset_of, dequantizing, evaluate
 from glow_jax.evaluation.likelihood import OnImages
-from glow_jax.hub import load_run
 from glow_jax.model import computing
 from glow_jax.ood.measure import replicated_model
 from glow_jax.runs import write_results
 
 
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(RunFlags):
     """Evaluate a trained Glow: bits/dim of the test split, and reconstruction.
 
     With --ood: how well scores separate the test split from other data sets.
     """
 
-    run: Annotated[Path, tyro.conf.Positional]
-    """run folder, model folder, or user/name on the Hugging Face Hub"""
-    step: int | Literal["best"] | None = None
-    """checkpoint: a step's number, or best on the validation split; by default the newest"""
     dequantization: Dequantization | None = None
     """noise of the images, and so the kind of the bound; by default as in training"""
     dequantizations: int = 1
@@ -46,8 +41,6 @@ class Arguments:
     """a data set other than the run's own, with images of the same size"""
     dataroot: str | None = None
     """folder of the data sets; by default as in training"""
-    average: bool = True
-    """take the averaged parameters if the run keeps them; --no_average takes those in training"""
     dtype: Literal["float32", "bfloat16"] | None = None
     """dtype of the coupling networks; by default as in training"""
     precision: Literal["highest", "high", "default"] = "highest"
@@ -110,7 +103,7 @@ def main() -> None:
     """Load the run, evaluate it, print the results and write `results.json`."""
     arguments = parse(Arguments)
     keep_compiled_programs()
-    run = load_run(arguments.run, arguments.step, average=arguments.average)
+    run = arguments.load()
     dataset = dataset_of(
         run, arguments.dataset, dataroot=arguments.dataroot, download=arguments.download
     )

@@ -2,20 +2,18 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
 
 import jax
 import numpy as np
-import tyro
 
 from glow_jax.cli.errors import one_line_errors
 from glow_jax.cli.flags import parse
+from glow_jax.cli.run_flags import RunFlags
 from glow_jax.config.checks import brief
 from glow_jax.devices import keep_compiled_programs
 from glow_jax.errors import GlowError
 from glow_jax.evaluation.png import save_png
 from glow_jax.evaluation.samples import class_number, grid, labels_in_turn, sample_pixels
-from glow_jax.hub import load_run
 from glow_jax.runs import LoadedRun
 
 # All of a row are drawn at once.
@@ -23,11 +21,9 @@ _MOST_IMAGES = 10_000
 
 
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(RunFlags):
     """Draw samples from a trained Glow as a PNG grid."""
 
-    run: Annotated[Path, tyro.conf.Positional]
-    """run folder, model folder, or user/name on the Hugging Face Hub"""
     temperature: float = 0.7
     """standard deviation of the unit-normal draws"""
     temperatures: str = ""
@@ -38,10 +34,6 @@ class Arguments:
     """class of every image, by name or number (conditional models); by default all in turn"""
     seed: int = 0
     """seed of the draws"""
-    step: int | Literal["best"] | None = None
-    """checkpoint: a step's number, or best on the validation split; by default the newest"""
-    average: bool = True
-    """take the averaged parameters if the run keeps them; --no_average takes those in training"""
     output: Path | None = None
     """PNG file; by default samples.png in the run folder"""
 
@@ -57,7 +49,7 @@ def main() -> None:
     num = arguments.num if arguments.num is not None else (10 if arguments.temperatures else 64)
     if not 1 <= num <= _MOST_IMAGES:
         raise GlowError(f"num is {brief(num)}; it must be from 1 to {_MOST_IMAGES}.")
-    run = load_run(arguments.run, arguments.step, average=arguments.average)
+    run = arguments.load()
     model = run.average_or_model
     y = _labels(run, arguments.label, num)
     key = jax.random.key(arguments.seed)

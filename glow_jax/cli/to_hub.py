@@ -2,23 +2,19 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
-
-import tyro
 
 from glow_jax.cli.errors import one_line_errors
 from glow_jax.cli.flags import parse
+from glow_jax.cli.run_flags import RunFlags
 from glow_jax.errors import GlowError
-from glow_jax.hub import is_model_folder, load_run
+from glow_jax.hub import is_model_folder
 from glow_jax.publishing import contents_of_run, write_contents
 
 
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(RunFlags):
     """Write a run as a model folder with a model card, and upload it if asked to."""
 
-    run: Annotated[Path, tyro.conf.Positional]
-    """run folder, model folder, or user/name on the Hugging Face Hub"""
     output: Path | None = None
     """model folder to write; an earlier model there is replaced"""
     push: str | None = None
@@ -27,10 +23,6 @@ class Arguments:
     """make the repository private if it is made now (needs push)"""
     license: str = "mit"
     """licence of the weights, by an identifier of the hub's"""
-    step: int | Literal["best"] | None = None
-    """checkpoint: a step's number, or best on the validation split; by default the newest"""
-    average: bool = True
-    """take the averaged parameters if the run keeps them; --no_average takes those in training"""
 
     def __post_init__(self) -> None:
         """Check that there is something to do.
@@ -51,7 +43,7 @@ def main() -> None:
     output = arguments.output
     if output is not None:
         _check_output(output)
-    run = load_run(arguments.run, arguments.step, average=arguments.average)
+    run = arguments.load()
     name = arguments.push or str(output)
     contents = contents_of_run(run, name=name, license=arguments.license)
     sizes = ", ".join(f"{name} ({len(content):,} bytes)" for name, content in contents.items())

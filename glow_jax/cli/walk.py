@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
 
-import tyro
 from tqdm import tqdm
 
 from glow_jax.cli.errors import one_line_errors
 from glow_jax.cli.flags import parse
+from glow_jax.cli.run_flags import RunFlags
 from glow_jax.demo.drawing import Wish, noise_of
 from glow_jax.demo.editing import arc, walk, way_along
 from glow_jax.demo.incoming import LARGEST_FILE, picture_from
@@ -20,21 +19,18 @@ from glow_jax.errors import GlowError, shown
 from glow_jax.evaluation.evaluate import dataset_of
 from glow_jax.evaluation.samples import class_number
 from glow_jax.files import expanded, write_whole
-from glow_jax.hub import load_run
 from glow_jax.runs import LoadedRun
 
 _DRAW = "seed:"
 
 
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(RunFlags):
     """Write a short video of a walk: from one image to another, or along a direction.
 
     An image is the number of a test image, seed:N for a draw, or the path of a picture.
     """
 
-    run: Annotated[Path, tyro.conf.Positional]
-    """run folder, model folder, or user/name on the Hugging Face Hub"""
     start: str = "seed:0"
     """image to start from, or to move along --direction"""
     end: str = ""
@@ -53,10 +49,6 @@ class Arguments:
     """frames one way; GIF and MP4 go there and back"""
     output: Path | None = None
     """.gif, .mp4, or .png for all frames side by side; by default walk.gif in the run folder"""
-    step: int | Literal["best"] | None = None
-    """checkpoint: a step's number, or best on the validation split; by default the newest"""
-    average: bool = True
-    """take the averaged parameters if the run keeps them; --no_average takes those in training"""
     dataset: str | None = None
     """a data set other than the run's own, with images of the same size"""
     dataroot: str | None = None
@@ -83,7 +75,7 @@ def main() -> None:
     """Load the run, encode both ends, decode the walk, write the video."""
     arguments = parse(Arguments)
     keep_compiled_programs()
-    run = load_run(arguments.run, arguments.step, average=arguments.average)
+    run = arguments.load()
     studio = _studio(run, arguments)
     first = _image(studio, arguments.start, arguments)
     second = _image(studio, arguments.end, arguments) if arguments.end else None
