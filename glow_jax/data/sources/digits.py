@@ -28,7 +28,7 @@ def load_digits(config: DataConfig) -> Dataset:
     values, labels = datasets.load_digits(return_X_y=True)
     bins = np.minimum(values, 15).astype(np.uint8)
     images = (bins * 17).reshape(-1, 8, 8, 1)
-    digits = InMemory(images, labels.astype(np.int32))
+    digits = InMemory(images, np.asarray(labels, np.int32))
     order = np.random.default_rng(0).permutation(len(digits))
     return Dataset(
         name="digits",
