@@ -180,7 +180,7 @@ def test_bfloat16_networks_leave_likelihoods_in_float32(single: tuple[Glow, jax.
     assert own < other
 
 
-@pytest.mark.parametrize("precision", ["high", "default"])
+@pytest.mark.parametrize("precision", ["high", pytest.param("default", marks=pytest.mark.slow)])
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="holds on a CPU")
 def test_on_a_cpu_every_precision_gives_the_same(
     precision: Precision, single: tuple[Glow, jax.Array]
@@ -201,7 +201,7 @@ def test_bfloat16_and_reversible_are_refused_together() -> None:
         parse_training(["--memory", "reversible", "--dtype", "bfloat16"])
 
 
-@pytest.mark.parametrize("LU_decomposed", [True, False])
+@pytest.mark.parametrize("LU_decomposed", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="LAPACK is the CPU's")
 def test_no_kernel_takes_a_batch_of_matrices(LU_decomposed: bool) -> None:
     # Batched, jaxlib's wait in a thread for other threads: two at once on two cores never ended.

@@ -244,6 +244,7 @@ def test_flags_are_those_that_differ() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_converted_checkpoint_claims_no_data(tmp_path: Path) -> None:
     model = small_models.build("affine_lu")
     save_weights(tmp_path / "run", Config(model=model.config), model)

@@ -81,6 +81,7 @@ def test_a_signal_stops_saves_and_goes_on_exactly(
     assert_same_run(folder, whole)
 
 
+@pytest.mark.slow
 def test_a_signal_during_evaluation_stops_at_once_and_goes_on_exactly(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

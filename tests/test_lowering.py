@@ -140,7 +140,14 @@ def precisions(text: str, size: int) -> tuple[list[str], list[str]]:
     return with_size, others
 
 
-@pytest.mark.parametrize("precision", ["highest", "high", "default"])
+@pytest.mark.parametrize(
+    "precision",
+    [
+        "high",
+        pytest.param("highest", marks=pytest.mark.slow),
+        pytest.param("default", marks=pytest.mark.slow),
+    ],
+)
 def test_training_computes_the_networks_alone_at_their_precision(precision: Precision) -> None:
     # No array of another layer has a size of 7. A split and the labels have layers of their own.
     sizes = {"hidden_channels": 7, "L": 2, "y_condition": True, "y_classes": 5}

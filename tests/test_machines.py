@@ -407,11 +407,15 @@ def test_an_error_that_cannot_be_printed_as_one_is_printed_as_output(
     ("redirection", "message"),
     [
         (">&-", "error: Standard output is closed: redirect it to a file, or to /dev/null.\n"),
-        ("2>&-", "error: Standard error is closed: redirect it to a file, or to /dev/null.\n"),
-        (
+        pytest.param(
+            *("2>&-", "error: Standard error is closed: redirect it to a file, or to /dev/null.\n"),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
             ">/dev/full",
             "error: Standard output cannot be written (No space left on device): redirect it to "
             "another place.\n",
+            marks=pytest.mark.slow,
         ),
     ],
 )

@@ -22,11 +22,6 @@ SHIPPED = REPOSITORY / "models" / "fashion_mnist"
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 SIZE = 8
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-# Of the two, the one that draws and inverts as well takes twice the time of the other.
-slower = {"sampling": pytest.mark.slow}
-one_notebook_everyday = pytest.mark.parametrize(
-    "path", [pytest.param(p, id=p.stem, marks=slower.get(p.stem, ())) for p in NOTEBOOKS]
-)
 
 
 def write_pictures(folder: Path, images: np.ndarray, labels: np.ndarray) -> None:
@@ -73,7 +68,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
 
 
-@one_notebook_everyday
+@pytest.mark.slow
+@each_notebook
 def test_every_cell_runs(path: Path, tiny: dict[str, str]):
     done = execute(path, **tiny)
     kept = nbformat.read(path, as_version=4)

@@ -287,6 +287,7 @@ def test_made_images_are_compared_beside_others(
     assert results_of(run, "noisy-64")["scores"]["png"]["auroc"]["value"] > 0.9
 
 
+@pytest.mark.slow
 def test_two_data_sets_at_once(
     run: Path, noise: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -87,6 +87,7 @@ def test_scores_that_are_no_number_count_as_the_lowest() -> None:
     assert highest.auroc.value == 1
 
 
+@pytest.mark.slow
 def test_intervals_are_seeded_and_contain_the_truth_as_often_as_they_say() -> None:
     truth = scipy.stats.norm.cdf(0.7 / math.sqrt(2))
     repeats, resamples = 200, 200

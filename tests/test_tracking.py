@@ -69,6 +69,7 @@ def stand(monkeypatch: pytest.MonkeyPatch) -> Stand:
     return put
 
 
+@pytest.mark.slow
 def test_both_get_every_number_and_picture_and_go_on_in_the_same_run(
     stand: Stand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
