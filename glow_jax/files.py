@@ -5,7 +5,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from glow_jax.errors import GlowError, shown
@@ -61,6 +61,30 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         aside.replace(folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def check_new_folder(
+    output: Path, kind: str, *, may_replace: Callable[[Path], bool] | None = None
+) -> None:
+    """Refuse a place where no folder of results can be made.
+
+    Args:
+        output: the folder, from `--output`; an empty one may be there.
+        kind: what it will be, such as "run folder".
+        may_replace: says of a folder that is not empty whether it may be replaced; else none may.
+
+    Raises:
+        GlowError: it has no name, something else is there, or a file is above it.
+    """
+    if output.name in ("", ".."):
+        raise GlowError(f"--output is {str(output)!r}; it must name the {kind} to write.")
+    is_folder = output.is_dir()
+    is_free = not output.exists() or (is_folder and not any(output.iterdir()))
+    if not is_free and not (is_folder and may_replace is not None and may_replace(output)):
+        wanted = "an empty folder" if may_replace is None else f"empty or a {kind}"
+        raise GlowError(f"{output} exists and is not {wanted}; give another --output.")
+    if any(parent.is_file() for parent in output.parents):
+        raise GlowError(f"{output} would lie below a file; give another --output.")
 
 
 def write_new(path: Path, data: bytes) -> None:

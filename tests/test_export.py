@@ -185,7 +185,7 @@ def test_the_command_writes_what_it_can_and_says_what_it_cannot(
     message = error_of(export_command.main, monkeypatch, capsys, trained, "--output", output)
     assert f"{output} exists and is not an empty folder" in message
     message = error_of(export_command.main, monkeypatch, capsys, trained, "--output", ".")
-    assert "it must name the folder to make" in message
+    assert "it must name the folder of programs" in message
 
 
 @pytest.mark.usefixtures("no_onnx")

@@ -173,7 +173,7 @@ def test_a_later_model_replaces_an_earlier_one_and_nothing_else(
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "README.md").write_text("mine")
     said = error_of(to_hub, monkeypatch, capsys, run, "--output", tmp_path / "other")
-    assert "exists and is no model folder" in said
+    assert "exists and is not empty or a model folder" in said
     assert (tmp_path / "other" / "README.md").read_text() == "mine"
 
 

@@ -1,4 +1,4 @@
-"""What the commands that convert checkpoints share: where to write, what they print, the proof."""
+"""What the commands that convert checkpoints share: what they print, the proof."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,19 +10,6 @@ from glow_jax.model import parameter_count
 
 if TYPE_CHECKING:
     from glow_jax.bridge.conversion import Conversion
-
-
-def check_output(output: Path) -> None:
-    """Raise `GlowError` unless a run folder can be made at `output`."""
-    if output.name in ("", ".."):
-        raise GlowError(
-            f"--output is {str(output)!r}; it must name the run folder to write, for example "
-            "runs/published."
-        )
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise GlowError(f"{output} exists and is not an empty folder; give another --output.")
-    if any(parent.is_file() for parent in output.parents):
-        raise GlowError(f"{output} would lie below a file; give another --output.")
 
 
 def memory_in_bytes(gigabytes: float | None) -> int:

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import tyro
 
-from glow_jax.cli.converting import check_output
 from glow_jax.cli.errors import one_line_errors
 from glow_jax.cli.flags import parse
 from glow_jax.commands import command
 from glow_jax.errors import GlowError
+from glow_jax.files import check_new_folder
 from glow_jax.hub import PublishedRun, load_run, save_run
 
 
@@ -29,7 +29,7 @@ def main() -> None:
     """Load the model and write the run folder."""
     arguments = parse(Arguments)
     output = arguments.output or Path("runs") / arguments.source.name.partition("@")[0]
-    check_output(output)
+    check_new_folder(output, "run folder")
     run = load_run(arguments.source)
     if not isinstance(run, PublishedRun):
         raise GlowError(f"{arguments.source} is a run folder already: copy it as it is.")

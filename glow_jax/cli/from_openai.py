@@ -11,9 +11,10 @@ from typing import Annotated
 
 import tyro
 
-from glow_jax.cli.converting import check_output, finish, memory_in_bytes
+from glow_jax.cli.converting import finish, memory_in_bytes
 from glow_jax.cli.errors import one_line_errors
 from glow_jax.cli.flags import parse
+from glow_jax.files import check_new_folder
 
 # What the names of their files end in, which the name of a run folder does not.
 _ENDINGS = (".index", ".pb", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".ckpt")
@@ -46,7 +47,7 @@ def main() -> None:
     from glow_jax.bridge.from_openai import convert
 
     output = arguments.output or Path("runs") / _name(arguments.path)
-    check_output(output)
+    check_new_folder(output, "run folder")
     memory = memory_in_bytes(arguments.memory_limit)
     conversion = convert(
         arguments.path,

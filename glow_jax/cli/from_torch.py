@@ -9,9 +9,10 @@ from typing import Annotated, Literal
 
 import tyro
 
-from glow_jax.cli.converting import check_output, finish, memory_in_bytes
+from glow_jax.cli.converting import finish, memory_in_bytes
 from glow_jax.cli.errors import one_line_errors
 from glow_jax.cli.flags import parse
+from glow_jax.files import check_new_folder
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def main() -> None:
     from glow_jax.bridge.layouts import Given
 
     output = arguments.output or Path("runs") / arguments.file.stem
-    check_output(output)
+    check_new_folder(output, "run folder")
     memory = memory_in_bytes(arguments.memory_limit)
     given = Given(arguments.image_size, arguments.flow_permutation, arguments.n_bits, memory=memory)
     conversion = convert_file(

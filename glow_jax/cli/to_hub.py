@@ -7,6 +7,7 @@ from glow_jax.cli.errors import one_line_errors
 from glow_jax.cli.flags import parse
 from glow_jax.cli.run_flags import RunFlags
 from glow_jax.errors import GlowError
+from glow_jax.files import check_new_folder
 from glow_jax.hub import is_model_folder
 from glow_jax.publishing import contents_of_run, write_contents
 
@@ -42,7 +43,7 @@ def main() -> None:
     arguments = parse(Arguments)
     output = arguments.output
     if output is not None:
-        _check_output(output)
+        check_new_folder(output, "model folder", may_replace=is_model_folder)
     run = arguments.load()
     name = arguments.push or str(output)
     contents = contents_of_run(run, name=name, license=arguments.license)
@@ -55,21 +56,3 @@ def main() -> None:
         from glow_jax.publishing.hub_model import push_contents
 
         print(push_contents(contents, arguments.push, private=arguments.private or None))
-
-
-def _check_output(output: Path) -> None:
-    """Refuse a place that holds something else than a model folder.
-
-    Raises:
-        GlowError: it does.
-    """
-    if output.name in ("", ".."):
-        raise GlowError(
-            f"--output is {str(output)!r}; it must name the model folder to write, for example "
-            "published/mine."
-        )
-    is_free = not output.exists() or (output.is_dir() and not any(output.iterdir()))
-    if not is_free and not (output.is_dir() and is_model_folder(output)):
-        raise GlowError(f"{output} exists and is no model folder; give another --output.")
-    if any(parent.is_file() for parent in output.parents):
-        raise GlowError(f"{output} would lie below a file; give another --output.")

@@ -15,7 +15,7 @@ from glow_jax.export import as_jax, as_onnx
 from glow_jax.export.frozen import frozen
 from glow_jax.export.programs import Format, Program, programs_of
 from glow_jax.export.proof import BATCHES, TOLERANCE, Proof
-from glow_jax.files import whole_folder, write_json, write_new, writing
+from glow_jax.files import check_new_folder, whole_folder, write_json, write_new, writing
 from glow_jax.model import Glow, computing, parameter_count
 from glow_jax.runs import LoadedRun
 
@@ -55,13 +55,10 @@ def export_programs(run: LoadedRun, output: Path) -> Exported:
         output: the folder to make; it may be there if it is empty.
 
     Raises:
-        GlowError: the folder has no name or is not empty, or no file could be written.
+        GlowError: no folder can be made at this place, or no file could be written.
         OSError: the folder cannot be written.
     """
-    if output.name in ("", ".."):
-        raise GlowError(f"--output is {str(output)!r}; it must name the folder to make.")
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise GlowError(f"{output} exists and is not an empty folder; give another --output.")
+    check_new_folder(output, "folder of programs")
     model = computing(run.average_or_model, dtype="float32", precision="highest")
     with writing(output), whole_folder(output) as aside:
         aside.mkdir()
