@@ -1,4 +1,4 @@
-"""Command lines of all five scripts, up to where heavy work would start."""
+"""Command lines of most commands, up to where heavy work would start."""
 
 import contextlib
 import dataclasses
@@ -12,15 +12,29 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+from huggingface_hub import constants
 from PIL import Image
 
-from glow_jax.cli import evaluate, from_torch, sample, to_torch, train
+from glow_jax.cli import (
+    directions,
+    evaluate,
+    export,
+    from_hub,
+    from_torch,
+    sample,
+    to_hub,
+    to_torch,
+    train,
+    walk,
+)
 from glow_jax.config import Config
+from glow_jax.export import folder as export_folder
 from glow_jax.training import initial, trainer
 
 from .case import Case, new_folder, rng_of
 from .commands import run_command
 from .damage import damage_bytes
+from .model_folders import valid_folder
 from .run_folders import copy_run
 
 # More samples than these are drawn, to see that nobody is promised what no memory holds.
@@ -42,7 +56,7 @@ class _HeavyWorkError(Exception):
 
 def _names(*kinds: type) -> tuple[str, ...]:
     fields = {entry.name for kind in kinds for entry in dataclasses.fields(kind)}
-    return tuple(sorted(fields - {"run", "file"}))  # these are given by their place
+    return tuple(sorted(fields - {"run", "source"}))  # these are given by their place
 
 
 def _sections() -> list[type]:
@@ -60,12 +74,29 @@ COMMANDS = {
     "ood": _Command(evaluate.main, ("run", "--ood", "other.npz"), _names(evaluate.Arguments)),
     "sample": _Command(sample.main, ("run",), _names(sample.Arguments)),
     "from_torch": _Command(
-        from_torch.main, ("glow.pt", "--output", "new", "--no_check"), _names(from_torch.Arguments)
+        from_torch.main,
+        ("glow.pt", "--output", "new", "--no_check"),
+        tuple(name for name in _names(from_torch.Arguments) if name != "file"),
     ),
     "to_torch": _Command(
         to_torch.main, ("run", "--output", "new/glow.pt"), _names(to_torch.Arguments)
     ),
+    "from_hub": _Command(from_hub.main, ("model", "--output", "new"), _names(from_hub.Arguments)),
+    "to_hub": _Command(to_hub.main, ("run", "--output", "new"), _names(to_hub.Arguments)),
+    "export": _Command(export.main, ("run", "--output", "new"), _names(export.Arguments)),
+    "directions": _Command(
+        directions.main,
+        ("run", "--of", "0", "--dataset", "images.npz"),
+        _names(directions.Arguments),
+    ),
+    "rows": _Command(directions.main, ("run", "--file", "rows.npy"), _names(directions.Arguments)),
+    "walk": _Command(
+        walk.main, ("run", "--end", "a.png", "--output", "new/walk.gif"), _names(walk.Arguments)
+    ),
 }
+
+_WRITING = ("from_torch", "to_torch", "from_hub", "to_hub", "export", "walk")
+"""What writes a folder `new`, which a refusal leaves whole or not there."""
 
 _NUMBERS = ["0", "1", "2", "3", "-1", "-0", "+1", "007", "0.5", "-0.5", "1e3", "1e-400", "1e400"]
 _NUMBERS += ["nan", "inf", "-inf", "NaN", "1_000", "0x10", "²", "٣", "9" * 10, "9" * 30, "9" * 5000]
@@ -146,6 +177,11 @@ _PATHS += [
     "bad.npz",
     "x" * 300,
     "run/checkpoints",
+    "model",
+    "model@main",
+    "somebody/model",
+    "seed:1",
+    "rows.npy",
 ]
 _VALUES = [*_NUMBERS, *_WORDS, *_PATHS]
 
@@ -158,7 +194,7 @@ def make(seed: int, folder: Path) -> Case:
     _fill(work, rng)
     name = rng.choice(list(COMMANDS))
     words = _words(COMMANDS[name], rng)
-    output = work / "new" if name in ("from_torch", "to_torch") else None
+    output = work / "new" if name in _WRITING else None
     run = functools.partial(_run, COMMANDS[name].main, work, words)
     return Case(run, [name, *(word[:80] for word in words)], output)
 
@@ -166,6 +202,7 @@ def make(seed: int, folder: Path) -> Case:
 def _fill(work: Path, rng: random.Random) -> None:
     """What the command lines speak of."""
     copy_run(work / "run")
+    shutil.copytree(valid_folder(), work / "model")
     for name, content in _files().items():
         (work / name).write_bytes(content)
     (work / "bad.npz").write_bytes(damage_bytes(_files()["images.npz"], rng)[0])
@@ -182,14 +219,16 @@ def _files() -> dict[str, bytes]:
     from .layouts import whole_checkpoint
 
     images = np.random.default_rng(0).integers(0, 256, (12, 4, 4, 1), np.uint8)
-    picture, arrays, others = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    picture, arrays, others, rows = (io.BytesIO() for _ in range(4))
     Image.fromarray(images[0, :, :, 0]).save(picture, "PNG")
     np.savez(arrays, images=images, labels=np.arange(12) % 2)
     np.savez(others, images=images[::-1])
+    np.save(rows, np.zeros((2, 16), np.float32))
     checkpoint = whole_checkpoint()
     return {
         **{"a.png": picture.getvalue(), "file": b"text", "glow.pt": checkpoint.files["glow.pt"]},
         **{"images.npz": arrays.getvalue(), "other.npz": others.getvalue()},
+        "rows.npy": rows.getvalue(),
     }
 
 
@@ -258,6 +297,12 @@ def _without_heavy_work(work: Path) -> Iterator[None]:
         mock.patch.object(evaluate, "evaluate", heavy),
         mock.patch.object(evaluate, "compare_with", _compare_with(heavy)),
         mock.patch.object(sample, "sample_pixels", sample_pixels),
+        mock.patch.object(constants, "HF_HUB_OFFLINE", True),
+        mock.patch.object(to_hub, "contents_of_run", heavy),
+        mock.patch.object(export_folder, "Proof", heavy),
+        mock.patch.object(directions, "between", heavy),
+        mock.patch.object(walk, "noise_of", heavy),
+        mock.patch.object(walk, "look", heavy),
     ):
         yield
 
