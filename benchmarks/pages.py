@@ -52,6 +52,20 @@ def differences(title: str, *kept: str) -> str:
     return markdown([title, "largest difference", "bound"], rows)
 
 
+def ood_scores(found: Mapping) -> str:
+    """The figures of every score on one pair of data sets, with their intervals."""
+
+    def cell(figure: Mapping) -> str:
+        return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
+
+    columns = {"AUROC": "auroc", "AUPR-in": "aupr", "FPR-in": "fpr95"}
+    rows = (
+        [score["title"], *(cell(score[key]) for key in columns.values())]
+        for score in found["scores"].values()
+    )
+    return markdown(["score", *columns], rows)
+
+
 def _of(make: Callable[[Mapping], str], name: str) -> Callable[[], str]:
     return lambda: make(read(name))
 
@@ -84,6 +98,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "largest_batch": _of(memory.largest_table, "largest_batch.json"),
     "startup": _of(startup.training_table, "startup.json"),
     "startup_programs": _of(startup.programs_table, "startup.json"),
+    "ood": _of(ood_scores, results.OOD),
     "ood_pairs": _of(ood_pairs.table, "ood_pairs.json"),
     "ahead_of_time": _of(ahead_of_time.table, "ahead_of_time.json"),
 }

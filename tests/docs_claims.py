@@ -137,6 +137,53 @@ def openai() -> Sentences:
     )
 
 
+def out_of_distribution() -> Sentences:
+    found = read("ood.json")
+    digits, garments = (found[f"{side}_distribution"]["bits_per_dim"] for side in ("out_of", "in"))
+    yield f"cost it {digits:.3f} bits/dim; garments, which it was trained on, cost {garments:.3f}."
+    area, passing = (
+        {name: score[figure]["value"] for name, score in found["scores"].items()}
+        for figure in ("auroc", "fpr95")
+    )
+    yield f"likelier than a garment in {100 * (1 - area['likelihood']):.0f} of 100 pairs"
+    assert area["png"] < area["likelihood"] < 0.5 < area["level_2"]
+    tests = found["typicality_test"]["batches"]
+    assert [test["size"] for test in tests] == [1, 2, 10, 25]
+    assert tests[-2]["rejected_out"] == 1
+    for side, kind in (("out", "of the batches of digits"), ("in", "of those of garments")):
+        *shares, last = (f"{100 * test[f'rejected_{side}']:.1f} %" for test in tests)
+        yield f"{', '.join(shares)} and {last} {kind}"
+    yield f"ratio, at {area['likelihood_ratio']:.3f}, is better than the likelihood and worse"
+    assert area["likelihood"] < area["likelihood_ratio"] < 0.5
+    yield f"{100 * passing['typicality']:.0f} % of digits pass when 95 % of garments do"
+    yield from pairs()
+
+
+def pairs() -> Sentences:
+    """What is said of the table of pairs."""
+    found = read("ood_pairs.json")
+    outside = [pair.split(" / ")[1] for pair in found["pairs"]]
+    kde, svm, likelihood = (
+        dict(zip(outside, (one["value"] for one in found["auroc"][score]["pairs"]), strict=True))
+        for score in ("dose_kde", "dose_svm", "likelihood")
+    )
+    yield f"miss 0.95 twice, at {kde['mnist']:.3f} for MNIST and {kde['enlarged_digits']:.3f} for"
+    far = [name for name in outside if name.startswith("noisy:")]
+    far += ["mnist", "constant", "noise", "enlarged_digits"]
+    assert sum(kde[name] < 0.95 for name in far) == 2
+    least = math.floor(1000 * min(svm[name] for name in far)) / 1000
+    yield f"`dose_svm` is at {least:.3f} or above on every far pair"
+    (worse,) = (name for name in outside if svm[name] < likelihood[name])
+    yield f"is below the likelihood once, on garments blurred by half a pixel: {svm[worse]:.3f}"
+    yield f"against {likelihood[worse]:.3f}"
+    rejected = [
+        score["threshold"]["rejected_in"]
+        for score in found["comparisons"][0]["scores"].values()
+        if score["threshold"]
+    ]
+    yield f"{100 * min(rejected):.1f} % (PNG and the layers' norms) to {100 * max(rejected):.1f} %"
+
+
 def parity() -> Sentences:
     yield millions(MODELS["published"])
 
@@ -246,7 +293,7 @@ CLAIMS: Mapping[str, Callable[[], Sentences]] = {
         f"docs/{make.__name__}.md": make
         for make in (
             *(accelerators, data, data_speed, devices, evaluating, faq, getting_started, openai),
-            *(parity, precision, recipes, scaling, speed, training),
+            *(out_of_distribution, parity, precision, recipes, scaling, speed, training),
         )
     },
 }
