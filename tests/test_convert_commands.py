@@ -265,5 +265,5 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def test_without_torch_a_script_says_what_to_install(script: str, arguments: list[str]) -> None:
     done = run_script("-c", WITHOUT_TORCH, f"convert/{script}.py", *arguments)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: PyTorch is not installed: run pip install")
+    assert done.stderr.startswith("error: PyTorch is not installed: pip install")
     assert done.stderr.count("\n") == 1
