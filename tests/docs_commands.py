@@ -56,7 +56,8 @@ def commands(line: str) -> Iterator[list[str]]:
 def _alone(words: Sequence[str]) -> Sequence[str]:
     """A command without settings of its environment, `srun` with its flags, and an ellipsis."""
     if words[0] in ("srun", "env"):
-        words = words[next((n for n, word in enumerate(words) if word == "python"), len(words)) :]
+        ours = (n for n, word in enumerate(words) if word in ("python", "glow-jax"))
+        words = words[next(ours, len(words)) :]
     while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):
         words = words[1:]
     return words[:-1] if words and words[-1] == "..." else words

@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -239,6 +240,16 @@ def run_script(*command: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_the_last_line_names_no_images_that_nothing_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone = shutil.copy(DATA / "midway.pt", tmp_path)
+    for number, (file, dataset) in enumerate([(DATA / "midway.pt", "cifar10"), (alone, "DATA")]):
+        arguments = (file, "--output", tmp_path / f"{number}", "--no_check")
+        assert exit_status(from_torch, monkeypatch, *arguments) == 0
+        assert capsys.readouterr().out.endswith(f"--dataset {dataset}\n")
+
+
 def test_a_script_ends_with_one_line_and_status_2() -> None:
     done = run_script("convert/from_torch.py", "none.pt")
     assert done.returncode == 2
@@ -265,5 +276,5 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def test_without_torch_a_script_says_what_to_install(script: str, arguments: list[str]) -> None:
     done = run_script("-c", WITHOUT_TORCH, f"convert/{script}.py", *arguments)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: PyTorch is not installed: run pip install")
+    assert done.stderr.startswith("error: PyTorch is not installed: pip install")
     assert done.stderr.count("\n") == 1

@@ -59,7 +59,7 @@ def test_without_a_network(tmp_path: Path):
 def test_without_tensorflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tfds_prepare, "_answers", lambda address: True)
     monkeypatch.setattr(tfds_prepare.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(GlowError, match=r"takes TensorFlow: pip install -e '\.\[tfds\]'"):
+    with pytest.raises(GlowError, match=r"takes TensorFlow: pip install 'glow-jax\[tfds\]'"):
         load("cifar10", tmp_path)
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -140,9 +141,12 @@ def test_a_trained_run_comes_back_with_all_that_it_knows(
 
 
 def test_the_parameters_in_training_can_be_published_instead(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    run_script(to_hub, monkeypatch, run, "--output", tmp_path / "average")
+    assert "note:" not in capsys.readouterr().out
     run_script(to_hub, monkeypatch, run, "--no_average", "--output", tmp_path / "out")
+    assert "note: its card states no bits/dim" in capsys.readouterr().out
     assert_same(load_run_folder(run).model, glow_jax.load(tmp_path / "out"))
     assert json.loads((tmp_path / "out" / CONFIG).read_text())["weights"] == "trained"
     card = (tmp_path / "out" / "README.md").read_text()
@@ -212,6 +216,7 @@ def test_the_card_says_what_the_run_knows(published: Path) -> None:
     assert result["metrics"][0]["value"] == 3.5
     assert "3.5000 +- 0.0123 (standard error), on 360 test images of digits" in body
     assert "an exponential moving average" in body
+    assert re.search(r"^It took \d+\.\d minutes, with all evaluations\.$", body, re.MULTILINE)
     assert "![Samples at temperature 0.7](card.png)" in body
     assert (published / "card.png").read_bytes().startswith(b"\x89PNG")
 

@@ -111,7 +111,7 @@ def test_scores_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     refuse("waic", "give the other runs' folders as --ensemble, or leave it out")
     monkeypatch.setattr(complexity.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(complexity.features, "check", lambda name: False)
-    refuse("complexity_jxl", r"needs lossless JPEG XL: pip install -e '.\[jxl\]', or leave")
+    refuse("complexity_jxl", r"needs lossless JPEG XL: pip install 'glow-jax\[jxl\]', or leave")
     refuse("webp", "needs lossless WebP: install a Pillow that was built with WebP")
     names = [row.name for row in choose_scores([], GREY)]
     assert [name for name in names if name in CODECS] == ["png"]

@@ -44,6 +44,16 @@ def test_the_help_lists_the_commands(
     assert all(f"\n  {name} " in said for name in program.COMMANDS)
 
 
+@pytest.mark.parametrize("words", [["convert"], ["convert", "--help"], ["convert", "-h"]])
+def test_the_help_of_a_group_lists_its_commands(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, *words) == 0
+    said = capsys.readouterr().out
+    for name in program.COMMANDS:
+        assert (f"\n  {name} " in said) == name.startswith("convert ")
+
+
 @pytest.mark.parametrize("name", program.COMMANDS)
 def test_a_command_has_flags(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -57,7 +67,7 @@ def test_the_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     assert capsys.readouterr().out.startswith("glow-jax 0.")
 
 
-@pytest.mark.parametrize("words", [["tain"], ["convert"], ["convert", "torch", "x"], ["\n"]])
+@pytest.mark.parametrize("words", [["tain"], ["convert", "torch", "x"], ["\n"]])
 def test_another_word_is_one_sentence(
     words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

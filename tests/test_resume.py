@@ -124,7 +124,8 @@ def test_a_refused_resume_leaves_the_run_as_it_was(
 ) -> None:
     before = (trained / "hparams.json").read_bytes()
     arguments = ["--output_dir", trained, "--resume", "--epochs", 1]
-    assert "give more --epochs" in error_of(train_script.main, monkeypatch, capsys, *arguments)
+    message = error_of(train_script.main, monkeypatch, capsys, *arguments)
+    assert "at step 40, 2 epochs are done, and --epochs is 1; give more." in message
     assert (trained / "hparams.json").read_bytes() == before
 
 

@@ -36,6 +36,12 @@ def test_every_flag_of_the_pytorch_code_parses() -> None:
     assert parse_training([]) == Config()
 
 
+def test_the_help_says_first_what_the_command_does(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse_training(["--help"])
+    assert "\n\nTrain a Glow.\n\n" in capsys.readouterr().out
+
+
 def test_bits_are_those_of_the_data_set_unless_given() -> None:
     assert parse_training(["--dataset", "digits"]).model.n_bits == 4
     assert parse_training(["--dataset", "digits", "--n_bits", "3"]).model.n_bits == 3

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from glow_jax.commands import SCRIPTS
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 WITHOUT_NETWORK = importlib.util.find_spec("setuptools") is not None
 needs_a_builder = pytest.mark.skipif(
@@ -59,6 +61,14 @@ def test_every_module_and_the_mark_of_types_are_in_it(names: list[str]) -> None:
     modules = {path.relative_to(REPOSITORY) for path in (REPOSITORY / "glow_jax").rglob("*.py")}
     assert {path.as_posix() for path in modules} <= set(names)
     assert {"glow_jax/py.typed", "glow_jax/demo/page.css", "glow_jax/demo/page.js"} <= set(names)
+
+
+def test_every_script_is_in_the_source_distribution() -> None:
+    lines = [line.split() for line in (REPOSITORY / "MANIFEST.in").read_text().splitlines()]
+    files = {name for words in lines if words[0] == "include" for name in words[1:]}
+    folders = {name for words in lines if words[0] == "graft" for name in words[1:]}
+    for name in (*SCRIPTS.values(), ".ci/run", "spaces/app.py"):
+        assert name in files or name.split("/")[0] in folders, name
 
 
 @pytest.mark.slow

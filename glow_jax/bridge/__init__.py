@@ -7,7 +7,4 @@ try:
 except ModuleNotFoundError as error:
     if error.name != "torch":
         raise
-    raise GlowError(
-        "PyTorch is not installed: run pip install 'glow-jax[torch]', or in a checkout pip install "
-        "-e '.[torch]'."
-    ) from error
+    raise GlowError("PyTorch is not installed: pip install 'glow-jax[torch]'.") from error

@@ -19,13 +19,20 @@ _T = TypeVar("_T")
 _PATHS = {"dataset", "dataroot", "ood", "output_dir", "saved_model", "saved_optimizer"}
 
 
-def parse(kind: type[_T], arguments: Sequence[str] | None = None, default: _T | None = None) -> _T:
+def parse(
+    kind: type[_T],
+    arguments: Sequence[str] | None = None,
+    default: _T | None = None,
+    *,
+    title: str | None = None,
+) -> _T:
     """Parse the command line into a dataclass; flags may be spelt with dashes or underscores.
 
     Args:
         kind: the dataclass. Fields with the metadata `NO_FLAG` have no flag.
         arguments: the command line; by default that of `sys.argv`.
         default: the values of flags that are not given; by default the fields' own defaults.
+        title: what the help says first; by default the docstring of the dataclass.
 
     Raises:
         GlowError: a flag is unknown, or it or the dataclass refuses a value.
@@ -37,7 +44,7 @@ def parse(kind: type[_T], arguments: Sequence[str] | None = None, default: _T | 
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            parsed = tyro.cli(flags, args=arguments, config=config, **defaults)
+            parsed = tyro.cli(flags, args=arguments, description=title, config=config, **defaults)
     except SystemExit as stop:
         if not stop.code:
             raise

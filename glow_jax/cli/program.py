@@ -39,8 +39,9 @@ def main() -> None:
 
         print(f"{PROGRAM} {version(PROGRAM)}")
         return
-    if not words or words[0] in ("--help", "-h"):
-        print(_help())
+    group = ["convert"] if words[:1] == ["convert"] else []
+    if words[len(group) :] in ([], ["--help"], ["-h"]):
+        print(_help(*group))
         return
     name = _named(words)
     if name is None:
@@ -64,7 +65,10 @@ def _named(words: Sequence[str]) -> str | None:
     return None
 
 
-def _help() -> str:
-    rows = [f"  {name:<21} {what}" for name, (_, what) in COMMANDS.items()]
+def _help(group: str = "") -> str:
+    """The commands whose names begin with a word; by default all."""
+    rows = [
+        f"  {name:<21} {what}" for name, (_, what) in COMMANDS.items() if name.startswith(group)
+    ]
     more = f"{PROGRAM} COMMAND --help lists the flags of a command."
     return "\n".join([f"usage: {PROGRAM} COMMAND ...", "", *rows, "", more])

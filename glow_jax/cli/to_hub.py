@@ -6,10 +6,11 @@ from pathlib import Path
 from glow_jax.cli.errors import one_line_errors
 from glow_jax.cli.flags import parse
 from glow_jax.cli.run_flags import RunFlags
+from glow_jax.commands import command
 from glow_jax.errors import GlowError
 from glow_jax.files import check_new_folder
 from glow_jax.hub import is_model_folder
-from glow_jax.publishing import contents_of_run, write_contents
+from glow_jax.publishing import contents_of_run, states_results, write_contents
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ def main() -> None:
     contents = contents_of_run(run, name=name, license=arguments.license)
     sizes = ", ".join(f"{name} ({len(content):,} bytes)" for name, content in contents.items())
     print(f"{run.name}, {run.title}: {sizes}; licence {arguments.license}", flush=True)
+    if not states_results(contents):
+        print(
+            f"note: its card states no bits/dim: {command('eval')} {run.name} has not measured "
+            f"those of {run.title}."
+        )
     if output is not None:
         write_contents(output, contents)
         print(f"written to {output}", flush=True)

@@ -28,7 +28,7 @@ def parse_training(arguments: Sequence[str] | None = None) -> Config:
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     default = _preset(arguments)
-    config = parse(Config, arguments, default=default)
+    config = parse(Config, arguments, default=default, title="Train a Glow.")
     for name, value in (("dataset", config.data.dataset), ("output_dir", config.output.output_dir)):
         if not value:
             raise GlowError(f"--{name} is empty: give a value, or leave it out.")

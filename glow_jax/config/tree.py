@@ -14,7 +14,7 @@ class Config:
     """The configuration of a run."""
 
     preset: str | None = None
-    """named set of defaults, which other flags override"""
+    """named set of defaults, which other flags override, such as digits; a wrong name lists all"""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

@@ -77,7 +77,7 @@ CODECS = {
             "JXL",
             {"lossless": True, "num_threads": 1},
             _jxl_version,
-            "pip install -e '.[jxl]'",
+            "pip install 'glow-jax[jxl]'",
         ),
     )
 }

@@ -5,7 +5,15 @@ from glow_jax.publishing.contents import (
     Contents,
     contents_of,
     contents_of_run,
+    states_results,
     write_contents,
 )
 
-__all__ = ["PUBLISHED_FILES", "Contents", "contents_of", "contents_of_run", "write_contents"]
+__all__ = [
+    "PUBLISHED_FILES",
+    "Contents",
+    "contents_of",
+    "contents_of_run",
+    "states_results",
+    "write_contents",
+]

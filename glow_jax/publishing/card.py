@@ -151,10 +151,14 @@ class Card:
         line = shlex.join(["glow-jax", "train", *training_flags(config), "--output_dir", "RUN"])
         text = f"```bash\n{shown(line, 2000)}\n```"
         if self.training.hours is not None:
-            text += f"\n\nIt took {self.training.hours:.1f} hours, with all evaluations."
+            text += f"\n\nIt took {_duration(self.training.hours)}, with all evaluations."
         if config.training.saved_model:
             text += "\n\nThe run started from the weights of another model (`--saved_model`)."
         return text
+
+
+def _duration(hours: float) -> str:
+    return f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes"
 
 
 def _in_a_cell(text: str) -> str:

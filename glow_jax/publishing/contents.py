@@ -91,6 +91,11 @@ def contents_of_run(run: LoadedRun, *, name: str, license: str) -> Contents:
     return files
 
 
+def states_results(contents: Contents) -> bool:
+    """Whether a model folder states bits/dim of its parameters."""
+    return json.loads(contents[CONFIG])["results"] is not None
+
+
 def _weights_of(run: LoadedRun) -> Weights:
     if isinstance(run, PublishedRun):
         return run.weights

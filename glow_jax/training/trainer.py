@@ -181,9 +181,8 @@ class Trainer:
         output, first_step = self._config.output, int(start.state.step)
         if start.epochs_done >= self._config.training.epochs:
             raise GlowError(
-                f"Training would continue at step {first_step}, which is already beyond "
-                f"{self._config.training.epochs} epochs of {self._updates_per_epoch} steps; give "
-                "more --epochs."
+                f"There is nothing left to train: at step {first_step}, {start.epochs_done} epochs "
+                f"are done, and --epochs is {self._config.training.epochs}; give more."
             )
         if self._is_main:
             if not output.resume:

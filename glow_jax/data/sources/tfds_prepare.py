@@ -61,7 +61,7 @@ def prepare_apart(builder: "DatasetBuilder", name: str, config: DataConfig, pict
     archives = _archives_to_download(builder, config.dataroot)
     host = unreachable_host(list(archives))
     tensorflow = importlib.util.find_spec("tensorflow") is not None
-    install = "preparing it takes TensorFlow: pip install -e '.[tfds]'"
+    install = "preparing it takes TensorFlow: pip install 'glow-jax[tfds]'"
     if host:
         names = sorted(set(filter(None, archives.values()))) or ["its archives"]
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
