@@ -248,7 +248,7 @@ class Desk:
     ) -> str:
         """One edit; `slots` are names of directions and, after each, how far to go."""
         if first is None:
-            return views.TAKE_FIRST
+            return ""
         edit = Edit(number_of(mix, "The mix"), amounts_of(slots), levels_of(levels))
         other = second.encoded if second else None
         return views.of_frame(edited(self.studio, first.encoded, other, edit))

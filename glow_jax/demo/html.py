@@ -16,7 +16,7 @@ ALOUD = " data-aloud"
 """The attribute of what a screen reader says as soon as it appears."""
 
 _SIDE = 192
-_WIDTH, _HEIGHT, _BELOW = 640, 170, 48
+_WIDTH, _HEIGHT, _BELOW = 640, 170, 52
 _BINS = 60
 # Beyond these quantiles of the training images, bars are too low to see.
 _SHOWN = (0.0005, 0.9995)
@@ -151,14 +151,14 @@ def histogram(training: np.ndarray, others: Mapping[str, np.ndarray], here: floa
         f'<text x="{place(value):.1f}" y="{_HEIGHT + 20}" text-anchor="middle">{value:g}</text>'
         for value in _round_numbers(float(edges[0]), float(edges[-1]))
     )
-    unit = f'<text x="{_WIDTH / 2}" y="{_HEIGHT + 42}" text-anchor="middle">bits/dim</text>'
+    unit = f'<text x="{_WIDTH / 2}" y="{_HEIGHT + 46}" text-anchor="middle">bits/dim</text>'
     says = (
         f"Histogram of bits per dimension of {len(training)} training images, from "
         f"{training.min():.2f} to {training.max():.2f}, mean {training.mean():.2f}. This image is "
         f"at {here:.2f}."
     )
     names = "".join(
-        f'<li class="other{number % 3}">of {len(values)} of {escape(name)}, mean '
+        f'<li class="other{number % 3}">of {len(values)} images of {escape(name)}, mean '
         f"{values.mean():.2f}</li>"
         for number, (name, values) in enumerate(sets.items())
     )

@@ -68,8 +68,14 @@ def launch(page: gr.Blocks, *, host: str, port: int | None) -> str:
             quiet=True,
         )
     except OSError as error:
-        raise GlowError(f"The page cannot be opened at {host}: {error}.") from None
+        where = f"{host}, port {port}" if port else host
+        raise GlowError(f"The page cannot be opened at {where}: {_reason(error)}.") from None
     return address
+
+
+def _reason(error: OSError) -> str:
+    """What the system says; gradio's own errors are of ports that are taken."""
+    return error.strerror or "the port is taken: give --port another number, or leave it out"
 
 
 def _theme() -> Base:

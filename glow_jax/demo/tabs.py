@@ -119,8 +119,8 @@ def looking(desk: Desk) -> gr.State:
         with gr.Column(min_width=260):
             gr.HTML(views.of_pad(studio))
             with gr.Row():
-                with_pad = gr.Button("Look at the drawing", min_width=120)
-                clear = gr.Button("Clear", min_width=80)
+                with_pad = gr.Button("Look at the drawing", scale=3, min_width=180)
+                clear = gr.Button("Clear", min_width=60)
         with gr.Column(min_width=260, visible=studio.dataset is not None):
             gr.HTML(html.heading("A test image"))
             most = len(studio.dataset.test) - 1 if studio.dataset else 0

@@ -185,7 +185,7 @@ def _of_levels(studio: Studio, seen: Seen) -> str:
         [_level(studio, level), f"{bits:.4f}", f"{share:.0%}"]
         for level, (bits, share) in enumerate(shares)
     ]
-    heads = ("level", "bits/dim", "of the image's values")
+    heads = ("level", "bits/dim", "of the values")
     text = "They add up to the number above; one alone may be below 0."
     return html.table("Each level's share of the bits/dim", heads, rows) + html.paragraph(
         text, kind="note"
