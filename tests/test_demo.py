@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import io
 import re
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 from demo_runs import KINDS, digits_run, images_of, labels_of, studio_of
 from ood_runs import save_run, untrained
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from PIL import Image
 
 from glow_jax.data import InMemory
@@ -36,6 +39,7 @@ from glow_jax.ood.measure import likelihood_meter
 from glow_jax.runs import Direction, write_direction
 from glow_jax.runs.measured import measured_file, write_columns
 
+REPOSITORY = Path(__file__).resolve().parents[1]
 # Those left to the slow tests are parts of these.
 EVERYDAY = ("conditional_edge_bias", "variational")
 every_kind = pytest.mark.parametrize(
@@ -499,3 +503,23 @@ def test_a_direction_of_the_run_is_there_when_it_is_opened(tmp_path: Path, rando
     write_direction(folder, Direction("ones", {}, noise), weights=studio.weights)
     write_direction(folder, Direction("stale", {}, noise), weights="of other weights")
     assert list(studio_of(folder).directions) == ["ones"]
+
+
+# The Space
+
+
+def test_a_space_is_what_hugging_face_takes() -> None:
+    """Its requirements are the package's, which is beside them and is not installed."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    listed = (REPOSITORY / "spaces" / "requirements.txt").read_text().splitlines()
+    assert listed == [*project["dependencies"], *project["optional-dependencies"]["demo"]]
+    head = (REPOSITORY / "spaces" / "README.md").read_text().split("---\n")[1]
+    card = dict(line.split(": ", 1) for line in head.splitlines())
+    assert card["sdk"] == "gradio"
+    gradio = next(Requirement(line) for line in listed if line.startswith("gradio"))
+    assert gradio.specifier.contains(card["sdk_version"])
+    assert SpecifierSet(project["requires-python"]).contains(card["python_version"].strip('"'))
+    assert (REPOSITORY / "spaces" / card["app_file"]).is_file()
+    assert len(card["short_description"]) <= 60
+    colours = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
+    assert {card["colorFrom"], card["colorTo"]} <= colours
