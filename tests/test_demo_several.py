@@ -83,6 +83,7 @@ def test_an_upload_is_looked_at_under_the_chosen_classes(studio: Studio) -> None
     assert len(found) == 3
 
 
+@pytest.mark.slow
 def test_training_images_are_measured_under_their_labels(run: Path, tmp_path: Path) -> None:
     studio = studio_of(Path(shutil.copytree(run, tmp_path / "run")))
     for _ in measure_training(studio):
@@ -116,6 +117,7 @@ def assert_is(direction: Direction, expected: list[np.ndarray]) -> None:
         np.testing.assert_allclose(one[0], other, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_command_makes_a_direction_of_each_attribute(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,6 +130,7 @@ def test_the_command_makes_a_direction_of_each_attribute(
     assert (about["of"], about["against"]) == ("14", "not 14")
 
 
+@pytest.mark.slow
 def test_an_attribute_that_no_image_has_is_left_out(
     tmp_path: Path, randomise, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:

@@ -47,7 +47,13 @@ def editing(page: gr.Blocks, desk: Desk, mine: gr.State) -> None:
     _directing(page, desk, slots, along)
 
 
-def _end(desk: Desk, name: str, state: gr.State, chosen: gr.Dropdown, mine: gr.State) -> None:
+def _end(
+    desk: Desk,
+    name: str,
+    state: gr.State,
+    chosen: gr.Dropdown | gr.CheckboxGroup,
+    mine: gr.State,
+) -> None:
     """Where an image to edit comes from."""
     sources = [("a draw, by its seed", "draw"), ("the image of Your image", "mine")]
     if desk.studio.dataset is not None:

@@ -32,8 +32,6 @@ QUICK: How = {**QUIET, "trigger_mode": "always_last"}
 _READ_FILE = "async (address, name, chosen) => [...(await glowPad.file()), chosen]"
 _READ_PAD = "(address, name, chosen) => [glowPad.address(), '', chosen]"
 _ANOTHER = f"() => Math.floor(Math.random() * {_LARGEST_SEED})"
-# "all in turn" goes as soon as a class is chosen, and comes alone.
-_IN_TURN_ALONE = f"(v) => v.at(-1) === {IN_TURN} ? [{IN_TURN}] : v.filter((x) => x !== {IN_TURN})"
 
 
 def drawing(page: gr.Blocks, desk: Desk) -> None:
@@ -75,25 +73,25 @@ def _one_of(number: float, which: float) -> gr.Slider:
     return gr.Slider(maximum=max(number, 2), value=min(number, which), visible=number > 1)
 
 
-def classes_of(desk: Desk, of: str = "", *, in_turn: bool = False) -> gr.Dropdown:
+def classes_of(
+    desk: Desk, of: str = "", *, in_turn: bool = False
+) -> gr.Dropdown | gr.CheckboxGroup:
     """The class of an image, or its classes; not to be seen where the model takes none."""
     config = desk.studio.model.config
     choices = choices_of(desk)
     if in_turn:
         choices = [("all in turn", IN_TURN), *choices]
-    several = config.multi_class
+    if config.multi_class:
+        return gr.CheckboxGroup(
+            choices,
+            value=[IN_TURN] if in_turn else [],
+            label=f"Classes{of}",
+            info="any number of them; all in turn counts where no class is chosen"
+            if in_turn
+            else "any number of them, or none",
+        )
     first = choices[0][1] if choices else None
-    chosen = gr.Dropdown(
-        choices,
-        value=([IN_TURN] if in_turn else []) if several else first,
-        multiselect=several,
-        label=("Classes" if several else "Class") + of,
-        info="any number of them, or none" if several else None,
-        visible=config.y_condition,
-    )
-    if several and in_turn:
-        chosen.input(None, chosen, chosen, js=_IN_TURN_ALONE)
-    return chosen
+    return gr.Dropdown(choices, value=first, label=f"Class{of}", visible=config.y_condition)
 
 
 def choices_of(desk: Desk) -> list[tuple[str, int]]:
