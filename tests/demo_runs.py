@@ -9,7 +9,8 @@ import numpy as np
 from ood_runs import GREY, save_run, untrained
 
 from glow_jax import ModelConfig
-from glow_jax.data import Dataset
+from glow_jax.config import DataConfig
+from glow_jax.data import Dataset, load_dataset
 from glow_jax.demo.studio import Studio, open_studio
 from glow_jax.evaluation.evaluate import dataset_of
 from glow_jax.runs import load_run
@@ -40,6 +41,33 @@ def digits_run(folder: Path, kind: str, randomise: Callable[..., Any]) -> Path:
     return save_run(folder, randomise(untrained(KINDS[kind]), scale=0.1))
 
 
+# The parity of a digit, whether it is below 3, from 3 to 6, or above, and whether it has a loop.
+GROUPS = ("even", "low", "middle", "high", "loop")
+SEVERAL = dataclasses.replace(
+    GREY, y_condition=True, y_classes=10 + len(GROUPS), multi_class=True, classifier=False
+)
+
+
+def with_groups(digits: np.ndarray) -> np.ndarray:
+    """The class of each digit, and its groups: (N,) -> (N, 15), 0 and 1."""
+    low, high = digits < 3, digits > 6
+    groups = [digits % 2 == 0, low, ~low & ~high, high, np.isin(digits, (0, 6, 8, 9))]
+    return np.column_stack([np.eye(10)[digits], *groups]).astype(np.uint8)
+
+
+def several_run(folder: Path, randomise: Callable[..., Any]) -> Path:
+    """A run of the digits with labels of several classes at once, beside their file."""
+    digits = load_dataset(DataConfig(dataset="digits"))
+    arrays = {}
+    for prefix, split in (("", digits.train), ("test_", digits.test)):
+        part = split[np.arange(len(split))]
+        arrays |= {f"{prefix}images": part.images, f"{prefix}labels": with_groups(part.labels)}
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    path = folder.parent / "groups.npz"
+    np.savez(path, **arrays)
+    return save_run(folder, randomise(untrained(SEVERAL), scale=0.1), dataset=str(path))
+
+
 def studio_of(folder: Path, *, images: bool = True) -> Studio:
     """A run that is ready, with its images or without."""
     run = load_run(folder)
@@ -58,4 +86,6 @@ def labels_of(studio: Studio, count: int) -> np.ndarray | None:
     if not studio.model.config.y_condition or studio.dataset is None:
         return None
     labels = studio.dataset.test[np.arange(count)].labels
+    if labels.ndim == 2:
+        return labels.astype(np.float32)
     return np.eye(studio.model.config.y_classes, dtype=np.float32)[labels]

@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import io
 import re
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,11 @@ import numpy as np
 import pytest
 from demo_runs import KINDS, digits_run, images_of, labels_of, studio_of
 from ood_runs import save_run, untrained
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from PIL import Image
 
+from glow_jax.data import InMemory
 from glow_jax.demo import html
 from glow_jax.demo.desk import IN_TURN, Desk, Held, Source
 from glow_jax.demo.drawing import Wish, draw, way_of
@@ -29,10 +33,15 @@ from glow_jax.evaluation.evaluate import evaluate
 from glow_jax.evaluation.likelihood import dequantized
 from glow_jax.evaluation.samples import labels_in_turn, sample_pixels
 from glow_jax.latents import slerp
+from glow_jax.ood.comparison import Job
+from glow_jax.ood.images import Images
+from glow_jax.ood.measure import likelihood_meter
 from glow_jax.runs import Direction, write_direction
+from glow_jax.runs.measured import measured_file, write_columns
 
+REPOSITORY = Path(__file__).resolve().parents[1]
 # Those left to the slow tests are parts of these.
-EVERYDAY = ("conditional_edge_bias", "variational")
+EVERYDAY = ("conditional_edge_bias",)
 every_kind = pytest.mark.parametrize(
     "kind",
     [pytest.param(kind, marks=() if kind in EVERYDAY else pytest.mark.slow) for kind in KINDS],
@@ -301,6 +310,43 @@ def test_training_images_are_measured_once_and_ranks_are_theirs(
     assert in_words(list(ranks.values())) in shown
 
 
+def test_other_images_that_were_measured_are_lines_in_the_histogram(
+    tmp_path: Path, randomise
+) -> None:
+    folder = digits_run(tmp_path / "run", "plain", randomise)
+    studio = studio_of(folder)
+    meter = likelihood_meter(studio.flow)
+    rng = np.random.default_rng(0)
+    bits = rng.normal(4, 0.3, 50)
+    training = {"bits_per_dim": bits, "level_bits_per_dim": np.stack([bits / 2] * 2, axis=1)}
+    origin = {**meter.origin, "images_sha256": "of some images"}
+    write_columns(measured_file(folder, "digits-training", meter.name), origin, training)
+    stale = {**origin, "weights_sha256": "of other weights"}
+    write_columns(measured_file(folder, "stale-test", meter.name), stale, training)
+    pixels = rng.integers(0, 256, (30, 8, 8, 1), dtype=np.uint8)
+    noise = Images("white <noise>", "test", InMemory(pixels, np.empty((30, 0), np.int32)))
+    # As `eval.py --ood` measures and keeps a data set.
+    kept = Job(noise, meter).carry_out(folder, batch_size=10)["bits_per_dim"]
+
+    known = known_of(studio)
+    assert set(known.others) == {"white--noise--test"}
+    np.testing.assert_array_equal(known.others["white--noise--test"], kept)
+    shown = Desk(studio).test(3)[1]
+    assert shown.count("<polyline") == 1
+    legend = f"of 30 images of white--noise--test, mean {kept.mean():.2f}"
+    assert f'<li class="other0">{legend}</li>' in shown
+    assert f"bits/dim of 50 training images, mean {bits.mean():.2f}" in shown
+    # The line's highest point is over the bin where most of the noise lies.
+    (points,) = re.findall(r'points="([^"]+)"', shown)
+    places = np.array([point.split(",") for point in points.split()], float)
+    bits_here = bits_shown(shown)
+    ends = np.array([*np.quantile(bits, (0.0005, 0.9995)), *np.quantile(kept, (0.0005, 0.9995))])
+    low, high = min(ends.min(), bits_here), max(ends.max(), bits_here)
+    margin = 0.03 * (high - low)
+    counts, _ = np.histogram(kept, np.linspace(low - margin, high + margin, len(places) + 1))
+    assert np.argmin(places[:, 1]) == np.argmax(counts)
+
+
 @pytest.mark.slow
 def test_conditional_training_images_are_measured_under_their_labels(
     tmp_path: Path, randomise
@@ -457,3 +503,23 @@ def test_a_direction_of_the_run_is_there_when_it_is_opened(tmp_path: Path, rando
     write_direction(folder, Direction("ones", {}, noise), weights=studio.weights)
     write_direction(folder, Direction("stale", {}, noise), weights="of other weights")
     assert list(studio_of(folder).directions) == ["ones"]
+
+
+# The Space
+
+
+def test_a_space_is_what_hugging_face_takes() -> None:
+    """Its requirements are the package's, which is beside them and is not installed."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    listed = (REPOSITORY / "spaces" / "requirements.txt").read_text().splitlines()
+    assert listed == [*project["dependencies"], *project["optional-dependencies"]["demo"]]
+    head = (REPOSITORY / "spaces" / "README.md").read_text().split("---\n")[1]
+    card = dict(line.split(": ", 1) for line in head.splitlines())
+    assert card["sdk"] == "gradio"
+    gradio = next(Requirement(line) for line in listed if line.startswith("gradio"))
+    assert gradio.specifier.contains(card["sdk_version"])
+    assert SpecifierSet(project["requires-python"]).contains(card["python_version"].strip('"'))
+    assert (REPOSITORY / "spaces" / card["app_file"]).is_file()
+    assert len(card["short_description"]) <= 60
+    colours = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
+    assert {card["colorFrom"], card["colorTo"]} <= colours

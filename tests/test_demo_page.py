@@ -18,13 +18,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from demo_runs import digits_run, images_of, studio_of
+from demo_runs import digits_run, images_of, several_run, studio_of
 from PIL import Image
 from training_runs import run_script
 
@@ -74,37 +74,75 @@ def server(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tupl
         yield address, kept
 
 
+# As Hugging Face sets them for a Space of the kind Gradio, except for the port.
+SPACE = {
+    "SYSTEM": "spaces",
+    "SPACE_ID": "somebody/glow",
+    "SPACE_HOST": "somebody-glow.hf.space",
+    "GRADIO_SERVER_NAME": "0.0.0.0",
+    "GRADIO_NUM_PORTS": "1",
+    "GRADIO_ALLOW_FLAGGING": "never",
+    "GRADIO_THEME": "huggingface",
+    "PYTHONUNBUFFERED": "1",
+}
+
+
 @contextlib.contextmanager
-def serving(run: Path, kept: Path, *, space: bool = False) -> Iterator[str]:
-    """Open the page of a run by the script, or as a Space; gradio has a folder for its files."""
+def serving(run: Path, kept: Path) -> Iterator[str]:
+    """Open the page of a run by the script; gradio has a folder for its files."""
+    variables = {"PYTHONPATH": str(REPOSITORY)}
+    with listening(["demo.py", str(run)], REPOSITORY, kept, variables) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def serving_space(run: Path, kept: Path, folder: Path) -> Iterator[str]:
+    """Open the page as a Space does: its files, the package and the run in one folder."""
+    shutil.copytree(REPOSITORY / "spaces", folder)
+    shutil.copytree(REPOSITORY / "glow_jax", folder / "glow_jax")
+    shutil.copytree(run, folder / "run")
+    with listening(["app.py"], folder, kept, SPACE) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def listening(
+    words: Sequence[str], folder: Path, kept: Path, variables: Mapping[str, str]
+) -> Iterator[str]:
+    """Run a script of the page in a folder, at a free port, until Ctrl-C."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    words = ["demo.py", str(run), "--port", str(port)]
-    variables = {"GRADIO_TEMP_DIR": str(kept)}
-    if space:
-        words = ["spaces/app.py"]
-        variables |= {"GLOW_RUN": str(run), "GRADIO_SERVER_PORT": str(port)}
+    is_space = "SPACE_ID" in variables
+    inherited = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    where = {"GRADIO_TEMP_DIR": str(kept)} | ({"GRADIO_SERVER_PORT": str(port)} if is_space else {})
     process = subprocess.Popen(
-        [sys.executable, *words],
-        cwd=REPOSITORY,
-        env={**os.environ, **variables, "PYTHONPATH": str(REPOSITORY)},
+        [sys.executable, *words, *([] if is_space else ["--port", str(port)])],
+        cwd=folder,
+        env={**inherited, **where, **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
-    assert process.stdout is not None
-    said = ""
-    for line in process.stdout:
-        said += line
-        if line.startswith("open "):
-            break
-    assert f"open http://127.0.0.1:{port}/ in a browser" in said, said
-    yield f"http://127.0.0.1:{port}/"
-    process.send_signal(signal.SIGINT)
-    rest, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, rest
-    assert "Traceback" not in rest, rest
+    with process:
+        assert process.stdout is not None
+        said = ""
+        for line in process.stdout:
+            said += line
+            if line.startswith("open "):
+                break
+        host = "localhost" if is_space else "127.0.0.1"  # 0.0.0.0 is no place to open
+        try:
+            assert f"open http://{host}:{port}/ in a browser" in said, said
+            yield f"http://127.0.0.1:{port}/"
+        except BaseException:
+            process.kill()
+            raise
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=60)
+        assert process.returncode == 130, rest
+        # A Space has gradio's package spaces, which its thread that reloads files asks for.
+        assert is_space or "Traceback" not in rest, rest
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +274,7 @@ def test_a_space_of_a_conditional_run_takes_the_class(browser, randomise, tmp_pa
     """As converted from openai/glow: edge bias, and conditional on the class."""
     run = digits_run(tmp_path / "run", "conditional_edge_bias", randomise)
     studio = studio_of(run)
-    with serving(run, tmp_path / "kept", space=True) as address:
+    with serving_space(run, tmp_path / "kept", tmp_path / "space") as address:
         page = opened(browser, (address, tmp_path), DESKTOP)
         image = page.get_by_role("img", name="16 images drawn")
         in_turn = pixels(image)
@@ -255,6 +293,42 @@ def test_a_space_of_a_conditional_run_takes_the_class(browser, randomise, tmp_pa
         page.get_by_role("img", name="test image 3", exact=True).wait_for()
         found = evaluate(studio.run, images_of(studio)).likelihood.bits_per_dim
         assert bits(page) == pytest.approx(found[3], abs=1e-5)
+        page.context.close()
+
+
+def test_a_run_of_several_classes_in_the_browser(browser, randomise, tmp_path: Path) -> None:
+    """Chosen one after the other, gone again, for draws and for a test image; then a direction."""
+    run = several_run(tmp_path / "run", randomise)
+    studio = studio_of(run)
+    with serving(run, tmp_path / "kept") as address:
+        page = opened(browser, (address, tmp_path), DESKTOP)
+        for name in ("8", "14"):
+            page.get_by_role("checkbox", name=name, exact=True).check()
+        image = page.get_by_role("img", name="with seed 0: 8, 14")
+        image.wait_for()
+        expected = draw(studio, Wish(classes=[8, 14])).pixels
+        np.testing.assert_array_equal(pixels(image), grey(expected))
+        assert page.locator("#said").inner_text() == (
+            "16 images drawn at temperature 0.7 with seed 0: 8, 14."
+        )
+        tab(page, "Your image")
+        press(page, "Look at the test image")
+        page.get_by_role("img", name="test image 0", exact=True).wait_for()
+        found = evaluate(studio.run, images_of(studio)).likelihood.bits_per_dim
+        assert bits(page) == pytest.approx(found[0], abs=1e-5)
+        tab(page, "Edit")
+        assert page.get_by_role("combobox", name="Direction 1").count() == 0
+        page.get_by_role("button", name="Compute a direction").click()
+        page.get_by_role("combobox", name="To images of").click()
+        page.get_by_role("option", name="14", exact=True).click()
+        press(page, "Compute the direction")
+        page.get_by_text("it can be chosen as a direction now").first.wait_for()
+        press(page, "Take as first image")
+        page.get_by_role("img", name="The edited image").wait_for()
+        start = frame(page)
+        fill(page, "Strength along direction 1", 3)
+        frame_after(page, start)
+        assert list(studio_of(run).directions) == ["14"]
         page.context.close()
 
 
@@ -359,17 +433,17 @@ def test_one_level_is_drawn_anew_by_its_controls(page) -> None:
 def test_training_images_are_measured_with_a_bar_and_can_be_stopped(page, run: Path) -> None:
     tab(page, "Your image")
     press(page, "Look at the test image")
-    page.get_by_text("The training images are not measured yet").wait_for()
+    page.get_by_text("The training images are not measured yet").first.wait_for()
     page.get_by_role("button", name="Measure the training images").click()
     press(page, "Measure")
     page.get_by_role("progressbar", name="Measurements of training images").wait_for()
     press(page, "Stop")
-    page.get_by_text("Stopped. What was measured is kept.").wait_for()
+    page.get_by_text("Stopped. What was measured is kept.").first.wait_for()
     press(page, "Measure")
-    page.get_by_text("Measured and kept in the run").wait_for()
+    page.get_by_text("Measured and kept in the run").first.wait_for()
     press(page, "Look at the test image")
     page.get_by_role("img", name="Histogram of bits per dimension of 1437").wait_for()
-    page.get_by_text(re.compile(r"^Likelier than \d+ of 100 training images: ")).wait_for()
+    page.get_by_text(re.compile(r"^Likelier than \d+ of 100 training images: ")).first.wait_for()
     assert page.get_by_role("table", name="Scores beside").count() == 1
     assert list((run / "ood" / "measured").glob("digits-training/likelihood.npz"))
 

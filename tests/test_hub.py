@@ -9,7 +9,9 @@ import shlex
 import shutil
 import subprocess
 import sys
+import types
 from collections.abc import Callable, Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +25,18 @@ from small_models import CONFIGS
 from training_runs import error_of, run_script, train, two_epochs
 
 import glow_jax
+import glow_jax.demo
 import train as train_script
 from glow_jax import Glow, GlowError
+from glow_jax.cli.demo import main as demo
+from glow_jax.cli.directions import main as directions
 from glow_jax.cli.from_hub import main as from_hub
 from glow_jax.cli.sample import main as sample
 from glow_jax.cli.to_hub import main as to_hub
 from glow_jax.cli.training_flags import parse_training
 from glow_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TrainingConfig
 from glow_jax.config.command_line import training_flags
+from glow_jax.demo.desk import OTHERS, Desk
 from glow_jax.hub import load_run, read_config
 from glow_jax.runs import load_run as load_run_folder
 from glow_jax.runs import read_config as read_run_config
@@ -643,6 +649,44 @@ def test_results_of_a_name_are_kept_here_and_not_in_the_cache(
     run_script(from_hub, monkeypatch, NAME)
     assert_same(load_run_folder(tmp_path / "runs" / "tiny").model, glow_jax.load(NAME))
     assert read_metrics(tmp_path / "runs" / "tiny")
+
+
+def test_the_demo_opens_a_name_and_keeps_its_results_here(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desks: list[Desk] = []
+    # Stands for the page, which needs gradio: what its controls would do is done below.
+    page = types.ModuleType("glow_jax.demo.page")
+    vars(page).update(
+        build=desks.append, launch=lambda *_, **__: "http://127.0.0.1:1/", wait=lambda _: None
+    )
+    monkeypatch.setitem(sys.modules, "glow_jax.demo.page", page)
+    monkeypatch.setattr(glow_jax.demo, "page", page, raising=False)
+    gradio = types.ModuleType("gradio")
+    gradio.__spec__ = ModuleSpec("gradio", None)
+    monkeypatch.setitem(sys.modules, "gradio", gradio)
+    run_script(demo, monkeypatch, NAME)
+    assert "open http://127.0.0.1:1/ in a browser" in capsys.readouterr().out
+    assert fetched(hub) == {CONFIG, WEIGHTS, "metrics.jsonl"}
+    (desk,) = desks
+    cache = sorted((tmp_path / "hf").rglob("*"))
+
+    assert "2 images drawn at temperature 0.7 with seed 5" in desk.draws(0.7, 5, 2, None)
+    monkeypatch.setattr("glow_jax.demo.desk._DIRECTION_IMAGES", 20)
+    assert "Kept in the run" in [*desk.direct(3, OTHERS)][-1]
+    steps = desk.measure()
+    next(steps)
+    desk.halt()
+    assert "Stopped." in [*steps][-1]
+    kept = tmp_path / "runs" / "somebody--tiny"
+    assert len([*(kept / "directions").iterdir()]) == 1
+    assert (kept / "ood" / "measured" / "digits-training" / "likelihood.npz").is_file()
+    assert sorted((tmp_path / "hf").rglob("*")) == cache
+    # The next visit, and the command, find them.
+    run_script(directions, monkeypatch, NAME, "--of", "3", "--against", "8", "--images", "20")
+    run_script(demo, monkeypatch, NAME)
+    assert set(desks[1].studio.directions) == {"3", "3 - 8"}
+    assert "Histogram of bits per dimension of" in desks[1].test(0)[1]
 
 
 def test_a_model_is_pushed_and_comes_back(

@@ -1,5 +1,6 @@
 """`glow-jax directions`: directions in latent space, kept in a run."""
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,8 @@ class Arguments(RunFlags):
     """Compute directions in the latent space of a run, and keep them in the run.
 
     A direction is the mean latent of some images minus that of others. Without --of and --file, the
-    run gets one for each class or attribute of its data set: those images against all others.
+    run gets one for each class or attribute of its data set: those images against all others. One
+    that all training images have, or none, is left out.
     """
 
     of: str = ""
@@ -96,7 +98,13 @@ def _computed(studio: Studio, arguments: Arguments) -> Iterator[Direction]:
             )
         pairs = [(f"{CLASSES}{number}", "") for number in range(len(studio.class_names))]
     for of, against in pairs:
-        groups = groups_of(studio, of, against, most=arguments.images)
+        try:
+            groups = groups_of(studio, of, against, most=arguments.images)
+        except GlowError as error:
+            if arguments.of:
+                raise
+            print(f"note: left out: {error}", file=sys.stderr)
+            continue
         with tqdm(
             total=sum(len(group.indices) for group in groups), unit="image", leave=False
         ) as bar:

@@ -6,20 +6,22 @@ A visitor's mistake is one sentence in the place of what was asked for.
 import contextlib
 import functools
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Literal, ParamSpec
 
 import numpy as np
 
 from glow_jax.demo import html, views
+from glow_jax.demo.directions import CLASSES, groups_of, keep_between
 from glow_jax.demo.drawing import Wish, draw, noise_of, way_of
 from glow_jax.demo.editing import BATCH, Edit, arc, edited, walk, way_along
 from glow_jax.demo.incoming import content_of, picture_from
 from glow_jax.demo.looking import Encoded, drawn_anew, look
 from glow_jax.demo.standing import known_of, measure_training
 from glow_jax.demo.studio import Studio, decoded_pixels, from_test_split, one_label
+from glow_jax.demo.values import amounts_of, levels_of, number_of, whole_of
 from glow_jax.demo.video import there_and_back, video
 from glow_jax.errors import GlowError
 
@@ -31,10 +33,12 @@ Source = Literal["test", "draw", "mine"]
 ARC = "\0arc"
 """The walk from the first image to the second; no direction has this name."""
 
-IN_TURN = -1
-"""The class that stands for all classes in turn."""
+IN_TURN = OTHERS = -1
+"""What stands for all classes in turn, and for all images that are not of a class."""
 
 _FRAMES = 24
+# Of each of the two means.
+_DIRECTION_IMAGES = 1000
 _STRONGEST = 3.0
 STRENGTHS = (-_STRONGEST, _STRONGEST)
 
@@ -66,8 +70,8 @@ class Desk:
     def __init__(self, studio: Studio):
         """Take a run that is ready."""
         self.studio = studio
-        # One measurement goes on for all visitors, whose numbers are the run's.
-        self._measuring, self._halted = threading.Lock(), threading.Event()
+        # One long work goes on for all visitors, whose results are the run's.
+        self._working, self._halted = threading.Lock(), threading.Event()
 
     def warm(self) -> None:
         """Compile all programs, so that no visitor waits for them."""
@@ -88,7 +92,7 @@ class Desk:
     def draws(self, temperature: float, seed: float, number: float, chosen: object) -> str:
         """The images of a draw."""
         wish = self._wish(temperature, seed, number, chosen)
-        return views.of_draws(wish, draw(self.studio, wish))
+        return views.of_draws(self.studio, wish, draw(self.studio, wish))
 
     @_or_sentence
     def way(
@@ -96,7 +100,7 @@ class Desk:
     ) -> str:
         """The way of one image of a draw from noise."""
         noise, y = noise_of(self.studio, self._wish(temperature, seed, number, chosen))
-        place = min(_whole(which, "The image"), len(noise[0])) - 1
+        place = min(whole_of(which, "The image"), len(noise[0])) - 1
         if place < 0:
             raise GlowError("Images of a draw are numbered from 1.")
         one = slice(place, place + 1)
@@ -105,19 +109,25 @@ class Desk:
 
     def _wish(self, temperature: float, seed: float, number: float, chosen: object) -> Wish:
         classes = self._classes(chosen)
+        some = [label for label in classes if label != IN_TURN]
+        in_turn = IN_TURN in classes and not some
         return Wish(
-            _number(temperature, "The temperature"),
-            _whole(seed, "The seed"),
-            _whole(number, "The number of images"),
-            None if IN_TURN in classes or not self.studio.model.config.y_condition else classes,
+            number_of(temperature, "The temperature"),
+            whole_of(seed, "The seed"),
+            whole_of(number, "The number of images"),
+            None if in_turn or not self.studio.model.config.y_condition else some,
         )
 
     def _classes(self, chosen: object) -> list[int]:
-        """The classes of a control that has one value, or several."""
+        """The classes of a control that has one value, or several.
+
+        Raises:
+            GlowError: there is no such class.
+        """
         values = chosen if isinstance(chosen, list) else [chosen]
         classes = [int(value) for value in values if isinstance(value, int | float)]
         for number in classes:
-            if not IN_TURN <= number < self.studio.model.config.y_classes:
+            if not IN_TURN <= number < len(self.studio.class_names):
                 raise GlowError(f"There is no class {number}.")
         return classes
 
@@ -136,7 +146,7 @@ class Desk:
     def test(self, number: float) -> tuple[Held | None, str]:
         """Look at a test image."""
         try:
-            index = _whole(number, "The test image")
+            index = whole_of(number, "The test image")
             pixels, y = from_test_split(self.studio, index)
             return self._seen(pixels, y, index, f"test image {index}")
         except GlowError as error:
@@ -153,35 +163,46 @@ class Desk:
     def anew(self, held: Held | None, level: int, temperature: float, seed: float) -> str:
         """An image with one level drawn anew; levels count from 1."""
         if held is None:
-            return html.paragraph("Choose an image first.")
-        heat = _number(temperature, "The temperature")
-        number = _whole(seed, "The seed")
-        place = _whole(level, "The level") - 1
+            return views.CHOOSE_FIRST
+        heat = number_of(temperature, "The temperature")
+        number = whole_of(seed, "The seed")
+        place = whole_of(level, "The level") - 1
         pixels = drawn_anew(self.studio, held.encoded, place, seed=number, temperature=heat)
         return views.of_redrawn(self.studio, pixels, place)
 
     def measure(self) -> Iterator[str]:
         """Measure the training images until `halt`; what is measured is kept."""
-        if not self._measuring.acquire(blocking=False):
-            yield html.paragraph("They are being measured already: look again in a while.")
+        yield from self._long(
+            measure_training(self.studio),
+            "Measurements of training images",
+            stopped="Stopped. What was measured is kept.",
+            done="Measured and kept in the run: look at an image again.",
+        )
+
+    def halt(self) -> None:
+        """Stop the long work that goes on."""
+        self._halted.set()
+
+    def _long(
+        self, steps: Generator[tuple[int, int], None, None], what: str, *, stopped: str, done: str
+    ) -> Iterator[str]:
+        """Work with a bar, until `halt`; only one at a time."""
+        if not self._working.acquire(blocking=False):
+            yield html.paragraph("Another long work goes on already: try again in a while.")
             return
         self._halted.clear()
         try:
-            with contextlib.closing(measure_training(self.studio)) as steps:
-                for done, total in steps:
+            with contextlib.closing(steps):
+                for count, total in steps:
                     if self._halted.is_set():
-                        yield html.paragraph("Stopped. What was measured is kept.")
+                        yield html.paragraph(stopped, aloud=True)
                         return
-                    yield views.bar(done, total, "Measurements of training images")
-            yield html.paragraph("Measured and kept in the run: look at an image again.")
+                    yield views.bar(count, total, what)
+            yield html.paragraph(done, aloud=True)
         except GlowError as error:
             yield html.error(str(error))
         finally:
-            self._measuring.release()
-
-    def halt(self) -> None:
-        """Stop the measurement that goes on."""
-        self._halted.set()
+            self._working.release()
 
     # Editing
 
@@ -200,19 +221,19 @@ class Desk:
                 raise GlowError("There is no image of your own yet: choose one on that page.")
             return mine
         if source == "test":
-            index = _whole(number, "The test image")
+            index = whole_of(number, "The test image")
             pixels, y = from_test_split(self.studio, index)
             seen = look(self.studio, pixels, y, index=index, title=f"test image {index}")
             return Held(seen.pixels, seen.encoded)
         noise, y = noise_of(self.studio, self._wish(0.7, number, 1, chosen))
         pixels = decoded_pixels(self.studio, noise, y)[0]
-        return Held(pixels, Encoded(f"draw with seed {_whole(number, 'The seed')}", noise, y))
+        return Held(pixels, Encoded(f"draw with seed {whole_of(number, 'The seed')}", noise, y))
 
     @_or_sentence
     def ends(self, first: Held | None, second: Held | None) -> str:
         """The images that are edited."""
         if first is None:
-            return html.paragraph("Choose a first image.")
+            return views.TAKE_FIRST
         titles = (first.encoded.title, second.encoded.title if second else "")
         return views.of_ends(first.pixels, second.pixels if second else None, titles)
 
@@ -227,8 +248,8 @@ class Desk:
     ) -> str:
         """One edit; `slots` are names of directions and, after each, how far to go."""
         if first is None:
-            return html.paragraph("Choose a first image.")
-        edit = Edit(_number(mix, "The mix"), _amounts(slots), _levels(levels))
+            return ""
+        edit = Edit(number_of(mix, "The mix"), amounts_of(slots), levels_of(levels))
         other = second.encoded if second else None
         return views.of_frame(edited(self.studio, first.encoded, other, edit))
 
@@ -245,7 +266,7 @@ class Desk:
         try:
             if first is None:
                 raise GlowError("Choose a first image.")
-            touched, far = _levels(levels), _number(strength, "The strength")
+            touched, far = levels_of(levels), number_of(strength, "The strength")
             edits = arc(_FRAMES, touched)
             if along != ARC:
                 edits = way_along(along, far, _FRAMES, touched)
@@ -258,29 +279,20 @@ class Desk:
         except GlowError as error:
             yield html.error(str(error))
 
+    def direct(self, of: object, against: object) -> Iterator[str]:
+        """Compute a direction from one class, or from all other images, to another; keep it."""
+        yield from self._long(
+            self._directed(of, against),
+            "Images encoded",
+            stopped="Stopped.",
+            done="Kept in the run: it can be chosen as a direction now.",
+        )
 
-def _levels(levels: Sequence[int]) -> list[int]:
-    """Levels counted from 1 as levels counted from 0."""
-    return [_whole(level, "The level") - 1 for level in levels]
-
-
-def _amounts(slots: Sequence[object]) -> dict[str, float]:
-    amounts: dict[str, float] = {}
-    for name, amount in zip(slots[::2], slots[1::2], strict=True):
-        far = _number(amount, "The strength")
-        if isinstance(name, str) and far:
-            amounts[name] = amounts.get(name, 0) + far
-    return amounts
-
-
-def _number(value: object, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e9:
-        raise GlowError(f"{name} is no number: give one.")
-    return float(value)
-
-
-def _whole(value: object, name: str) -> int:
-    number = _number(value, name) if not isinstance(value, int) else value
-    if number != int(number):
-        raise GlowError(f"{name} is {number:g}; it must be a whole number.")
-    return int(number)
+    def _directed(self, of: object, against: object) -> Generator[tuple[int, int], None, None]:
+        ends = self._classes([of, against])
+        if len(ends) != 2 or ends[0] == OTHERS:
+            raise GlowError("A direction leads to a class: choose one.")
+        there, here = (f"{CLASSES}{number}" if number != OTHERS else "" for number in ends)
+        groups = groups_of(self.studio, there, here, most=_DIRECTION_IMAGES)
+        found = yield from keep_between(self.studio, *groups)
+        self.studio = replace(self.studio, directions={**self.studio.directions, found.name: found})

@@ -1,6 +1,7 @@
 """Directions of a run: from the mean latent of some images to that of others."""
 
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,12 +11,13 @@ from glow_jax.data.batching import to_batch
 from glow_jax.data.dataset import Readable, has_labels
 from glow_jax.data.places import Places
 from glow_jax.data.sources.folder import load_folder
+from glow_jax.demo.beside import counted
 from glow_jax.demo.studio import Studio
 from glow_jax.errors import GlowError
 from glow_jax.evaluation.likelihood import dequantized, label_classes
 from glow_jax.evaluation.samples import class_number
 from glow_jax.latents import Noise, mean_noise
-from glow_jax.runs import Direction
+from glow_jax.runs import Direction, write_direction
 
 CLASSES = "class:"
 """Stands before the number of a class, where its name might be a number, too."""
@@ -152,6 +154,41 @@ def between(
     is_rest = against.name == f"not {of.name}"
     usual = of.name if is_rest else f"{of.name} - {against.name}"
     return Direction(name or usual, about | counts, noise)
+
+
+def keep_between(
+    studio: Studio, of: Group, against: Group
+) -> Generator[tuple[int, int], None, Direction]:
+    """`between`, kept in the run; what is halted halfway is not kept.
+
+    Yields:
+        How many images are encoded, and how many there are to encode.
+
+    Returns:
+        The direction.
+
+    Raises:
+        GlowError: the run's folder cannot be written.
+    """
+    found: list[Direction] = []
+    done, total = 0, len(of.indices) + len(against.indices)
+
+    def work(progress: Callable[[int], None]) -> None:
+        found.append(between(studio, of, against, progress=progress))
+
+    with contextlib.closing(counted(work)) as counts:
+        for count in counts:
+            done += count
+            yield done, total
+    (direction,) = found
+    try:
+        write_direction(studio.run.folder, direction, weights=studio.weights)
+    except OSError as error:
+        raise GlowError(
+            f"The direction {direction.name} cannot be kept in {studio.run.folder}: "
+            f"{error.strerror}."
+        ) from None
+    return direction
 
 
 def _noise_of(studio: Studio, group: Group, progress: Callable[[int], object]) -> Iterator[Noise]:

@@ -12,8 +12,11 @@ import numpy as np
 from glow_jax.evaluation.png import png
 from glow_jax.evaluation.samples import grid
 
+ALOUD = " data-aloud"
+"""The attribute of what a screen reader says as soon as it appears."""
+
 _SIDE = 192
-_WIDTH, _HEIGHT, _BELOW = 640, 170, 34
+_WIDTH, _HEIGHT, _BELOW = 640, 170, 52
 _BINS = 60
 # Beyond these quantiles of the training images, bars are too low to see.
 _SHOWN = (0.0005, 0.9995)
@@ -75,9 +78,21 @@ def moving(content: bytes, ending: str, says: str) -> str:
     )
 
 
-def paragraph(text: str, *, kind: str = "") -> str:
-    """Text; `kind` is its class in the page's style."""
-    return f'<p class="{escape(kind)}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>"
+def heading(text: str) -> str:
+    """The heading of a part of a tab."""
+    return f"<h2>{escape(text)}</h2>"
+
+
+def paragraph(text: str, *, kind: str = "", aloud: bool = False) -> str:
+    """Text.
+
+    Args:
+        text: the text.
+        kind: its class in the page's style.
+        aloud: whether a screen reader says it as soon as it appears; `page.js` sees to that.
+    """
+    style = f' class="{escape(kind)}"' if kind else ""
+    return f"<p{style}{ALOUD if aloud else ''}>{escape(text)}</p>"
 
 
 def error(text: str) -> str:
@@ -136,13 +151,14 @@ def histogram(training: np.ndarray, others: Mapping[str, np.ndarray], here: floa
         f'<text x="{place(value):.1f}" y="{_HEIGHT + 20}" text-anchor="middle">{value:g}</text>'
         for value in _round_numbers(float(edges[0]), float(edges[-1]))
     )
+    unit = f'<text x="{_WIDTH / 2}" y="{_HEIGHT + 46}" text-anchor="middle">bits/dim</text>'
     says = (
         f"Histogram of bits per dimension of {len(training)} training images, from "
         f"{training.min():.2f} to {training.max():.2f}, mean {training.mean():.2f}. This image is "
         f"at {here:.2f}."
     )
     names = "".join(
-        f'<li class="other{number % 3}">of {len(values)} of {escape(name)}, mean '
+        f'<li class="other{number % 3}">of {len(values)} images of {escape(name)}, mean '
         f"{values.mean():.2f}</li>"
         for number, (name, values) in enumerate(sets.items())
     )
@@ -150,7 +166,7 @@ def histogram(training: np.ndarray, others: Mapping[str, np.ndarray], here: floa
         f'<svg class="histogram" role="img" aria-label="{escape(says)}" '
         f'viewBox="0 0 {_WIDTH} {_HEIGHT + _BELOW}"><g class="training">{bars}</g>{lines}'
         f'<line class="here" x1="{place(here):.1f}" x2="{place(here):.1f}" y1="0" '
-        f'y2="{_HEIGHT}"/>{ticks}</svg>'
+        f'y2="{_HEIGHT}"/>{ticks}{unit}</svg>'
         f'<ul class="legend"><li class="training">bits/dim of {len(training)} training images, '
         f'mean {training.mean():.2f}</li>{names}<li class="here">this image, {here:.2f}</li></ul>'
     )

@@ -94,3 +94,17 @@ window.glowPad = {
     if (pad) clearPad(pad);
   },
 };
+
+// What is new and to be heard goes to one place that a screen reader listens to.
+new MutationObserver((changes) => {
+  const texts = [];
+  for (const change of changes) {
+    for (const node of change.addedNodes) {
+      if (!(node instanceof Element)) continue;
+      if (node.matches("[data-aloud]")) texts.push(node.textContent);
+      for (const part of node.querySelectorAll("[data-aloud]")) texts.push(part.textContent);
+    }
+  }
+  const said = document.getElementById("said");
+  if (said && texts.length) said.textContent = texts.join(" ");
+}).observe(document, { childList: true, subtree: true });

@@ -1,21 +1,21 @@
 """Where an image stands among the images that were measured: ranks, and plain words."""
 
-import queue
-import threading
+import contextlib
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from glow_jax.demo.beside import counted
 from glow_jax.demo.looking import Seen
 from glow_jax.demo.studio import Studio
 from glow_jax.errors import GlowError
+from glow_jax.evaluation.likelihood import OnImages
 from glow_jax.ood.comparison import Job, file_name
 from glow_jax.ood.complexity import CODEC_CHANNELS, CODECS, code_length
-from glow_jax.ood.fitted import mean_bits, typicality
 from glow_jax.ood.images import Images, reference_images
 from glow_jax.ood.measure import LIKELIHOOD, Meter, codec_meter, likelihood_meter
-from glow_jax.ood.scores import complexity, compressibility, level_likelihood, likelihood
+from glow_jax.ood.scores import score_table
 from glow_jax.runs.measured import Columns, columns_of_any_images
 
 # Of 100 training images, so many at each end are called unusual.
@@ -45,8 +45,8 @@ class Rank:
     Attributes:
         name: the score's, as on the command line of `eval.py --ood`.
         title: its title.
-        value: the image's, in bits/dim.
-        below: of 100 training images, so many have a lower score: the image is more like them.
+        value: the image's, in bits/dim; higher means more like the training images.
+        below: of 100 training images, so many have a lower score.
     """
 
     name: str
@@ -90,10 +90,6 @@ def _reference(studio: Studio) -> Images:
     return reference_images(studio.dataset, studio.run.config.data.validation)[0]
 
 
-class _Halt(Exception):  # noqa: N818 - not an error
-    """The measurement is no longer wanted."""
-
-
 def measure_training(studio: Studio) -> Generator[tuple[int, int], None, None]:
     """Measure the training images, at most 10,000, and keep the numbers in the run.
 
@@ -107,71 +103,36 @@ def measure_training(studio: Studio) -> Generator[tuple[int, int], None, None]:
     """
     images = _reference(studio)
     jobs = [Job(images, meter) for meter in _meters(studio)]
-    told: queue.Queue[int | BaseException | None] = queue.Queue()
-    halted = threading.Event()
-
-    def progress(count: int) -> None:
-        told.put(count)
-        if halted.is_set():
-            raise _Halt
-
-    def work() -> None:
-        try:
-            for job in jobs:
-                job.carry_out(studio.run.folder, batch_size=_MEASURED_AT_ONCE, progress=progress)
-            told.put(None)
-        except _Halt:
-            told.put(None)
-        except BaseException as error:  # the caller raises it
-            told.put(error)
-
-    worker = threading.Thread(target=work, name="measure training images")
-    worker.start()
     done, total = 0, len(images.split) * len(jobs)
-    try:
-        while True:
-            news = told.get()
-            if news is None:
-                return
-            if isinstance(news, BaseException):
-                raise news
-            done += news
+
+    def work(progress: OnImages) -> None:
+        for job in jobs:
+            job.carry_out(studio.run.folder, batch_size=_MEASURED_AT_ONCE, progress=progress)
+
+    with contextlib.closing(counted(work)) as counts:
+        for count in counts:
+            done += count
             yield done, total
-    finally:
-        halted.set()
-        worker.join()
 
 
 def ranks_of(studio: Studio, seen: Seen, known: Known) -> list[Rank]:
-    """The scores of an image beside those of the training images; none while none is measured."""
+    """The scores of an image beside those of the training images; none while none is measured.
+
+    They are those of `eval.py --ood` that need no more than what the page measures.
+    """
     if not known.training:
         return []
-    mean = mean_bits(known.training[_BITS])
-    training = _scores(known.training, mean)
-    own = _scores(_columns_of(studio, seen), mean)
-    return [
-        Rank(name, title, float(own[name][1][0]), 100 * float(np.mean(values < own[name][1])))
-        for name, (title, values) in training.items()
-        if name in own
-    ]
-
-
-def _scores(columns: Columns, mean: float) -> dict[str, tuple[str, np.ndarray]]:
-    """Scores by name, with their titles; higher means more like the training images."""
-    bits, by_level = columns[_BITS], columns["level_bits_per_dim"]
-    scores = {
-        "likelihood": ("log-likelihood", likelihood(bits)),
-        "typicality": ("typicality", typicality(bits, mean)),
-    }
-    for name, codec in CODECS.items():
-        if name in columns:
-            length = columns[name]
-            scores[f"complexity_{name}"] = (f"-S, {codec.title}", complexity(bits, length))
-            scores[name] = (f"{codec.title} alone", compressibility(length))
-    for level in range(1, by_level.shape[1] + 1):
-        title = f"likelihood of level {level}"
-        scores[f"level_{level}"] = (title, level_likelihood(by_level, level=level))
-    return scores
+    own = _columns_of(studio, seen)
+    ranks = []
+    for score in score_table(studio.model.config).values():
+        if not all(name in known.training and name in own for name in score.needs):
+            continue
+        training = [known.training[name] for name in score.needs]
+        fitted = (score.fit(*training),) if score.fit else ()
+        value = score.function(*[own[name] for name in score.needs], *fitted)
+        below = np.mean(score.function(*training, *fitted) < value)
+        ranks.append(Rank(score.name, score.title, float(value[0]), 100 * float(below)))
+    return ranks
 
 
 def _columns_of(studio: Studio, seen: Seen) -> Columns:

@@ -102,6 +102,11 @@ def one_label(studio: Studio, classes: Sequence[int]) -> np.ndarray | None:
     return label
 
 
+def label_in_words(studio: Studio, y: np.ndarray) -> str:
+    """The names of the classes of one image, (1, classes)."""
+    return ", ".join(studio.class_names[number] for number in np.flatnonzero(y[0])) or "no class"
+
+
 def from_test_split(studio: Studio, number: int) -> tuple[np.ndarray, np.ndarray | None]:
     """A test image, uint8 (H, W, C), and its label, (1, classes), where the model takes one.
 

@@ -1,12 +1,14 @@
 """What the page shows, as HTML, with what each number means beside it."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from glow_jax.demo import html
 from glow_jax.demo.drawing import Drawn, Way, Wish
 from glow_jax.demo.looking import Seen, share_of_levels
-from glow_jax.demo.standing import Known, in_words, ranks_of
-from glow_jax.demo.studio import Studio
+from glow_jax.demo.standing import Known, Rank, in_words, ranks_of
+from glow_jax.demo.studio import Studio, label_in_words
 from glow_jax.demo.video import FRAMES_PER_SECOND
 from glow_jax.evaluation.png import png
 from glow_jax.evaluation.samples import grid
@@ -15,34 +17,52 @@ from glow_jax.ood.complexity import CODECS
 _KINDS = {".gif": "image/gif", ".mp4": "video/mp4"}
 
 
-HEADING_ANEW = "<h2>One level drawn anew</h2>"
-STOPPED = html.paragraph("Stopped.")
+STOPPED = html.paragraph("Stopped.", aloud=True)
+CHOOSE_FIRST = html.paragraph("Choose an image first.")
+TAKE_FIRST = html.paragraph("Take a first image: it is what the sliders below change.")
 ABOUT_MEASURING = html.paragraph(
     "Bits/dim and file sizes of up to 10,000 training images are measured once, and kept. "
     "It can be stopped, and goes on where it stopped.",
     kind="note",
 )
-NO_DIRECTIONS = html.paragraph(
-    "This run keeps no directions yet: glow-jax directions RUN computes them.", kind="note"
+ABOUT_DIRECTIONS = html.paragraph(
+    "The mean latent of up to 1,000 training images, minus that of up to 1,000 others. It is kept "
+    "in the run, for all who open this page.",
+    kind="note",
 )
 
 
+def without_directions(*, can_compute: bool) -> str:
+    """What stands in the place of directions where there are none."""
+    where = "compute one below, or some" if can_compute else "compute them"
+    return html.paragraph(
+        f"This run keeps no directions yet: {where} by glow-jax directions RUN.", kind="note"
+    )
+
+
 def of_run(studio: Studio) -> str:
-    """The head of the page: what the model is."""
+    """The head of the page: what the model is, and where a screen reader hears what is new."""
     config = studio.model.config
     height, width, channels = config.image_shape
     kind = {1: "grey", 3: "colour"}.get(channels, f"{channels}-channel")
-    labels = f", conditional on {config.y_classes} classes" if config.y_condition else ""
+    several = "any of " if config.multi_class else ""
+    labels = f", conditional on {several}{config.y_classes} classes" if config.y_condition else ""
     about = (
         f"A Glow of {studio.training_name}: {kind} images of {height} x {width} with "
-        f"{config.n_bits} bits{labels}; K = {config.K}, L = {config.L}, {studio.run.title}."
+        f"{config.n_bits} bits a value{labels}. It has {_counted(config.L, 'level')} of "
+        f"{_counted(config.K, 'step')} of flow; the weights are those of {studio.run.title}."
     )
-    return f"<h1>Glow</h1>{html.paragraph(about, kind='note')}"
+    said = '<p id="said" class="unseen" aria-live="polite"></p>'
+    return f"<h1>Glow</h1>{html.paragraph(about, kind='note')}{said}"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" + ("s" if number != 1 else "")
 
 
 def of_file_control() -> str:
     """Where a visitor chooses a file, which the browser reads itself."""
-    return (
+    return html.heading("A picture") + (
         '<label for="file">A picture file</label><br>'
         '<input id="file" type="file" accept="image/*,.npy,.pgm,.ppm,.tga,.qoi"><p class="note">It '
         "is cut to a square, resized, measured and forgotten.</p>"
@@ -52,8 +72,9 @@ def of_file_control() -> str:
 def of_pad(studio: Studio) -> str:
     """Where a visitor draws: white on black where most images are dark, as digits are."""
     paper, ink = _paper_and_ink(studio)
-    return (
-        f'<p id="about-pad">Draw with the mouse or a finger; with the arrow keys after Space.</p>'
+    return html.heading("A drawing") + (
+        '<p id="about-pad">Draw with the mouse or a finger. By keys: Space puts the pen down and '
+        "lifts it, the arrow keys move it.</p>"
         f'<canvas id="pad" width="224" height="224" tabindex="0" role="img" data-paper="{paper}" '
         'aria-label="Drawing pad" aria-describedby="about-pad"></canvas>'
         f'<br><label for="ink">Ink</label> <input id="ink" type="color" value="{ink}">'
@@ -67,15 +88,21 @@ def _paper_and_ink(studio: Studio) -> tuple[str, str]:
     return ("#000000", "#ffffff") if np.mean(some) < 128 else ("#ffffff", "#000000")
 
 
-def of_draws(wish: Wish, drawn: Drawn) -> str:
+def of_draws(studio: Studio, wish: Wish, drawn: Drawn) -> str:
     """The images of a draw, and the link that saves them."""
     count = len(drawn.pixels)
-    says = f"{count} images drawn at temperature {wish.temperature:g} with seed {wish.seed}"
+    says = (
+        f"{_counted(count, 'image')} drawn at temperature {wish.temperature:g} with seed "
+        f"{wish.seed}"
+    )
+    if drawn.y is not None:
+        classes = label_in_words(studio, drawn.y[:1]) if wish.classes is not None else None
+        says += f": {classes}" if classes else ": all classes in turn"
     name = f"draw-{wish.seed}-temperature-{wish.temperature:g}.png"
     together = png(grid(drawn.pixels))
     return (
         html.gallery(drawn.pixels, says)
-        + html.paragraph(f"{says}.", kind="note")
+        + html.paragraph(f"{says}.", kind="note", aloud=True)
         + html.download(together, "image/png", name, "Download as PNG")
     )
 
@@ -86,63 +113,97 @@ def of_way(way: Way, number: int) -> str:
     names = ["no noise: all means"]
     for stage in range(1, last + 1):
         level = last - stage + 1
-        top = " (top)" if stage == 1 else ""
-        names.append(f"+ level {level}{top}" + (": the image" if stage == last else ""))
+        coarsest = " (coarsest)" if stage == 1 < last else ""
+        names.append(f"+ level {level}{coarsest}" + (": the image" if stage == last else ""))
     figures = [html.figure(way.noise, "the noise", side=112)]
     figures += [
         html.figure(stage, name, says=f"Image {number}, {name}", side=112)
         for stage, name in zip(way.stages, names, strict=True)
     ]
     text = (
-        f"The way of image {number}: its noise, then the image with the noise of one level more "
-        "each time, the coarsest first. Levels that are still missing are at their mean."
+        f"The way of image {number}: its noise, where grey is 0 and black and white are 3 standard "
+        "deviations away; then the image with the noise of one level more each time, the coarsest "
+        "first. Levels that are still missing are at their mean."
     )
     return html.row(figures) + html.paragraph(text, kind="note")
 
 
 def of_image(studio: Studio, seen: Seen, known: Known) -> str:
     """What a run makes of an image, and where the image stands."""
-    config, ranks = studio.model.config, ranks_of(studio, seen, known)
-    error = f"largest error {seen.largest_error:.1e} of a grey level"
-    changed = f"{seen.changed} of {seen.given.size} values change"
-    pictures = [
-        html.figure(seen.given, seen.encoded.title),
-        html.figure(seen.reconstruction, f"decoded from its latents: {error}; {changed}"),
-    ]
+    ranks = ranks_of(studio, seen, known)
     parts = [
-        html.row(pictures),
-        f'<p class="figure"><strong data-bits="{seen.bits_per_dim!r}">{seen.bits_per_dim:.4f}'
-        "</strong> bits/dim</p>",
-        html.paragraph(
-            f"The model spends so many bits on each of the image's {config.dimensions} values; "
-            f"without a model it is {config.n_bits}. The noise is that of eval.py.",
-            kind="note",
-        ),
-        f'<p class="verdict">{in_words(ranks)}</p>',
+        html.heading("What the model makes of it"),
+        _of_pictures(studio, seen),
+        _of_bits(studio, seen),
+        html.paragraph(in_words(ranks), kind="verdict", aloud=True),
     ]
     if known.training:
         bits = known.training["bits_per_dim"]
         parts.append(html.histogram(bits, known.others, seen.bits_per_dim))
+    elif studio.own_dataset and studio.dataset is not None:
+        parts.append(html.paragraph("The end of this page measures them.", kind="note"))
+    parts.append(_of_levels(studio, seen))
+    if ranks:
+        parts.append(_of_ranks(ranks))
+    return "".join(parts)
+
+
+def _of_pictures(studio: Studio, seen: Seen) -> str:
+    error = f"{seen.largest_error:.1g}" if seen.largest_error >= 1e-4 else "less than 0.0001"
+    decoded = (
+        f"decoded from its latents: the largest error is {error} of a grey level, and "
+        f"{seen.changed} of {seen.given.size} values change"
+    )
+    title, y = seen.encoded.title, seen.encoded.y
+    label = f" ({label_in_words(studio, y)})" if y is not None else ""
+    return html.row(
+        [
+            html.figure(seen.given, title + label, says=title),
+            html.figure(seen.reconstruction, decoded),
+        ]
+    )
+
+
+def _of_bits(studio: Studio, seen: Seen) -> str:
+    config = studio.model.config
+    given = ", given that label" if config.y_condition else ""
+    meaning = (
+        f"The model spends so many bits on each of the image's {config.dimensions} values{given}; "
+        f"without a model it is {config.n_bits}. Fewer is likelier. The noise between grey levels "
+        "is that of eval.py, so that a test image has the number that it averages."
+    )
+    bits = seen.bits_per_dim
+    return (
+        f'<p class="figure"{html.ALOUD}><strong data-bits="{bits!r}">{bits:.4f}</strong> '
+        f"bits/dim</p>{html.paragraph(meaning, kind='note')}"
+    )
+
+
+def _of_levels(studio: Studio, seen: Seen) -> str:
     shares = zip(seen.level_bits_per_dim, share_of_levels(studio), strict=True)
     rows = [
         [_level(studio, level), f"{bits:.4f}", f"{share:.0%}"]
         for level, (bits, share) in enumerate(shares)
     ]
     heads = ("level", "bits/dim", "of the values")
-    parts.append(html.table("Each level's share of the bits/dim", heads, rows))
-    if ranks:
-        scores = [
-            [rank.title, f"{rank.value:.4f}", f"{rank.below:.0f}", _meaning(rank.name)]
-            for rank in ranks
-        ]
-        heads = ("score", "value", "higher than of 100", "a low place means")
-        parts.append(html.table("Scores beside those of training images", heads, scores))
-    return "".join(parts)
+    text = "They add up to the number above; one alone may be below 0."
+    return html.table("Each level's share of the bits/dim", heads, rows) + html.paragraph(
+        text, kind="note"
+    )
+
+
+def _of_ranks(ranks: Sequence[Rank]) -> str:
+    rows = [
+        [rank.title, f"{rank.value:.4f}", f"{rank.below:.0f}", _meaning(rank.name)]
+        for rank in ranks
+    ]
+    heads = ("score", "in bits/dim", "above so many of 100 training images", "few would mean")
+    return html.table("Scores beside those of training images", heads, rows)
 
 
 def _level(studio: Studio, level: int) -> str:
     last = studio.model.config.L - 1
-    ends = {0: " (finest)", last: " (top)"} if last else {}
+    ends = {0: " (finest)", last: " (coarsest)"} if last else {}
     return f"{level + 1}{ends.get(level, '')}"
 
 
@@ -150,8 +211,8 @@ def _meaning(name: str) -> str:
     meanings = {
         "likelihood": "less likely than training images",
         "typicality": "bits/dim unusually high or low",
-        **{f"complexity_{codec}": "few bits were expected of so simple a file" for codec in CODECS},
-        **dict.fromkeys(CODECS, "more complex than training images"),
+        **{f"complexity_{codec}": "more bits than its file size suggests" for codec in CODECS},
+        **dict.fromkeys(CODECS, "a larger file than those of training images"),
     }
     return meanings.get(name, "unlikely at this level")
 
@@ -187,12 +248,12 @@ def of_video(content: bytes, ending: str, frames: int) -> str:
     link = html.download(
         content, _KINDS[ending], f"walk{ending}", f"Download as {ending[1:].upper()}"
     )
-    return html.moving(content, ending, says) + f"<p>{link}</p>"
+    return html.moving(content, ending, says) + f"<p{html.ALOUD}>{says}.</p><p>{link}</p>"
 
 
 def bar(done: int, total: int, what: str) -> str:
     """How far long work is."""
     return (
-        f'<p role="status">{what}: {done} of {total}</p>'
+        f"<p>{what}: {done} of {total}</p>"
         f'<progress value="{done}" max="{total}" aria-label="{what}"></progress>'
     )

@@ -65,7 +65,7 @@ def write_direction(folder: Path, direction: Direction, *, weights: str) -> Path
     levels = {str(level): entry for level, entry in enumerate(direction.noise)}
     np.savez(buffer, allow_pickle=False, **{_ABOUT: np.array(about), **levels})
     path = folder / _FOLDER / f"{_file_name(name)}.npz"
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)  # of a name, there may be no folder yet
     write_whole(path, buffer.getvalue())
     return path
 
