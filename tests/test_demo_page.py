@@ -308,9 +308,8 @@ def test_a_run_of_several_classes_in_the_browser(browser, randomise, tmp_path: P
         image.wait_for()
         expected = draw(studio, Wish(classes=[8, 14])).pixels
         np.testing.assert_array_equal(pixels(image), grey(expected))
-        assert page.locator("#said").inner_text() == (
-            "16 images drawn at temperature 0.7 with seed 0: 8, 14."
-        )
+        spoken = "16 images drawn at temperature 0.7 with seed 0: 8, 14."
+        page.locator("#said", has_text=spoken).wait_for(state="attached")
         tab(page, "Your image")
         press(page, "Look at the test image")
         page.get_by_role("img", name="test image 0", exact=True).wait_for()

@@ -95,16 +95,21 @@ window.glowPad = {
   },
 };
 
-// What is new and to be heard goes to one place that a screen reader listens to.
+// What is new and to be heard goes to one place that a screen reader listens to. A sentence that
+// changes keeps its element: gradio changes the text in it.
 new MutationObserver((changes) => {
-  const texts = [];
+  const heard = new Set();
   for (const change of changes) {
+    const place = change.target instanceof Element ? change.target : change.target.parentElement;
+    const sentence = place?.closest("[data-aloud]");
+    if (sentence) heard.add(sentence);
     for (const node of change.addedNodes) {
       if (!(node instanceof Element)) continue;
-      if (node.matches("[data-aloud]")) texts.push(node.textContent);
-      for (const part of node.querySelectorAll("[data-aloud]")) texts.push(part.textContent);
+      if (node.matches("[data-aloud]")) heard.add(node);
+      for (const part of node.querySelectorAll("[data-aloud]")) heard.add(part);
     }
   }
   const said = document.getElementById("said");
+  const texts = [...heard].map((sentence) => sentence.textContent);
   if (said && texts.length) said.textContent = texts.join(" ");
-}).observe(document, { childList: true, subtree: true });
+}).observe(document, { childList: true, characterData: true, subtree: true });
