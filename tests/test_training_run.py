@@ -17,7 +17,7 @@ import sample as sample_script
 import train as train_script
 from glow_jax.config import Config, DataConfig, ModelConfig, OutputConfig, TrainingConfig
 from glow_jax.data import Dataset, from_arrays, register
-from glow_jax.runs import whole_steps
+from glow_jax.runs import load_run, save_weights, whole_steps
 from glow_jax.runs.lock import LOCK
 from glow_jax.training.logs import Logs
 
@@ -57,6 +57,25 @@ def test_eval_agrees_with_training_and_does_not_depend_on_batch_size(
     again = json.loads((trained / "results.json").read_text())
     assert again["precision"] == "high"  # on a CPU the same numbers
     assert again["bits_per_dim"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_images_that_do_not_come_back_are_counted(
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A coupling whose scale is 0 in float32 loses half of its channels."""
+    run_script(eval_script.main, monkeypatch, trained)
+    assert "do not come back" not in capsys.readouterr().out
+    run = load_run(trained)
+    bias = run.model.levels[0].steps.coupling.network.conv_out.bias
+    bias[...] = bias[...].at[..., 1::2].set(-60)
+    save_weights(tmp_path / "run", run.config, run.model)
+    run_script(eval_script.main, monkeypatch, tmp_path / "run")
+    assert "\n360 of 360 images do not come back: a value is off" in capsys.readouterr().out
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["reconstruction_images_off"] == 360
 
 
 def test_several_dequantizations_average(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:

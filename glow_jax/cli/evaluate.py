@@ -159,8 +159,13 @@ def _text(found: Evaluation) -> str:
         f"{'s' if draws > 1 else ''}\n"
         for draws, bound in found.importance.items()
     )
+    images = len(bits.bits_per_dim)
+    off = (
+        f"\n{errors.images_off} of {images} images do not come back: a value is off by more than "
+        "half a grey level, because the flow is nearly singular at them"
+    )
     return (
-        f"{found.run.name}, {found.run.title}: {len(bits.bits_per_dim)} test images of "
+        f"{found.run.name}, {found.run.title}: {images} test images of "
         f"{found.dataset}\n"
         f"bits/dim            {bits.mean:.4f} +- {bits.standard_error:.4f} (standard error), "
         f"{found.dequantization} dequantisation\n"
@@ -168,4 +173,5 @@ def _text(found: Evaluation) -> str:
         f"of which            {shares}\n"
         f"max abs error of encode -> decode: {errors.from_latents:.2e} from latents, "
         f"{errors.from_noise:.2e} from noise"
+        f"{off if errors.images_off else ''}"
     )

@@ -45,7 +45,7 @@ class Evaluation:
         dequantizations: the number of noise draws in the average.
         likelihood: bits/dim of each image.
         importance: importance-weighted bounds, by the number of draws in each; none if not asked.
-        reconstruction: the largest errors of encode -> decode.
+        reconstruction: how well encode -> decode gives the images back.
     """
 
     run: LoadedRun
@@ -83,7 +83,11 @@ class Evaluation:
             "standard_error": self.likelihood.standard_error,
             "level_bits_per_dim": self.level_bits_per_dim.tolist(),
             **({"importance": importance} if importance else {}),
-            "reconstruction_max_abs_error": self.reconstruction._asdict(),
+            "reconstruction_max_abs_error": {
+                "from_latents": self.reconstruction.from_latents,
+                "from_noise": self.reconstruction.from_noise,
+            },
+            "reconstruction_images_off": self.reconstruction.images_off,
         }
 
 

@@ -162,15 +162,18 @@ def dequantized(model: Glow, images: Array, indices: Array, *, draw: Array | int
 
 
 class Reconstruction(NamedTuple):
-    """The largest absolute difference between the encoded values of a split and the decoded ones.
+    """How well the values of a split come back when they are encoded and decoded.
 
     Attributes:
-        from_latents: when decoded from the latents.
-        from_noise: when decoded from their unit-normal coordinates.
+        from_latents: the largest absolute error, decoded from the latents; NaN if any is.
+        from_noise: the same, decoded from their unit-normal coordinates.
+        images_off: the number of images of which, decoded either way, a value is off by more than
+            half a grey level of the model, or not finite.
     """
 
     from_latents: float
     from_noise: float
+    images_off: int
 
 
 def reconstruction(
@@ -183,15 +186,17 @@ def reconstruction(
 ) -> Reconstruction:
     """Measure how well decoding inverts encoding on every image; arguments as for `likelihood`."""
     replicated = devices.replicate(model)
-    worst = np.zeros(2)
+    worst, images_off = np.zeros(2), 0
+    half_a_level = 0.5 / 2**model.config.n_bits
     pad_to = min(batch_size, len(split))
     classes = label_classes(model.config)
     for batch in batches_in_order(split, batch_size=batch_size, classes=classes):
         parts = (batch.images, batch.labels, batch.indices)
         errors = devices.map_images(_errors, replicated, *parts, pad_to=pad_to)
         worst = np.maximum(worst, [np.max(error) for error in errors])  # keeps NaN
+        images_off += int(np.sum(~(np.maximum(*errors) <= half_a_level)))  # counts NaN
         progress(len(batch.indices))
-    return Reconstruction(float(worst[0]), float(worst[1]))
+    return Reconstruction(float(worst[0]), float(worst[1]), images_off)
 
 
 def _errors(model: Glow, images: Array, labels: Array, indices: Array) -> tuple[jax.Array, ...]:
