@@ -58,7 +58,7 @@ def accelerators() -> Sentences:
     )
     yield f"`fast` keeps {(fast - remat) / 64 / 2**20:.0f} MiB an image more than `remat`"
     longest = max(row["seconds"] for name, row in rows.items() if "TPU" in name)
-    yield f"a program for a TPU took up to {longest / 60:.0f} minutes"
+    yield f"A program for a TPU took up to {longest / 60:.0f} minutes"
 
 
 def data() -> Sentences:
