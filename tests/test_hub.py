@@ -586,6 +586,8 @@ def test_what_is_not_there_is_one_sentence(
     assert f"no model of that name on {hub.address}" in said
     with pytest.raises(GlowError, match="has no revision v9"):
         glow_jax.load(f"{NAME}@v9")
+    with pytest.raises(GlowError, match="has no revision v9"):
+        Glow.from_pretrained(NAME, revision="v9")
     with pytest.raises(GlowError, match="names a revision, and revision is v1"):
         Glow.from_pretrained(f"{NAME}@v1", revision="v1")
     del hub.models[NAME][CONFIG]
