@@ -1,6 +1,7 @@
 """The model card: what a model folder's `README.md` says of the run."""
 
 import json
+import re
 import shlex
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ from glow_jax.publishing.results import Measured
 from glow_jax.runs import RunData
 
 _PAPER = "[Kingma & Dhariwal 2018](https://arxiv.org/abs/1807.03039)"
+# What the hub takes for the identifier of a data set; no path, and no file of pictures.
+_DATASET = re.compile("([A-Za-z0-9_-]+/)?[A-Za-z0-9_-]+")
 _WEIGHTS: dict[Weights, str] = {
     "averaged": "an exponential moving average of the parameters",
     "trained": "the parameters in training, not an average of them",
@@ -97,13 +100,17 @@ class Card:
             "pipeline_tag": "unconditional-image-generation",
             "tags": ["glow", "normalizing-flow", "density-estimation", "jax", "flax"],
         }
-        if self.training is not None:
+        if self.training is not None and _DATASET.fullmatch(self.training.config.data.dataset):
             values["datasets"] = [self.training.config.data.dataset]
         if (found := self.measured) is not None:
             values["metrics"] = ["bits_per_dim"]
             result = {
                 "task": {"type": "unconditional-image-generation"},
-                "dataset": {"name": found.dataset, "type": found.dataset, "split": found.split},
+                "dataset": {
+                    "name": found.dataset,
+                    "type": _identifier(found.dataset),
+                    "split": found.split,
+                },
                 "metrics": [
                     {"type": "bits_per_dim", "name": "bits/dim", "value": found.bits_per_dim}
                 ],
@@ -155,6 +162,13 @@ class Card:
         if config.training.saved_model:
             text += "\n\nThe run started from the weights of another model (`--saved_model`)."
         return text
+
+
+def _identifier(dataset: str) -> str:
+    """The name of a data set in characters that the hub takes."""
+    if _DATASET.fullmatch(dataset):
+        return dataset
+    return re.sub("[^A-Za-z0-9_-]+", "-", dataset).strip("-") or "images"
 
 
 def _duration(hours: float) -> str:
