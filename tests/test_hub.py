@@ -229,7 +229,7 @@ def test_the_card_says_what_the_run_knows(published: Path) -> None:
         ("lsun/bedroom", ["lsun/bedroom"], "lsun/bedroom"),
         ("folder:my pictures", None, "folder-my-pictures"),
         ("mine.npz", None, "mine-npz"),
-        ("ﬁ::é", None, "images"),
+        ("\N{CAT FACE}::é", None, "images"),
     ],
 )
 def test_a_card_names_data_sets_by_identifiers(

@@ -93,7 +93,10 @@ class Card:
         return "\n\n".join(parts) + "\n"
 
     def _metadata(self, title: str) -> str:
-        """The front matter: each value as JSON, which YAML reads too."""
+        """The front matter: each value as JSON, which YAML reads too.
+
+        But YAML knows no surrogate pairs, as JSON escapes letters above U+FFFF.
+        """
         values: dict[str, object] = {
             "license": self.license,
             "library_name": "glow-jax",
@@ -107,16 +110,19 @@ class Card:
             result = {
                 "task": {"type": "unconditional-image-generation"},
                 "dataset": {
-                    "name": found.dataset,
+                    "name": shown(found.dataset),
                     "type": _identifier(found.dataset),
-                    "split": found.split,
+                    "split": shown(found.split),
                 },
                 "metrics": [
                     {"type": "bits_per_dim", "name": "bits/dim", "value": found.bits_per_dim}
                 ],
             }
-            values["model-index"] = [{"name": title, "results": [result]}]
-        return "\n".join(f"{name}: {json.dumps(value)}" for name, value in values.items())
+            values["model-index"] = [{"name": shown(title), "results": [result]}]
+        lines = (
+            f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in values.items()
+        )
+        return "\n".join(lines)
 
     def _introduction(self) -> str:
         of = "" if self.training is None else f" of {shown(self.training.config.data.dataset)}"
