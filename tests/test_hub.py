@@ -218,6 +218,7 @@ def test_the_card_says_what_the_run_knows(published: Path) -> None:
     assert result["metrics"][0]["value"] == 3.5
     assert "3.5000 +- 0.0123 (standard error), on 360 test images of digits" in body
     assert "an exponential moving average" in body
+    assert re.search(r"^glow-jax eval \S+ --dataroot data$", body, re.MULTILINE)
     assert re.search(r"^It took \d+\.\d minutes, with all evaluations\.$", body, re.MULTILINE)
     assert "![Samples at temperature 0.7](card.png)" in body
     assert (published / "card.png").read_bytes().startswith(b"\x89PNG")
@@ -287,6 +288,7 @@ def test_a_converted_checkpoint_claims_no_data(tmp_path: Path) -> None:
     card = (tmp_path / "out" / "README.md").read_text()
     assert "cifar10" not in card  # the default of --dataset
     assert "Not known here" in card
+    assert " --dataset DATA --dataroot data\n" in card
 
 
 # The methods of a model

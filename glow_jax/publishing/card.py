@@ -80,7 +80,7 @@ class Card:
             f"model = glow_jax.Glow.from_pretrained({json.dumps(self.name)})\n```",
             "```bash\n"
             f"glow-jax sample {shlex.quote(self.name)}\n"
-            f"glow-jax eval {shlex.quote(self.name)}\n```",
+            f"glow-jax eval {shlex.quote(self.name)}{self._dataset_flag()} --dataroot data\n```",
             "## Training",
             self._training(),
             "## Limits",
@@ -91,6 +91,10 @@ class Card:
             f"`{self.license}`",
         ]
         return "\n\n".join(parts) + "\n"
+
+    def _dataset_flag(self) -> str:
+        """What names the images for an evaluation; a model without a run knows none."""
+        return " --dataset DATA" if self.training is None else ""
 
     def _metadata(self, title: str) -> str:
         """The front matter: each value as JSON, which YAML reads too.
