@@ -98,7 +98,8 @@ class Pretrained:
             The address of the upload, or None.
 
         Raises:
-            GlowError: the model is not in float32, or the hub does not take it.
+            GlowError: the model is not in float32, a file that is no earlier model's would be
+                replaced, or the hub does not take it.
         """
         from glow_jax.publishing.hub_model import save
 

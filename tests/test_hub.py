@@ -309,6 +309,19 @@ def test_a_model_is_saved_with_its_run_while_it_is_that_of_the_run(
     assert_same(model, Glow.from_pretrained(tmp_path / "two"))
 
 
+def test_a_file_that_is_no_earlier_model_s_is_not_replaced(run: Path, tmp_path: Path) -> None:
+    model = small_models.build("affine_lu")
+    (tmp_path / "README.md").write_text("of a project")
+    with pytest.raises(GlowError, match=r"is no model folder, and its README\.md would be replac"):
+        model.save_pretrained(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+    assert (tmp_path / "README.md").read_text() == "of a project"
+    before = (run / "metrics.jsonl").read_bytes()
+    with pytest.raises(GlowError, match=r"its metrics\.jsonl would be replaced"):
+        model.save_pretrained(run)
+    assert (run / "metrics.jsonl").read_bytes() == before
+
+
 def test_float64_is_refused(tmp_path: Path, x64: None) -> None:
     model = small_models.build("affine_lu")
     nnx.update(model, jax.tree.map(lambda leaf: leaf.astype(float), nnx.state(model, nnx.Param)))
