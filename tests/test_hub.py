@@ -31,7 +31,7 @@ from glow_jax.cli.to_hub import main as to_hub
 from glow_jax.cli.training_flags import parse_training
 from glow_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TrainingConfig
 from glow_jax.config.command_line import training_flags
-from glow_jax.hub import load_run, read_config, weights
+from glow_jax.hub import load_run, read_config
 from glow_jax.publishing.card import Card, Training
 from glow_jax.publishing.results import Measured
 from glow_jax.runs import load_run as load_run_folder
@@ -561,9 +561,9 @@ def test_a_file_larger_than_the_memory_is_not_read(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size = (copy / WEIGHTS).stat().st_size
-    monkeypatch.setattr(weights, "_memory", lambda: size)
+    monkeypatch.setattr("glow_jax.hub.weights._memory", lambda: size)
     load_run(copy)
-    monkeypatch.setattr(weights, "_memory", lambda: size - 1)
+    monkeypatch.setattr("glow_jax.hub.weights._memory", lambda: size - 1)
     assert f"has {size} bytes, more than the memory of this machine" in refusal(copy)
 
 
