@@ -68,7 +68,8 @@ def _speed() -> list[list[str]]:
     ]
     return [
         [
-            f"{row.task} of the published size, images/s on two CPU cores",
+            f"{row.task} of the published size at batch {row.batch_size}, images/s on two CPU "
+            "cores",
             f"**{_median(row, 'jax')}**",
             f"{_median(row, 'torch_layers')} by PyTorch layer by layer",
             _page("speed"),
@@ -82,11 +83,13 @@ def _median(row: Row, side: str) -> str:
 
 
 def _memory() -> list[list[str]]:
-    deepest: Mapping[str, Any] = read("memory.json")["rows"][-1]
+    found = read("memory.json")
+    deepest: Mapping[str, Any] = found["rows"][-1]
     kept = {mode: f"{deepest[mode][0] / MIB:,.0f}" for mode in ("reversible", "fast")}
     return [
         [
-            f"memory of a gradient through {deepest['K']} steps in each level, MiB",
+            f"memory of a gradient through {deepest['K']} steps in each level at batch "
+            f"{found['batch_size']}, MiB",
             f"**{kept['reversible']}** with `--memory reversible`",
             f"{kept['fast']} where everything is kept",
             _page("speed"),

@@ -88,7 +88,8 @@ class Pretrained:
 
         Args:
             save_directory: the folder. Files of an earlier model there are replaced.
-            repo_id: the model's name on the hub; by default that of the folder.
+            repo_id: the model's name on the hub, as for `push_to_hub`; by default that of the
+                folder.
             push_to_hub: upload the folder, too.
             license: an identifier of the hub's.
             push_to_hub_kwargs: see `PushOptions`.
@@ -97,7 +98,8 @@ class Pretrained:
             The address of the upload, or None.
 
         Raises:
-            GlowError: the model is not in float32, or the hub does not take it.
+            GlowError: the model is not in float32, a file that is no earlier model's would be
+                replaced, or the hub does not take it.
         """
         from glow_jax.publishing.hub_model import save
 
@@ -116,7 +118,8 @@ class Pretrained:
         """Upload the model folder that `save_pretrained` would write.
 
         Args:
-            repo_id: the name, user/name; the repository is made if there is none.
+            repo_id: user/name, or your own by the name alone; the repository is made if there is
+                none.
             license: an identifier of the hub's.
             push_to_hub_kwargs: see `PushOptions`.
 

@@ -82,16 +82,30 @@ class _Handler(BaseHTTPRequestHandler):
             content = content[: len(content) // 2]
         self._answer(content, 200, headers)
 
-    do_GET = do_HEAD = _file  # noqa: N815
+    do_HEAD = _file  # noqa: N815
+
+    def do_GET(self) -> None:
+        """Whose the token is, or a file."""
+        if urlsplit(self.path).path != "/api/whoami-v2":
+            self._file()
+        elif self._is_known():
+            self._answer_json({"name": "me"})
+
+    def _is_known(self) -> bool:
+        """Whether the token is good; else say so."""
+        known = self.headers.get("Authorization") == "Bearer good"
+        if not known:
+            self._answer_json({"error": "Invalid username or password."}, 401)
+        return known
 
     def do_POST(self) -> None:
         """What an upload asks."""
         path = urlsplit(self.path).path
         self.hub.asked.append(f"POST {path}")
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.headers.get("Authorization") != "Bearer good":
-            self._answer_json({"error": "Invalid username or password."}, 401)
-        elif path == "/api/repos/create":
+        if not self._is_known():
+            return
+        if path == "/api/repos/create":
             values = json.loads(body)
             name = f"{values['organization']}/{values['name']}"
             self.hub.models.setdefault(name, {})

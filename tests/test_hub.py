@@ -38,6 +38,8 @@ from glow_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, Tr
 from glow_jax.config.command_line import training_flags
 from glow_jax.demo.desk import OTHERS, Desk
 from glow_jax.hub import load_run, read_config
+from glow_jax.publishing.card import Card, Training
+from glow_jax.publishing.results import Measured
 from glow_jax.runs import load_run as load_run_folder
 from glow_jax.runs import read_config as read_run_config
 from glow_jax.runs import read_data, read_metrics, read_results, save_weights, write_results
@@ -222,9 +224,38 @@ def test_the_card_says_what_the_run_knows(published: Path) -> None:
     assert result["metrics"][0]["value"] == 3.5
     assert "3.5000 +- 0.0123 (standard error), on 360 test images of digits" in body
     assert "an exponential moving average" in body
+    assert re.search(r"^glow-jax eval \S+ --dataroot data$", body, re.MULTILINE)
     assert re.search(r"^It took \d+\.\d minutes, with all evaluations\.$", body, re.MULTILINE)
     assert "![Samples at temperature 0.7](card.png)" in body
     assert (published / "card.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "named", "kind"),
+    [
+        ("lsun/bedroom", ["lsun/bedroom"], "lsun/bedroom"),
+        ("folder:my pictures", None, "folder-my-pictures"),
+        ("mine.npz", None, "mine-npz"),
+        ("\N{CAT FACE}::é", None, "images"),
+    ],
+)
+def test_a_card_names_data_sets_by_identifiers(
+    dataset: str, named: list[str] | None, kind: str
+) -> None:
+    import yaml
+
+    model = small_models.build("affine_lu")
+    config = Config(model=model.config, data=DataConfig(dataset=dataset))
+    card = Card(
+        **{"name": "me/tiny", "license": "mit", "model": model.config, "parameters": 1},
+        **{"weights": "trained", "picture": "card.png", "temperature": 0.7},
+        training=Training(config, step=1, data=None, hours=None),
+        measured=Measured(dataset, "test", 10, 1, False, 3.5, 0.1),
+    )
+    data = yaml.safe_load(card.text().split("---\n")[1])
+    assert data.get("datasets") == named
+    (result,) = data["model-index"][0]["results"]
+    assert result["dataset"] == {"name": dataset, "type": kind, "split": "test"}
 
 
 def test_the_command_of_a_card_gives_the_same_configuration(published: Path, run: Path) -> None:
@@ -263,6 +294,7 @@ def test_a_converted_checkpoint_claims_no_data(tmp_path: Path) -> None:
     card = (tmp_path / "out" / "README.md").read_text()
     assert "cifar10" not in card  # the default of --dataset
     assert "Not known here" in card
+    assert " --dataset DATA --dataroot data\n" in card
 
 
 # The methods of a model
@@ -281,6 +313,19 @@ def test_a_model_is_saved_with_its_run_while_it_is_that_of_the_run(
     assert (values["weights"], values["results"]) == ("unsaid", None)
     assert "3.5000" not in (tmp_path / "two" / "README.md").read_text()
     assert_same(model, Glow.from_pretrained(tmp_path / "two"))
+
+
+def test_a_file_that_is_no_earlier_model_s_is_not_replaced(run: Path, tmp_path: Path) -> None:
+    model = small_models.build("affine_lu")
+    (tmp_path / "README.md").write_text("of a project")
+    with pytest.raises(GlowError, match=r"is no model folder, and its README\.md would be replac"):
+        model.save_pretrained(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+    assert (tmp_path / "README.md").read_text() == "of a project"
+    before = (run / "metrics.jsonl").read_bytes()
+    with pytest.raises(GlowError, match=r"its metrics\.jsonl would be replaced"):
+        model.save_pretrained(run)
+    assert (run / "metrics.jsonl").read_bytes() == before
 
 
 def test_float64_is_refused(tmp_path: Path, x64: None) -> None:
@@ -518,6 +563,16 @@ def test_a_file_larger_than_its_model_is_not_read(copy: Path) -> None:
     assert "it belongs to another model, or is damaged" in refusal(copy)
 
 
+def test_a_file_larger_than_the_memory_is_not_read(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = (copy / WEIGHTS).stat().st_size
+    monkeypatch.setattr("glow_jax.hub.weights._memory", lambda: size)
+    load_run(copy)
+    monkeypatch.setattr("glow_jax.hub.weights._memory", lambda: size - 1)
+    assert f"has {size} bytes, more than the memory of this machine" in refusal(copy)
+
+
 def test_a_pickle_beside_the_files_is_left_alone(copy: Path, tmp_path: Path) -> None:
     import pickle
 
@@ -592,6 +647,8 @@ def test_what_is_not_there_is_one_sentence(
     assert f"no model of that name on {hub.address}" in said
     with pytest.raises(GlowError, match="has no revision v9"):
         glow_jax.load(f"{NAME}@v9")
+    with pytest.raises(GlowError, match="has no revision v9"):
+        Glow.from_pretrained(NAME, revision="v9")
     with pytest.raises(GlowError, match="names a revision, and revision is v1"):
         Glow.from_pretrained(f"{NAME}@v1", revision="v1")
     del hub.models[NAME][CONFIG]
@@ -702,6 +759,18 @@ def test_a_model_is_pushed_and_comes_back(
     assert hub.address in model.push_to_hub("me/again", token="good")
     assert hub.models["me/again"][WEIGHTS] == hub.models["me/new"][WEIGHTS]
     assert b"3.5000" in hub.models["me/again"]["README.md"]
+
+
+def test_a_name_without_a_user_is_the_user_s_own(
+    hub: Hub, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "good")
+    run_script(to_hub, monkeypatch, run, "--push", "new")
+    assert b'from_pretrained("me/new")' in hub.models["me/new"]["README.md"]
+    glow_jax.load(run).save_pretrained("models/again", push_to_hub=True)
+    assert b'from_pretrained("me/again")' in hub.models["me/again"]["README.md"]
+    with pytest.raises(GlowError, match="other cannot be uploaded to"):
+        glow_jax.load(run).push_to_hub("other", token="bad")
 
 
 def test_a_push_that_is_refused_is_one_sentence(

@@ -20,7 +20,8 @@ class Arguments(RunFlags):
     output: Path | None = None
     """model folder to write; an earlier model there is replaced"""
     push: str | None = None
-    """user/name on the Hugging Face Hub to upload to; the token is that of `hf auth login`"""
+    """name on the Hugging Face Hub to upload to: user/name, or your own by the name alone; the
+    token is that of `hf auth login`"""
     private: bool = False
     """make the repository private if it is made now (needs push)"""
     license: str = "mit"
@@ -46,7 +47,11 @@ def main() -> None:
     if output is not None:
         check_new_folder(output, "model folder", may_replace=is_model_folder)
     run = arguments.load()
-    name = arguments.push or str(output)
+    name = str(output)
+    if arguments.push is not None:
+        from glow_jax.publishing.hub_model import full_name
+
+        name = full_name(arguments.push)
     contents = contents_of_run(run, name=name, license=arguments.license)
     sizes = ", ".join(f"{name} ({len(content):,} bytes)" for name, content in contents.items())
     print(f"{run.name}, {run.title}: {sizes}; licence {arguments.license}", flush=True)
@@ -61,4 +66,4 @@ def main() -> None:
     if arguments.push is not None:
         from glow_jax.publishing.hub_model import push_contents
 
-        print(push_contents(contents, arguments.push, private=arguments.private or None))
+        print(push_contents(contents, name, private=arguments.private or None))

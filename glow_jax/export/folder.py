@@ -65,7 +65,7 @@ def export_programs(run: LoadedRun, output: Path) -> Exported:
         export = _write_files(model, aside, output)
         if not export.written:
             reasons = "; ".join(sorted(set(export.refused.values())))
-            raise GlowError(f"{run.folder} cannot be exported: {reasons}")
+            raise GlowError(f"{run.name} cannot be exported: {reasons}")
         write_json(aside / MANIFEST, _manifest(run, export, aside))
     return export
 

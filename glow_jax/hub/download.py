@@ -5,7 +5,7 @@ Sizes are asked for first. The hub's library is imported when something is fetch
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from glow_jax.errors import GlowError, first_line
@@ -52,7 +52,7 @@ class Access:
     """
 
     force_download: bool = False
-    token: str | bool | None = None
+    token: str | bool | None = field(default=None, repr=False)
     cache_dir: str | Path | None = None
     local_files_only: bool = False
     revision: str | None = None
@@ -75,13 +75,13 @@ def fetch(name: Name, access: Access, *, weights: bool = True) -> Path:
     revision = name.revision or access.revision
     if not (access.local_files_only or access.force_download or _answers(name, revision, access)):
         access = replace(access, local_files_only=True)
-    with _one_sentence(name):
+    with _one_sentence(name, revision):
         config = _fetch(name, CONFIG, revision, _LARGEST_CONFIG, access)
     folder = config.parent
     if not weights:
         return folder
     most = most_bytes(describe(folder).abstract)
-    with _one_sentence(name):
+    with _one_sentence(name, revision):
         # All files of one state: the name of the folder is that of its commit.
         _fetch(name, WEIGHTS, folder.name, most, access)
         with suppress(_NoSuchFileError):
@@ -145,7 +145,7 @@ def _fetch(name: Name, file: str, revision: str | None, largest: int, access: Ac
 
 
 @contextmanager
-def _one_sentence(name: Name) -> Iterator[None]:
+def _one_sentence(name: Name, revision: str | None) -> Iterator[None]:
     """Say in one sentence why a model cannot be had.
 
     Raises:
@@ -176,8 +176,8 @@ def _one_sentence(name: Name) -> Iterator[None]:
         ) from error
     except RevisionNotFoundError as error:
         raise GlowError(
-            f"{name.repository} on {hub} has no revision {name.revision}: give a branch, a tag or "
-            "a commit of it."
+            f"{name.repository} on {hub} has no revision {revision}: give a branch, a tag or a "
+            "commit of it."
         ) from error
     except LocalEntryNotFoundError as error:
         raise GlowError(

@@ -70,9 +70,16 @@ def _content(path: Path, abstract: Glow) -> bytes:
                     f"{path} has {size} bytes, and its model has {needed} bytes of numbers: it "
                     "belongs to another model, or is damaged."
                 )
+            if size > _memory():
+                raise GlowError(f"{path} has {size} bytes, more than the memory of this machine.")
             return file.read(size)
     except FileNotFoundError:
         raise GlowError(f"{path} is missing: fetch the model again.") from None
+
+
+def _memory() -> int:
+    """The bytes of memory that this machine has: a file with holes claims any size at no cost."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _check_match(

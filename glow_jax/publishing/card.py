@@ -1,6 +1,7 @@
 """The model card: what a model folder's `README.md` says of the run."""
 
 import json
+import re
 import shlex
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ from glow_jax.publishing.results import Measured
 from glow_jax.runs import RunData
 
 _PAPER = "[Kingma & Dhariwal 2018](https://arxiv.org/abs/1807.03039)"
+# What the hub takes for the identifier of a data set; no path, and no file of pictures.
+_DATASET = re.compile("([A-Za-z0-9_-]+/)?[A-Za-z0-9_-]+")
 _WEIGHTS: dict[Weights, str] = {
     "averaged": "an exponential moving average of the parameters",
     "trained": "the parameters in training, not an average of them",
@@ -77,7 +80,7 @@ class Card:
             f"model = glow_jax.Glow.from_pretrained({json.dumps(self.name)})\n```",
             "```bash\n"
             f"glow-jax sample {shlex.quote(self.name)}\n"
-            f"glow-jax eval {shlex.quote(self.name)}\n```",
+            f"glow-jax eval {shlex.quote(self.name)}{self._dataset_flag()} --dataroot data\n```",
             "## Training",
             self._training(),
             "## Limits",
@@ -89,27 +92,41 @@ class Card:
         ]
         return "\n\n".join(parts) + "\n"
 
+    def _dataset_flag(self) -> str:
+        """What names the images for an evaluation; a model without a run knows none."""
+        return " --dataset DATA" if self.training is None else ""
+
     def _metadata(self, title: str) -> str:
-        """The front matter: each value as JSON, which YAML reads too."""
+        """The front matter: each value as JSON, which YAML reads too.
+
+        But YAML knows no surrogate pairs, as JSON escapes letters above U+FFFF.
+        """
         values: dict[str, object] = {
             "license": self.license,
             "library_name": "glow-jax",
             "pipeline_tag": "unconditional-image-generation",
             "tags": ["glow", "normalizing-flow", "density-estimation", "jax", "flax"],
         }
-        if self.training is not None:
+        if self.training is not None and _DATASET.fullmatch(self.training.config.data.dataset):
             values["datasets"] = [self.training.config.data.dataset]
         if (found := self.measured) is not None:
             values["metrics"] = ["bits_per_dim"]
             result = {
                 "task": {"type": "unconditional-image-generation"},
-                "dataset": {"name": found.dataset, "type": found.dataset, "split": found.split},
+                "dataset": {
+                    "name": shown(found.dataset),
+                    "type": _identifier(found.dataset),
+                    "split": shown(found.split),
+                },
                 "metrics": [
                     {"type": "bits_per_dim", "name": "bits/dim", "value": found.bits_per_dim}
                 ],
             }
-            values["model-index"] = [{"name": title, "results": [result]}]
-        return "\n".join(f"{name}: {json.dumps(value)}" for name, value in values.items())
+            values["model-index"] = [{"name": shown(title), "results": [result]}]
+        lines = (
+            f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in values.items()
+        )
+        return "\n".join(lines)
 
     def _introduction(self) -> str:
         of = "" if self.training is None else f" of {shown(self.training.config.data.dataset)}"
@@ -155,6 +172,13 @@ class Card:
         if config.training.saved_model:
             text += "\n\nThe run started from the weights of another model (`--saved_model`)."
         return text
+
+
+def _identifier(dataset: str) -> str:
+    """The name of a data set in characters that the hub takes."""
+    if _DATASET.fullmatch(dataset):
+        return dataset
+    return re.sub("[^A-Za-z0-9_-]+", "-", dataset).strip("-") or "images"
 
 
 def _duration(hours: float) -> str:
