@@ -141,6 +141,7 @@ def test_gradients_agree_however_convolutions_are_computed(
     assert difference(found, single_gradient) < 1e-5
 
 
+@pytest.mark.slow
 def test_the_whole_model_can_be_differentiated_forwards(x64: None) -> None:
     model, x, _, _ = keeping_all("affine, LU")
     model = computing(model, memory="fast", formulation="convolution")

@@ -47,6 +47,7 @@ def test_prepared_images_are_those_of_the_archive(dataroot: Path):
         assert label == number % 10
 
 
+@pytest.mark.slow
 def test_streamed_by_other_processes_is_the_same(dataroot: Path):
     kept = load("cifar10", dataroot)
     streamed = load("cifar10", dataroot, memory_limit=0, n_workers=2)

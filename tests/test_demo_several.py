@@ -57,6 +57,7 @@ def test_all_in_turn_gives_way_to_a_class(studio: Studio) -> None:
     assert "There is no class 15." in desk.draws(0.7, 0, 2, [15])
 
 
+@pytest.mark.slow
 def test_a_test_image_is_looked_at_under_its_own_labels(studio: Studio) -> None:
     found = evaluate(studio.run, studio.dataset).likelihood
     _, y = from_test_split(studio, 5)
@@ -144,6 +145,7 @@ def test_an_attribute_that_no_image_has_is_left_out(
     assert "note: left out: There is no training image of 14." in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_page_makes_a_direction_and_shows_it_at_once(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

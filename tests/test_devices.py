@@ -68,7 +68,8 @@ def one_device() -> tuple[np.ndarray, list]:
     return run(config_of(), 1)
 
 
-@pytest.mark.parametrize("count", [slow(2), 4, slow(8)])
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 4, 8])
 def test_training_does_not_depend_on_the_number_of_devices(count: int, one_device) -> None:
     assert one_device[0][-1] < one_device[0][0] - 0.1  # it does learn
     assert_same(one_device, run(config_of(), count))

@@ -52,7 +52,8 @@ def test_a_batch_that_is_not_finite_is_skipped_and_counted(
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state_of(folder)))
 
 
-@pytest.mark.parametrize("phase", [pytest.param("start", marks=pytest.mark.slow), "background"])
+@pytest.mark.slow
+@pytest.mark.parametrize("phase", ["start", "background"])
 def test_a_disk_that_is_full_stops_the_run_and_leaves_earlier_steps_whole(
     phase: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:

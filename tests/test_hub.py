@@ -708,6 +708,7 @@ def test_results_of_a_name_are_kept_here_and_not_in_the_cache(
     assert read_metrics(tmp_path / "runs" / "tiny")
 
 
+@pytest.mark.slow
 def test_the_demo_opens_a_name_and_keeps_its_results_here(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -187,7 +187,14 @@ def pulled_back(layer: Bijection, x: jax.Array) -> dict[str, Any]:
     }
 
 
-@pytest.fixture(scope="module", params=LAYERS)
+@pytest.fixture(
+    scope="module",
+    params=[
+        # A level without its condition, and a conditional step, are examined every day.
+        pytest.param(name, marks=pytest.mark.slow if name == "conditional_level" else ())
+        for name in LAYERS
+    ],
+)
 def examined(request: pytest.FixtureRequest, randomise: Any) -> Examined:
     layer = randomise(LAYERS[request.param]())
     x = images(jnp.float32, SHAPES.get(request.param, (B, H, W, C)))

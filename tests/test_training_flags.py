@@ -53,6 +53,7 @@ def test_bits_follow_the_data_set_that_replaces_a_presets() -> None:
     assert parse_training(["--preset", "digits"]).model.n_bits == 4
 
 
+@pytest.mark.slow
 def test_a_saved_optimizer_brings_its_settings(trained: Path) -> None:
     line = ["--preset", "digits", "--saved_model", str(trained), "--saved_optimizer", str(trained)]
     assert parse_training(line).optimizer == load_run(trained).config.optimizer
