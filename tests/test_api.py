@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import glow_jax
+from glow_jax.cli.program import COMMANDS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "glow_jax"
@@ -48,6 +49,13 @@ def test_importing_it_loads_no_other_framework_and_no_command_line() -> None:
     # What only some programs need, and takes a third of a second or more.
     heavy = ("orbax.checkpoint", "grain", "tensorflow_datasets")
     assert loaded_by("import glow_jax; glow_jax.load", *frameworks, *heavy, "jax") == {"jax"}
+
+
+def test_no_command_loads_another_framework_before_it_runs() -> None:
+    """Nobody needs PyTorch for what it does not do."""
+    names = ", ".join({command.module for command in COMMANDS.values()})
+    statement = f"from glow_jax.cli import {names}"
+    assert loaded_by(statement, "torch", "tensorflow", "gradio", "jax") == {"jax"}
 
 
 @pytest.mark.slow

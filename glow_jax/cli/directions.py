@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from glow_jax.bridge.openai import read_rows
 from glow_jax.cli.errors import keeping, one_line_errors
 from glow_jax.cli.flags import parse
 from glow_jax.cli.run_flags import RunFlags
@@ -67,6 +66,8 @@ def main() -> None:
     keep_compiled_programs()
     run = arguments.load()
     if arguments.file is not None:
+        from glow_jax.bridge.openai import read_rows  # all but files does without PyTorch
+
         studio = open_studio(run, None)
         rows = read_rows(arguments.file, studio.model.config)
         name = arguments.name or arguments.file.stem
