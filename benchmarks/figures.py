@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,11 @@ def read(name: str) -> Any:
 def markdown(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """A table in Markdown."""
     return as_markdown([columns, *([str(cell) for cell in row] for row in rows)]) + "\n"
+
+
+def with_interval(figure: Mapping[str, float]) -> str:
+    """A figure of `eval.py --ood` and its interval, as the cell of a table."""
+    return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
 
 
 def write(path: Path, **figures: object) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from figures import markdown
+from figures import markdown, with_interval
 from machine import machine
 
 from glow_jax.cli.errors import one_line_errors
@@ -71,13 +71,7 @@ def table(found: Mapping[str, Any]) -> str:
     are_several = len({inside for inside, _ in pairs}) > 1
     columns = [" / ".join(pair) if are_several else pair[1] for pair in pairs]
     rows = [
-        [
-            row["title"],
-            *(
-                f"{one['value']:.3f} [{one['low']:.3f}, {one['high']:.3f}]" if one else ""
-                for one in row["pairs"]
-            ),
-        ]
+        [row["title"], *(with_interval(one) if one else "" for one in row["pairs"])]
         for row in found["auroc"].values()
     ]
     return markdown(["score", *columns], rows)

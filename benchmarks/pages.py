@@ -26,7 +26,7 @@ import scaling
 import settings
 import speed
 import startup
-from figures import REPOSITORY, markdown, read
+from figures import REPOSITORY, markdown, read, with_interval
 
 PLACE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 SHIPPED = "models/fashion_mnist"
@@ -54,13 +54,9 @@ def differences(title: str, *kept: str) -> str:
 
 def ood_scores(found: Mapping) -> str:
     """The figures of every score on one pair of data sets, with their intervals."""
-
-    def cell(figure: Mapping) -> str:
-        return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
-
     columns = {"AUROC": "auroc", "AUPR-in": "aupr", "FPR-in": "fpr95"}
     rows = (
-        [score["title"], *(cell(score[key]) for key in columns.values())]
+        [score["title"], *(with_interval(score[key]) for key in columns.values())]
         for score in found["scores"].values()
     )
     return markdown(["score", *columns], rows)

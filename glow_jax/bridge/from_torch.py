@@ -102,26 +102,24 @@ def convert_file(
                 with optimizer_read(optimizer_path):
                     moments = _moments_of(checkpoint.optimizer, layout, found)
     model = to_glow(found.values, found.config)
-    names_images = "dataset" in hparams
     notes = list(checkpoint.notes)
     is_wide = any(array.dtype == np.float64 for array in checkpoint.weights.values())
     if is_wide and jnp.zeros(()).dtype != jnp.float64:
         notes.append("Its float64 values are rounded to float32.")
-    if moments is None:
-        return Conversion(
-            *(layout, found.values, model, config, None, 0, notes), names_images=names_images
-        )
-    settings = dataclasses.replace(config.optimizer, optimizer=moments.algorithm)
-    if moments.lr is not None and "lr" not in hparams:
-        settings = dataclasses.replace(settings, lr=moments.lr)
-    config = dataclasses.replace(config, optimizer=settings)
-    params = nnx.state(model, nnx.Param)
-    mu, nu = (fill(params, values, found.config) for values in (moments.mu, moments.nu))
-    state = to_optax(mu, nu, moments.step, model, settings)
-    notes += moments.notes
+    state, step = None, 0
+    if moments is not None:
+        step = moments.step
+        settings = dataclasses.replace(config.optimizer, optimizer=moments.algorithm)
+        if moments.lr is not None and "lr" not in hparams:
+            settings = dataclasses.replace(settings, lr=moments.lr)
+        config = dataclasses.replace(config, optimizer=settings)
+        params = nnx.state(model, nnx.Param)
+        mu, nu = (fill(params, values, found.config) for values in (moments.mu, moments.nu))
+        state = to_optax(mu, nu, step, model, settings)
+        notes += moments.notes
     return Conversion(
-        *(layout, found.values, model, config, state, moments.step, notes),
-        names_images=names_images,
+        *(layout, found.values, model, config, state, step, notes),
+        names_images="dataset" in hparams,
     )
 
 

@@ -160,10 +160,12 @@ def _text(found: Evaluation) -> str:
         for draws, bound in found.importance.items()
     )
     images = len(bits.bits_per_dim)
-    off = (
-        f"\n{errors.images_off} of {images} images do not come back: a value is off by more than "
-        "half a grey level, because the flow is nearly singular at them"
-    )
+    off = ""
+    if errors.images_off:
+        off = (
+            f"\n{errors.images_off} of {images} images do not come back: a value is off by more "
+            "than half a grey level, because the flow is nearly singular at them"
+        )
     return (
         f"{found.run.name}, {found.run.title}: {images} test images of "
         f"{found.dataset}\n"
@@ -173,5 +175,5 @@ def _text(found: Evaluation) -> str:
         f"of which            {shares}\n"
         f"max abs error of encode -> decode: {errors.from_latents:.2e} from latents, "
         f"{errors.from_noise:.2e} from noise"
-        f"{off if errors.images_off else ''}"
+        f"{off}"
     )

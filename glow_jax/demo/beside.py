@@ -9,15 +9,18 @@ class _Halt(Exception):  # noqa: N818 - not an error
     """The work is no longer wanted."""
 
 
-def counted(work: Callable[[Callable[[int], None]], object]) -> Generator[int, None, None]:
+def counted(
+    work: Callable[[Callable[[int], None]], object], total: int
+) -> Generator[tuple[int, int], None, None]:
     """Carry out work beside the caller.
 
     Args:
-        work: takes a function to call after each part with what is done of it. That call does not
+        work: takes a function to call after each part with its size. That call does not
             return once the generator is closed, so that the work ends there.
+        total: how much there is to do.
 
     Yields:
-        What the work told, in turn.
+        How much is done, after each part, and the total.
 
     Raises:
         Exception: what the work raised.
@@ -41,11 +44,13 @@ def counted(work: Callable[[Callable[[int], None]], object]) -> Generator[int, N
 
     worker = threading.Thread(target=carry_out, name="beside the page")
     worker.start()
+    done = 0
     try:
         while (news := told.get()) is not None:
             if isinstance(news, BaseException):
                 raise news
-            yield news
+            done += news
+            yield done, total
     finally:
         halted.set()
         worker.join()

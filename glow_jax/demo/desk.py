@@ -21,7 +21,7 @@ from glow_jax.demo.incoming import content_of, picture_from
 from glow_jax.demo.looking import Encoded, drawn_anew, look
 from glow_jax.demo.standing import known_of, measure_training
 from glow_jax.demo.studio import Studio, decoded_pixels, from_test_split, one_label
-from glow_jax.demo.values import amounts_of, levels_of, number_of, whole_of
+from glow_jax.demo.values import amounts_of, levels_from_0, number_of, whole_of
 from glow_jax.demo.video import there_and_back, video
 from glow_jax.errors import GlowError
 
@@ -249,7 +249,7 @@ class Desk:
         """One edit; `slots` are names of directions and, after each, how far to go."""
         if first is None:
             return ""
-        edit = Edit(number_of(mix, "The mix"), amounts_of(slots), levels_of(levels))
+        edit = Edit(number_of(mix, "The mix"), amounts_of(slots), levels_from_0(levels))
         other = second.encoded if second else None
         return views.of_frame(edited(self.studio, first.encoded, other, edit))
 
@@ -266,7 +266,7 @@ class Desk:
         try:
             if first is None:
                 raise GlowError("Choose a first image.")
-            touched, far = levels_of(levels), number_of(strength, "The strength")
+            touched, far = levels_from_0(levels), number_of(strength, "The strength")
             edits = arc(_FRAMES, touched)
             if along != ARC:
                 edits = way_along(along, far, _FRAMES, touched)

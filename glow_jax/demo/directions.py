@@ -1,6 +1,5 @@
 """Directions of a run: from the mean latent of some images to that of others."""
 
-import contextlib
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 
@@ -171,15 +170,11 @@ def keep_between(
         GlowError: the run's folder cannot be written.
     """
     found: list[Direction] = []
-    done, total = 0, len(of.indices) + len(against.indices)
 
     def work(progress: Callable[[int], None]) -> None:
         found.append(between(studio, of, against, progress=progress))
 
-    with contextlib.closing(counted(work)) as counts:
-        for count in counts:
-            done += count
-            yield done, total
+    yield from counted(work, total=len(of.indices) + len(against.indices))
     (direction,) = found
     try:
         write_direction(studio.run.folder, direction, weights=studio.weights)

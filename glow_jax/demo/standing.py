@@ -1,6 +1,5 @@
 """Where an image stands among the images that were measured: ranks, and plain words."""
 
-import contextlib
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -103,16 +102,12 @@ def measure_training(studio: Studio) -> Generator[tuple[int, int], None, None]:
     """
     images = _reference(studio)
     jobs = [Job(images, meter) for meter in _meters(studio)]
-    done, total = 0, len(images.split) * len(jobs)
 
     def work(progress: OnImages) -> None:
         for job in jobs:
             job.carry_out(studio.run.folder, batch_size=_MEASURED_AT_ONCE, progress=progress)
 
-    with contextlib.closing(counted(work)) as counts:
-        for count in counts:
-            done += count
-            yield done, total
+    yield from counted(work, total=len(images.split) * len(jobs))
 
 
 def ranks_of(studio: Studio, seen: Seen, known: Known) -> list[Rank]:

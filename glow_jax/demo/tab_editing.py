@@ -15,7 +15,7 @@ from glow_jax.demo.tabs import (
     SECONDS_KEPT,
     choices_of,
     classes_of,
-    levels_of,
+    level_choices,
 )
 
 
@@ -30,7 +30,7 @@ def editing(page: gr.Blocks, desk: Desk, mine: gr.State) -> None:
     frame = gr.HTML(elem_id="frame")
     mix = gr.Slider(0, 1, 0, step=0.02, label="Mix", info="0 is the first image, 1 the second")
     slots = _Slots(desk)
-    names = levels_of(desk)
+    names = level_choices(desk)
     levels = gr.CheckboxGroup(
         names, value=[n for _, n in names], label="Levels that change", info="1 is the finest"
     )

@@ -99,7 +99,7 @@ def choices_of(desk: Desk) -> list[tuple[str, int]]:
     return [(name, number) for number, name in enumerate(desk.studio.class_names)]
 
 
-def levels_of(desk: Desk) -> list[tuple[str, int]]:
+def level_choices(desk: Desk) -> list[tuple[str, int]]:
     """The levels of the model, counted from 1, the finest."""
     return [(str(level), level) for level in range(1, desk.studio.model.config.L + 1)]
 
@@ -146,7 +146,7 @@ def looking(desk: Desk) -> gr.State:
 def _redrawing(desk: Desk, mine: gr.State) -> None:
     """One level of a visitor's image drawn anew."""
     gr.HTML(html.heading("One level drawn anew"))
-    level = gr.Radio(levels_of(desk), value=1, label="Level", info="1 is the finest")
+    level = gr.Radio(level_choices(desk), value=1, label="Level", info="1 is the finest")
     with gr.Row():
         heat = gr.Slider(
             0, HOTTEST, 0.7, step=0.05, label="Temperature of the new draws", min_width=240

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from glow_jax.errors import GlowError
 
 
-def levels_of(levels: Sequence[int]) -> list[int]:
+def levels_from_0(levels: Sequence[int]) -> list[int]:
     """Levels counted from 1 as levels counted from 0."""
     return [whole_of(level, "The level") - 1 for level in levels]
 
