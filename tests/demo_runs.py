@@ -55,7 +55,7 @@ def with_groups(digits: np.ndarray) -> np.ndarray:
     return np.column_stack([np.eye(10)[digits], *groups]).astype(np.uint8)
 
 
-def several_run(folder: Path, randomise: Callable[..., Any]) -> Path:
+def several_run(folder: Path, randomise: Callable[..., Any], config: ModelConfig = SEVERAL) -> Path:
     """A run of the digits with labels of several classes at once, beside their file."""
     digits = load_dataset(DataConfig(dataset="digits"))
     arrays = {}
@@ -65,7 +65,7 @@ def several_run(folder: Path, randomise: Callable[..., Any]) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     path = folder.parent / "groups.npz"
     np.savez(path, **arrays)
-    return save_run(folder, randomise(untrained(SEVERAL), scale=0.1), dataset=str(path))
+    return save_run(folder, randomise(untrained(config), scale=0.1), dataset=str(path))
 
 
 def studio_of(folder: Path, *, images: bool = True) -> Studio:

@@ -26,12 +26,12 @@ from glow_jax.demo.editing import BATCH, Edit, arc, edited, walk
 from glow_jax.demo.incoming import LARGEST_FILE, content_of, picture_from
 from glow_jax.demo.looking import REDRAWN, Encoded, drawn_anew, look
 from glow_jax.demo.standing import Rank, in_words, known_of, measure_training, ranks_of
-from glow_jax.demo.studio import Studio, from_test_split, one_label
+from glow_jax.demo.studio import Studio, from_test_split
 from glow_jax.demo.video import there_and_back
 from glow_jax.errors import GlowError
 from glow_jax.evaluation.evaluate import evaluate
 from glow_jax.evaluation.likelihood import dequantized
-from glow_jax.evaluation.samples import labels_in_turn, sample_pixels
+from glow_jax.evaluation.samples import labels_in_turn, one_label, sample_pixels
 from glow_jax.latents import slerp
 from glow_jax.ood.comparison import Job
 from glow_jax.ood.images import Images
@@ -191,7 +191,7 @@ def test_bits_of_an_uploaded_picture_are_the_model_s(kind: str, studios) -> None
     held, shown = Desk(studio).picture(address_of(picture), "picture.png", chosen)
     # The picture as a person would cut it: means over squares of 2 x 2, rounded.
     pixels = np.asarray(picture.resize((8, 8), Image.Resampling.BOX))[None, ..., None]
-    y = one_label(studio, [4]) if chosen else None
+    y = one_label(studio.model, [4]) if chosen else None
     x = dequantized(studio.model, pixels, np.zeros(1, np.uint32))
     expected = float(studio.model.bits_per_dim(x, y)[0])
     assert bits_shown(shown) == pytest.approx(expected, abs=1e-5)

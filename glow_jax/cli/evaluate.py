@@ -16,6 +16,7 @@ from glow_jax.config import Dequantization
 from glow_jax.devices import Devices, keep_compiled_programs
 from glow_jax.errors import GlowError
 from glow_jax.evaluation.evaluate import Evaluation, dataset_of, dequantizing, evaluate
+from glow_jax.evaluation.labels import LabelFigures
 from glow_jax.evaluation.likelihood import OnImages
 from glow_jax.model import computing
 from glow_jax.ood.measure import replicated_model
@@ -176,4 +177,23 @@ def _text(found: Evaluation) -> str:
         f"max abs error of encode -> decode: {errors.from_latents:.2e} from latents, "
         f"{errors.from_noise:.2e} from noise"
         f"{off}"
+        f"{'' if found.labels is None else _labels_text(found.labels)}"
     )
+
+
+def _labels_text(found: LabelFigures) -> str:
+    lines = [
+        f"accuracy            {one.value:.4f} +- {one.standard_error:.4f} by the {rule}"
+        for rule, one in found.accuracy.items()
+    ]
+    if found.class_bits_per_dim is not None:
+        lines.append(f"knowing the class saves {found.class_bits_per_dim:.4f} bits/dim")
+    known = [(value, number) for number, value in enumerate(found.auroc) if value is not None]
+    if known:
+        least, label = min(known)
+        mean = sum(value for value, _ in known) / len(known)
+        lines.append(
+            f"AUROC of the labels {mean:.4f}, the mean of {len(known)}; the lowest is {least:.4f}, "
+            f"of label {label}"
+        )
+    return "".join(f"\n{line}" for line in lines)

@@ -1,5 +1,6 @@
 """`python sample.py`: samples of a run as a PNG grid."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,13 @@ from glow_jax.config.checks import brief
 from glow_jax.devices import keep_compiled_programs
 from glow_jax.errors import GlowError
 from glow_jax.evaluation.png import save_png
-from glow_jax.evaluation.samples import class_number, grid, labels_in_turn, sample_pixels
+from glow_jax.evaluation.samples import (
+    class_number,
+    grid,
+    labels_in_turn,
+    one_label,
+    sample_pixels,
+)
 from glow_jax.runs import LoadedRun
 
 # All of a row are drawn at once.
@@ -30,8 +37,9 @@ class Arguments(RunFlags):
     """several temperatures, separated by commas: one row each, from the same draws"""
     num: int | None = None
     """number of images; by default 64, or 10 in each row of --temperatures"""
-    label: str | None = None
-    """class of every image, by name or number (conditional models); by default all in turn"""
+    label: tuple[str, ...] = ()
+    """class of every image, by name or number, several of them where images have several
+    (conditional models); by default all in turn"""
     seed: int = 0
     """seed of the draws"""
     output: Path | None = None
@@ -77,13 +85,12 @@ def _temperatures(arguments: Arguments) -> list[float]:
     return temperatures
 
 
-def _labels(run: LoadedRun, label: str | None, num: int) -> jax.Array | None:
-    model = run.average_or_model
-    if label is None:
-        return labels_in_turn(model, num)
+def _labels(run: LoadedRun, given: Sequence[str], num: int) -> jax.Array | None:
+    model, data = run.average_or_model, run.data
+    if not given:
+        return labels_in_turn(model, num, data)
     if not model.config.y_condition:
-        raise GlowError(f"--label {label}: this model is not conditional on a label.")
-    data = run.data
+        raise GlowError(f"--label {' '.join(given)}: this model is not conditional on a label.")
     names = data.class_names if data is not None else ()
-    number = class_number(label, names, model.config.y_classes)
-    return jax.nn.one_hot(np.full(num, number), model.config.y_classes)
+    label = one_label(model, [class_number(one, names, model.config.y_classes) for one in given])
+    return None if label is None else jax.numpy.repeat(jax.numpy.asarray(label), num, axis=0)

@@ -12,12 +12,12 @@ from glow_jax.demo.drawing import Wish, noise_of
 from glow_jax.demo.editing import arc, walk, way_along
 from glow_jax.demo.incoming import LARGEST_FILE, picture_from
 from glow_jax.demo.looking import Encoded, look
-from glow_jax.demo.studio import Studio, from_test_split, one_label, open_studio
+from glow_jax.demo.studio import Studio, from_test_split, open_studio
 from glow_jax.demo.video import FORMATS, MOST_FRAMES, there_and_back, video
 from glow_jax.devices import keep_compiled_programs
 from glow_jax.errors import GlowError, shown
 from glow_jax.evaluation.evaluate import dataset_of
-from glow_jax.evaluation.samples import class_number
+from glow_jax.evaluation.samples import class_number, one_label
 from glow_jax.files import expanded, write_whole
 from glow_jax.runs import LoadedRun
 
@@ -43,8 +43,9 @@ class Arguments(RunFlags):
     """levels that the walk touches, from 1, the finest; by default all"""
     temperature: float = 0.7
     """standard deviation of draws"""
-    label: str | None = None
-    """class of draws and pictures, by name or number (conditional models)"""
+    label: tuple[str, ...] = ()
+    """class of draws and pictures, by name or number, several of them where images have several
+    (conditional models)"""
     frames: int = 24
     """frames one way; GIF and MP4 go there and back"""
     output: Path | None = None
@@ -103,10 +104,8 @@ def _studio(run: LoadedRun, arguments: Arguments) -> Studio:
 
 
 def _image(studio: Studio, name: str, arguments: Arguments) -> Encoded:
-    classes = None
-    if arguments.label is not None:
-        known = studio.class_names
-        classes = [class_number(arguments.label, known, studio.model.config.y_classes)]
+    known, count = studio.class_names, studio.model.config.y_classes
+    classes = [class_number(label, known, count) for label in arguments.label] or None
     if name.startswith(_DRAW):
         seed = name.removeprefix(_DRAW)
         if not (seed.isascii() and seed.isdigit() and len(seed) < 11):
@@ -122,4 +121,4 @@ def _image(studio: Studio, name: str, arguments: Arguments) -> Encoded:
     with path.open("rb") as file:
         content = file.read(LARGEST_FILE + 1)
     pixels = picture_from(studio, content, path.suffix)
-    return look(studio, pixels, one_label(studio, classes or []), title=path.name).encoded
+    return look(studio, pixels, one_label(studio.model, classes or []), title=path.name).encoded

@@ -72,6 +72,8 @@ def _checked(hint: object, value: object, where: str) -> object:
         return value
     if origin is tuple and isinstance(value, list):
         fits = arguments[-1] is Ellipsis or len(arguments) == len(value)
+        if fits and get_origin(arguments[0]) in (tuple, UnionType):
+            return tuple(_checked(arguments[0], item, where) for item in value)
         if fits and all(type(item) is arguments[0] and not _is_too_large(item) for item in value):
             return tuple(value)
     if type(value) is hint:

@@ -20,10 +20,11 @@ from glow_jax.demo.editing import BATCH, Edit, arc, edited, walk, way_along
 from glow_jax.demo.incoming import content_of, picture_from
 from glow_jax.demo.looking import Encoded, drawn_anew, look
 from glow_jax.demo.standing import known_of, measure_training
-from glow_jax.demo.studio import Studio, decoded_pixels, from_test_split, one_label
+from glow_jax.demo.studio import Studio, decoded_pixels, from_test_split
 from glow_jax.demo.values import amounts_of, levels_from_0, number_of, whole_of
 from glow_jax.demo.video import there_and_back, video
 from glow_jax.errors import GlowError
+from glow_jax.evaluation.samples import one_label
 
 _Values = ParamSpec("_Values")
 
@@ -79,7 +80,7 @@ class Desk:
         classes = [0] if config.y_condition else []
         wish = Wish(number=1, classes=classes or None)
         black = np.zeros(config.image_shape, np.uint8)
-        encoded = look(self.studio, black, one_label(self.studio, classes)).encoded
+        encoded = look(self.studio, black, one_label(self.studio.model, classes)).encoded
         drawn = draw(self.studio, wish)
         way_of(self.studio, drawn.noise, drawn.y)
         edited(self.studio, encoded, encoded, Edit())
@@ -139,7 +140,7 @@ class Desk:
             ending = PurePath(name if isinstance(name, str) else "").suffix
             pixels = picture_from(self.studio, content_of(address), ending)
             title = "your picture" if name else "your drawing"
-            return self._seen(pixels, one_label(self.studio, self._classes(chosen)), 0, title)
+            return self._seen(pixels, one_label(self.studio.model, self._classes(chosen)), 0, title)
         except GlowError as error:
             return None, html.error(str(error))
 

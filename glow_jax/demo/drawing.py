@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from glow_jax.demo.studio import Studio, decoded_pixels, key_of, one_label
+from glow_jax.demo.studio import Studio, decoded_pixels, key_of
 from glow_jax.errors import GlowError
-from glow_jax.evaluation.samples import labels_in_turn
+from glow_jax.evaluation.samples import labels_in_turn, one_label
 from glow_jax.latents import Noise, as_image, level_by_level
 from glow_jax.model import unit_noise
 
@@ -76,9 +76,9 @@ def noise_of(studio: Studio, wish: Wish) -> tuple[Noise, np.ndarray | None]:
 
 def _labels(studio: Studio, wish: Wish) -> np.ndarray | None:
     if wish.classes is None:
-        in_turn = labels_in_turn(studio.model, wish.number)
+        in_turn = labels_in_turn(studio.model, wish.number, studio.run.data)
         return None if in_turn is None else np.asarray(in_turn)
-    one = one_label(studio, wish.classes)
+    one = one_label(studio.model, wish.classes)
     return None if one is None else np.repeat(one, wish.number, axis=0)
 
 

@@ -1,6 +1,6 @@
 """A run that is ready to draw, to look and to edit, with its images and its directions."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import jax
@@ -12,7 +12,7 @@ from glow_jax.devices import Devices
 from glow_jax.errors import GlowError
 from glow_jax.evaluation.evaluate import dequantizing
 from glow_jax.evaluation.likelihood import label_classes
-from glow_jax.evaluation.samples import visible_pixels
+from glow_jax.evaluation.samples import one_label, visible_pixels
 from glow_jax.kernels.products import PRECISION
 from glow_jax.latents import Noise
 from glow_jax.model import Glow, computing
@@ -86,22 +86,6 @@ def _class_names(run: LoadedRun, dataset: Dataset | None) -> tuple[str, ...]:
     return known if len(known) == count else tuple(map(str, range(count)))
 
 
-def one_label(studio: Studio, classes: Sequence[int]) -> np.ndarray | None:
-    """The label of one image, (1, classes), float32: 1 at each class; None without labels.
-
-    Raises:
-        GlowError: there is not one class, where an image has one.
-    """
-    config = studio.model.config
-    if not config.y_condition:
-        return None
-    if not config.multi_class and len(classes) != 1:
-        raise GlowError("This model is conditional on the class: choose one.")
-    label = np.zeros((1, config.y_classes), np.float32)
-    label[0, list(classes)] = 1
-    return label
-
-
 def label_in_words(studio: Studio, y: np.ndarray) -> str:
     """The names of the classes of one image, (1, classes)."""
     return ", ".join(studio.class_names[number] for number in np.flatnonzero(y[0])) or "no class"
@@ -126,7 +110,7 @@ def from_test_split(studio: Studio, number: int) -> tuple[np.ndarray, np.ndarray
     if not has_labels(split):
         raise GlowError("The test images have no labels, and this model takes one.")
     classes = np.flatnonzero(part.labels[0]) if part.labels.ndim == 2 else part.labels
-    return part.images[0], one_label(studio, [int(number) for number in classes])
+    return part.images[0], one_label(studio.model, [int(number) for number in classes])
 
 
 def decoded_pixels(

@@ -15,6 +15,7 @@ from glow_jax.data.notes import note
 from glow_jax.devices import Devices
 from glow_jax.errors import GlowError, shown
 from glow_jax.evaluation.importance import ImportanceBounds
+from glow_jax.evaluation.labels import LabelFigures, label_figures, rules
 from glow_jax.evaluation.likelihood import (
     BitsPerDim,
     Likelihood,
@@ -46,6 +47,7 @@ class Evaluation:
         likelihood: bits/dim of each image.
         importance: importance-weighted bounds, by the number of draws in each; none if not asked.
         reconstruction: how well encode -> decode gives the images back.
+        labels: how well it tells labels; None of a model that cannot.
     """
 
     run: LoadedRun
@@ -57,6 +59,7 @@ class Evaluation:
     likelihood: Likelihood
     importance: Mapping[int, BitsPerDim]
     reconstruction: Reconstruction
+    labels: LabelFigures | None
 
     @property
     def level_bits_per_dim(self) -> np.ndarray:
@@ -88,6 +91,7 @@ class Evaluation:
                 "from_noise": self.reconstruction.from_noise,
             },
             "reconstruction_images_off": self.reconstruction.images_off,
+            **({} if self.labels is None else self.labels.to_json()),
         }
 
 
@@ -104,7 +108,7 @@ def evaluate(
     devices: Devices | None = None,
     bar: _Bar = lambda _: nullcontext(lambda _: None),
 ) -> Evaluation:
-    """Evaluate a run on a test split: bits/dim and reconstruction.
+    """Evaluate a run on a test split: bits/dim, reconstruction, and labels if it tells them.
 
     Args:
         run: a loaded run, or what `glow_jax.load` takes, whose newest checkpoint is loaded.
@@ -146,7 +150,8 @@ def evaluate(
     model = computing(model, dtype=dtype, precision=precision)
     test = dataset.test
     bounds = ImportanceBounds(draws, model.config.dimensions)
-    with bar(len(test) * (draws + 1)) as progress:
+    tells_labels = bool(rules(model))
+    with bar(len(test) * (draws + 1 + tells_labels)) as progress:
         found = likelihood(
             model,
             test,
@@ -157,6 +162,9 @@ def evaluate(
             on_draw=bounds.add,
         )
         errors = reconstruction(model, test, devices, batch_size=batch_size, progress=progress)
+        labels = None
+        if tells_labels:
+            labels = label_figures(model, test, devices, batch_size=batch_size, progress=progress)
     return Evaluation(
         run,
         dataset.name,
@@ -167,6 +175,7 @@ def evaluate(
         found,
         bounds.found() if importance else {},
         errors,
+        labels,
     )
 
 

@@ -11,6 +11,8 @@ from glow_jax.data.dataset import sample_of
 from glow_jax.errors import GlowError, shown
 from glow_jax.runs import RunData, read_config, read_data
 
+_LABEL_SETS = 64
+
 
 def data_of(dataset: Dataset) -> RunData:
     """What a run is to remember of its images."""
@@ -21,7 +23,17 @@ def data_of(dataset: Dataset) -> RunData:
         classes=dataset.classes,
         class_names=dataset.class_names,
         fingerprint=dataset.fingerprint or _fingerprint(dataset),
+        label_sets=_label_sets(dataset),
     )
+
+
+def _label_sets(dataset: Dataset) -> tuple[tuple[int, ...], ...]:
+    """See `RunData`; of a data set that is not in memory, the sets of a few images."""
+    if not dataset.multi_hot:
+        return ()
+    rows, counts = np.unique(sample_of(dataset.train).labels, axis=0, return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:_LABEL_SETS]
+    return tuple(tuple(np.flatnonzero(row).tolist()) for row in rows[order])
 
 
 def _fingerprint(dataset: Dataset) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from glow_jax.errors import GlowError, shown
 from glow_jax.model import Glow
+from glow_jax.runs import RunData
 
 
 def sample_pixels(
@@ -32,12 +33,48 @@ def without_nan_to_pixels(model: Glow, x: jax.Array) -> jax.Array:
     return model.to_pixels(jax.numpy.nan_to_num(x, nan=-0.5))
 
 
-def labels_in_turn(model: Glow, n: int) -> jax.Array | None:
-    """One-hot labels that cycle through the classes, (n, classes); None if unconditional."""
+def labels_to_draw(model: Glow, data: RunData | None = None) -> jax.Array | None:
+    """The labels that samples are drawn for, (R, classes); None if the model is unconditional.
+
+    Args:
+        model: the model.
+        data: what its run remembers of its images: of multi-hot labels, the sets that occur.
+
+    Returns:
+        Those sets where they are known, or else each class alone.
+    """
     if not model.config.y_condition:
         return None
     classes = model.config.y_classes
-    return jax.nn.one_hot(np.arange(n) % classes, classes)
+    sets = data.label_sets if data is not None else ()
+    if not sets:
+        return jax.numpy.eye(classes)
+    rows = np.zeros((len(sets), classes), np.float32)
+    for row, numbers in zip(rows, sets, strict=True):
+        row[[number for number in numbers if 0 <= number < classes]] = 1
+    return jax.numpy.asarray(rows)
+
+
+def labels_in_turn(model: Glow, n: int, data: RunData | None = None) -> jax.Array | None:
+    """`labels_to_draw` over and over, (n, classes); None if the model is unconditional."""
+    labels = labels_to_draw(model, data)
+    return labels if labels is None else labels[np.arange(n) % len(labels)]
+
+
+def one_label(model: Glow, classes: Sequence[int]) -> np.ndarray | None:
+    """The label of one image, (1, classes), float32: 1 at each class; None if unconditional.
+
+    Raises:
+        GlowError: there is not one class, where an image has one.
+    """
+    config = model.config
+    if not config.y_condition:
+        return None
+    if not config.multi_class and len(classes) != 1:
+        raise GlowError("This model is conditional on the class: choose one.")
+    label = np.zeros((1, config.y_classes), np.float32)
+    label[0, list(classes)] = 1
+    return label
 
 
 def class_number(label: str, names: Sequence[str], classes: int) -> int:

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from glow_jax.config import Config, ModelConfig
@@ -16,6 +17,7 @@ from glow_jax.runs import RunData
 _PAPER = "[Kingma & Dhariwal 2018](https://arxiv.org/abs/1807.03039)"
 # What the hub takes for the identifier of a data set; no path, and no file of pictures.
 _DATASET = re.compile("([A-Za-z0-9_-]+/)?[A-Za-z0-9_-]+")
+_MOST_CLASSES = 100
 _WEIGHTS: dict[Weights, str] = {
     "averaged": "an exponential moving average of the parameters",
     "trained": "the parameters in training, not an average of them",
@@ -52,6 +54,7 @@ class Card:
         weights: which parameters the folder holds.
         picture: the file of samples beside the card.
         temperature: that of the samples.
+        labels: of each row of them; empty of an unconditional model.
         training: how it was trained; None if that is not known.
         measured: its bits/dim; None if not measured.
     """
@@ -63,6 +66,7 @@ class Card:
     weights: Weights
     picture: str
     temperature: float
+    labels: Sequence[str]
     training: Training | None
     measured: Measured | None
 
@@ -73,7 +77,7 @@ class Card:
             f"---\n{self._metadata(title)}\n---\n\n# {shown(title)}",
             self._introduction(),
             f"![Samples at temperature {self.temperature:g}]({self.picture})",
-            f"Samples at temperature {self.temperature:g}.",
+            f"Samples at temperature {self.temperature:g}{self._rows()}.",
             self._table(),
             "## Use",
             "```python\nimport glow_jax\n\n"
@@ -91,6 +95,12 @@ class Card:
             f"`{self.license}`",
         ]
         return "\n\n".join(parts) + "\n"
+
+    def _rows(self) -> str:
+        """What the rows of the picture are."""
+        if not self.labels:
+            return ""
+        return f"; a row for each label, from the top: {', '.join(self.labels)}"
 
     def _dataset_flag(self) -> str:
         """What names the images for an evaluation; a model without a run knows none."""
@@ -110,7 +120,12 @@ class Card:
         if self.training is not None and _DATASET.fullmatch(self.training.config.data.dataset):
             values["datasets"] = [self.training.config.data.dataset]
         if (found := self.measured) is not None:
-            values["metrics"] = ["bits_per_dim"]
+            metrics = [{"type": "bits_per_dim", "name": "bits/dim", "value": found.bits_per_dim}]
+            metrics += [
+                {"type": "accuracy", "name": f"accuracy by the {rule}", "value": value}
+                for rule, value, _ in found.accuracies
+            ]
+            values["metrics"] = list(dict.fromkeys(str(one["type"]) for one in metrics))
             result = {
                 "task": {"type": "unconditional-image-generation"},
                 "dataset": {
@@ -118,9 +133,7 @@ class Card:
                     "type": _identifier(found.dataset),
                     "split": shown(found.split),
                 },
-                "metrics": [
-                    {"type": "bits_per_dim", "name": "bits/dim", "value": found.bits_per_dim}
-                ],
+                "metrics": metrics,
             }
             values["model-index"] = [{"name": shown(title), "results": [result]}]
         lines = (
@@ -149,8 +162,8 @@ class Card:
             rows["data"] += (
                 f", {data.training_images:,} training and {data.test_images:,} test images"
             )
-            if data.class_names:
-                rows["classes"] = ", ".join(shown(name, 40) for name in data.class_names[:100])
+            if names := self._class_names():
+                rows["classes"] = ", ".join(shown(name, 40) for name in names)
         rows["bits/dim"] = "not measured"
         if (found := self.measured) is not None:
             rows["bits/dim"] = (
@@ -158,8 +171,34 @@ class Card:
                 f"{found.images:,} {shown(found.split)} images of {shown(found.dataset)}, with "
                 f"{found.dequantization} dequantisation"
             )
+            rows |= self._labels(found)
         lines = [f"| {name} | {_in_a_cell(text)} |" for name, text in rows.items()]
         return "\n".join(["| | |", "|---|---|", *lines])
+
+    def _labels(self, found: Measured) -> dict[str, str]:
+        rows = {}
+        if found.accuracies:
+            rows["accuracy"] = ", ".join(
+                f"{value:.4f} +- {error:.4f} by the {rule}"
+                for rule, value, error in found.accuracies
+            )
+        if found.class_bits_per_dim is not None:
+            rows["the class"] = f"knowing it saves {found.class_bits_per_dim:.4f} of these bits/dim"
+        if found.label_auroc:
+            rows["AUROC of labels"] = ", ".join(
+                f"{self._class(number)} {'-' if value is None else format(value, '.3f')}"
+                for number, value in enumerate(found.label_auroc[:_MOST_CLASSES])
+            )
+        return rows
+
+    def _class(self, number: int) -> str:
+        """The name of a class, or its number where the run knows no name."""
+        names = self._class_names()
+        return shown(names[number], 40) if number < len(names) else str(number)
+
+    def _class_names(self) -> tuple[str, ...]:
+        data = None if self.training is None else self.training.data
+        return () if data is None else data.class_names[:_MOST_CLASSES]
 
     def _training(self) -> str:
         if self.training is None:

@@ -6,17 +6,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from glow_jax.errors import GlowError, shown
 from glow_jax.evaluation.png import enlarged, png
-from glow_jax.evaluation.samples import grid, labels_in_turn, sample_pixels
+from glow_jax.evaluation.samples import grid, labels_to_draw, sample_pixels
 from glow_jax.files import write_whole, writing
 from glow_jax.hub import PublishedRun, Weights, in_a_file, origin_of, values_for
 from glow_jax.hub.model_folder import CONFIG, WEIGHTS, without_paths
 from glow_jax.model import Glow, parameter_count
 from glow_jax.publishing.card import Card, Training
 from glow_jax.publishing.results import Measured, measured_of
-from glow_jax.runs import LoadedRun, read_metrics, read_results
+from glow_jax.runs import LoadedRun, RunData, read_metrics, read_results
 from glow_jax.runs.metrics import METRICS, Row
 
 CARD = "README.md"
@@ -25,6 +26,8 @@ PUBLISHED_FILES = (WEIGHTS, METRICS, PICTURE, CARD, CONFIG)
 """What a model folder consists of, in the order of writing."""
 
 _SAMPLES = 64
+_COLUMNS = 8
+_MOST_ROWS = 16
 _TEMPERATURE = 0.7
 
 Contents = Mapping[str, bytes]
@@ -53,7 +56,7 @@ def contents_of(model: Glow, *, name: str, license: str) -> Contents:
         model.config, weights="unsaid", step=0, content=content, images=None, results=None
     )
     card = _card(model, name, license, "unsaid")
-    return _files(model, content, config, card)
+    return _files(model, None, content, config, card)
 
 
 def contents_of_run(run: LoadedRun, *, name: str, license: str) -> Contents:
@@ -75,7 +78,7 @@ def contents_of_run(run: LoadedRun, *, name: str, license: str) -> Contents:
     # A converted checkpoint leaves neither, and its configuration does not know its images.
     told = Training(without_paths(run.config), run.step, images, _hours(rows))
     training = told if rows or images else None
-    card = _card(model, name, license, weights, training, measured)
+    card = _card(model, name, license, weights, images, training, measured)
     content = in_a_file(model)
     config = values_for(
         run.config,
@@ -85,7 +88,7 @@ def contents_of_run(run: LoadedRun, *, name: str, license: str) -> Contents:
         images=images,
         results=results,
     )
-    files = _files(model, content, config, card)
+    files = _files(model, images, content, config, card)
     if rows:
         files[METRICS] = "".join(f"{json.dumps(row)}\n" for row in rows).encode()
     return files
@@ -125,6 +128,7 @@ def _card(
     name: str,
     license: str,
     weights: Weights,
+    images: RunData | None = None,
     training: Training | None = None,
     measured: Measured | None = None,
 ) -> Card:
@@ -140,20 +144,44 @@ def _card(
         weights=weights,
         picture=PICTURE,
         temperature=_TEMPERATURE,
+        labels=_labels_of_rows(model, images),
         training=training,
         measured=measured,
     )
 
 
+def _labels_of_rows(model: Glow, images: RunData | None) -> list[str]:
+    """What the card says of each row of its picture; nothing of an unconditional model."""
+    labels = labels_to_draw(model, images)
+    if labels is None:
+        return []
+    names = () if images is None else images.class_names
+    return [
+        " + ".join(
+            shown(names[number], 40) if number < len(names) else str(number)
+            for number in np.flatnonzero(row)
+        )
+        or "none"
+        for row in np.asarray(labels[:_MOST_ROWS])
+    ]
+
+
 def _files(
-    model: Glow, content: bytes, config: Mapping[str, object], card: Card
+    model: Glow,
+    images: RunData | None,
+    content: bytes,
+    config: Mapping[str, object],
+    card: Card,
 ) -> dict[str, bytes]:
     """All files but the metrics."""
-    labels = labels_in_turn(model, _SAMPLES)
-    pixels = sample_pixels(model, jax.random.key(0), _SAMPLES, temperature=_TEMPERATURE, y=labels)
+    labels, count = labels_to_draw(model, images), _SAMPLES
+    if labels is not None:  # a row for each
+        labels = jax.numpy.repeat(labels[:_MOST_ROWS], _COLUMNS, axis=0)
+        count = len(labels)
+    pixels = sample_pixels(model, jax.random.key(0), count, temperature=_TEMPERATURE, y=labels)
     return {
         WEIGHTS: content,
-        PICTURE: png(enlarged(grid(pixels))),
+        PICTURE: png(enlarged(grid(pixels, columns=_COLUMNS))),
         CARD: card.text().encode(),
         CONFIG: (json.dumps(config, indent=2) + "\n").encode(),
     }

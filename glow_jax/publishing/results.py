@@ -20,6 +20,13 @@ class Measured:
         bits_per_dim: the mean.
         standard_error: that of the mean.
         dequantization: the kind of the noise, and so of the bound.
+        classifier_accuracy: of a conditional model with one class an image, as `LabelFigures`
+            tells it, like the next four; None or empty of others.
+        classifier_accuracy_standard_error: its standard error.
+        likelihood_accuracy: the accuracy of the largest likelihood.
+        likelihood_accuracy_standard_error: its standard error.
+        class_bits_per_dim: what knowing the class saves.
+        label_auroc: of multi-hot labels, in the order of their numbers.
     """
 
     dataset: str
@@ -30,6 +37,22 @@ class Measured:
     bits_per_dim: float
     standard_error: float
     dequantization: str = "uniform"
+    classifier_accuracy: float | None = None
+    classifier_accuracy_standard_error: float | None = None
+    likelihood_accuracy: float | None = None
+    likelihood_accuracy_standard_error: float | None = None
+    class_bits_per_dim: float | None = None
+    label_auroc: tuple[float | None, ...] = ()
+
+    @property
+    def accuracies(self) -> list[tuple[str, float, float]]:
+        """The rules, the accuracy of each, and its standard error."""
+        return [
+            (rule, value, error)
+            for rule in ("classifier", "likelihood")
+            if (value := getattr(self, f"{rule}_accuracy")) is not None
+            and (error := getattr(self, f"{rule}_accuracy_standard_error")) is not None
+        ]
 
 
 def measured_of(results: Mapping[str, object]) -> Measured | None:

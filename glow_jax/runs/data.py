@@ -25,6 +25,8 @@ class RunData:
         classes: the number of classes; 0 without labels.
         class_names: in the order of the class numbers; none where they are not known.
         fingerprint: the same for the same images, wherever they are.
+        label_sets: of multi-hot labels, those that training images have together, as class numbers:
+            the most frequent sets first, at most 64. Empty for other labels.
     """
 
     training_images: int
@@ -33,6 +35,7 @@ class RunData:
     classes: int
     class_names: tuple[str, ...]
     fingerprint: str
+    label_sets: tuple[tuple[int, ...], ...] = ()
 
 
 def write_data(folder: Path, data: RunData) -> None:

@@ -312,7 +312,7 @@ class Trainer:
             return
         step = self._steps_done
         with self._progress.timed("sampling"):
-            y = labels_in_turn(model, _SAMPLES)
+            y = labels_in_turn(model, _SAMPLES, self._data)
             images = sample_pixels(
                 model, jax.random.key(0), _SAMPLES, temperature=_SAMPLE_TEMPERATURE, y=y
             )
