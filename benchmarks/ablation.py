@@ -13,8 +13,9 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from figures import FOLDER, REPOSITORY, write
+from figures import FOLDER, REPOSITORY, markdown, write
 
 from glow_jax.cli.errors import one_line_errors
 from glow_jax.cli.flags import parse
@@ -132,6 +133,27 @@ def outcome(folder: Path, seed: int) -> Outcome:
     rows = read_metrics(folder)
     bits = float(str(rows[-1]["validation_bits_per_dim"]))
     return Outcome(seed, bits, sum(int(str(row["skipped_updates"])) for row in rows))
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """The recipes in Markdown, the best first: bits/dim of the images held out, by seed."""
+    seeds = [outcome["seed"] for outcome in found["rows"][0]["outcomes"]]
+    rows = [
+        (
+            row["recipe"],
+            row["epochs"],
+            f"{row['relative_time']:.2f}",
+            *(f"{outcome['bits_per_dim']:.3f}" for outcome in row["outcomes"]),
+            f"{_mean(row):.3f}",
+        )
+        for row in sorted(found["rows"], key=_mean)
+    ]
+    return markdown(["recipe", "epochs", "time", *(f"seed {seed}" for seed in seeds), "mean"], rows)
+
+
+def _mean(row: Mapping[str, Any]) -> float:
+    bits = [outcome["bits_per_dim"] for outcome in row["outcomes"]]
+    return sum(bits) / len(bits)
 
 
 @one_line_errors

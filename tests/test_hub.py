@@ -248,7 +248,7 @@ def test_a_card_names_data_sets_by_identifiers(
     config = Config(model=model.config, data=DataConfig(dataset=dataset))
     card = Card(
         **{"name": "me/tiny", "license": "mit", "model": model.config, "parameters": 1},
-        **{"weights": "trained", "picture": "card.png", "temperature": 0.7},
+        **{"weights": "trained", "picture": "card.png", "temperature": 0.7, "labels": ()},
         training=Training(config, step=1, data=None, hours=None),
         measured=Measured(dataset, "test", 10, 1, False, 3.5, 0.1),
     )
