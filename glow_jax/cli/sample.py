@@ -1,6 +1,5 @@
 """`python sample.py`: samples of a run as a PNG grid."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from glow_jax.devices import keep_compiled_programs
 from glow_jax.errors import GlowError
 from glow_jax.evaluation.png import save_png
 from glow_jax.evaluation.samples import (
-    class_number,
+    class_numbers,
     grid,
     labels_in_turn,
     one_label,
@@ -37,9 +36,9 @@ class Arguments(RunFlags):
     """several temperatures, separated by commas: one row each, from the same draws"""
     num: int | None = None
     """number of images; by default 64, or 10 in each row of --temperatures"""
-    label: tuple[str, ...] = ()
-    """class of every image, by name or number, several of them where images have several
-    (conditional models); by default all in turn"""
+    label: str | None = None
+    """class of every image, by name or number, or several separated by commas where images have
+    several (conditional models); by default all in turn"""
     seed: int = 0
     """seed of the draws"""
     output: Path | None = None
@@ -85,12 +84,11 @@ def _temperatures(arguments: Arguments) -> list[float]:
     return temperatures
 
 
-def _labels(run: LoadedRun, given: Sequence[str], num: int) -> jax.Array | None:
+def _labels(run: LoadedRun, given: str | None, num: int) -> jax.Array | None:
     model, data = run.average_or_model, run.data
-    if not given:
+    if given is None:
         return labels_in_turn(model, num, data)
-    if not model.config.y_condition:
-        raise GlowError(f"--label {' '.join(given)}: this model is not conditional on a label.")
     names = data.class_names if data is not None else ()
-    label = one_label(model, [class_number(one, names, model.config.y_classes) for one in given])
-    return None if label is None else jax.numpy.repeat(jax.numpy.asarray(label), num, axis=0)
+    label = one_label(model, class_numbers(given, names, model.config))
+    assert label is not None, "class_numbers checks this"
+    return jax.numpy.repeat(jax.numpy.asarray(label), num, axis=0)

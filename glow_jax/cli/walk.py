@@ -17,7 +17,7 @@ from glow_jax.demo.video import FORMATS, MOST_FRAMES, there_and_back, video
 from glow_jax.devices import keep_compiled_programs
 from glow_jax.errors import GlowError, shown
 from glow_jax.evaluation.evaluate import dataset_of
-from glow_jax.evaluation.samples import class_number, one_label
+from glow_jax.evaluation.samples import class_numbers, one_label
 from glow_jax.files import expanded, write_whole
 from glow_jax.runs import LoadedRun
 
@@ -43,9 +43,9 @@ class Arguments(RunFlags):
     """levels that the walk touches, from 1, the finest; by default all"""
     temperature: float = 0.7
     """standard deviation of draws"""
-    label: tuple[str, ...] = ()
-    """class of draws and pictures, by name or number, several of them where images have several
-    (conditional models)"""
+    label: str | None = None
+    """class of draws and pictures, by name or number, or several separated by commas where images
+    have several (conditional models)"""
     frames: int = 24
     """frames one way; GIF and MP4 go there and back"""
     output: Path | None = None
@@ -104,8 +104,9 @@ def _studio(run: LoadedRun, arguments: Arguments) -> Studio:
 
 
 def _image(studio: Studio, name: str, arguments: Arguments) -> Encoded:
-    known, count = studio.class_names, studio.model.config.y_classes
-    classes = [class_number(label, known, count) for label in arguments.label] or None
+    classes = None
+    if arguments.label is not None:
+        classes = class_numbers(arguments.label, studio.class_names, studio.model.config)
     if name.startswith(_DRAW):
         seed = name.removeprefix(_DRAW)
         if not (seed.isascii() and seed.isdigit() and len(seed) < 11):

@@ -21,7 +21,7 @@ class Accuracy:
     """The share of images whose class is told right.
 
     Attributes:
-        value: 0 to 1.
+        value: 0 to 1; an image whose scores are not finite is told wrong.
         standard_error: that of the share, over images.
     """
 
@@ -34,14 +34,14 @@ class LabelFigures:
     """What a split says of a conditional model's labels.
 
     Attributes:
-        accuracy: where an image has one class, of each rule: `classifier` takes the largest logit,
-            `likelihood` the class c with the largest p(x | c).
+        accuracy: where an image has one class, of each of the `rules`: `classifier` takes the
+            largest logit, `likelihood` the class c with the largest p(x | c).
         class_bits_per_dim: where an image has one class, what knowing it saves, a mean over images:
             (log2 p(x | its class) - log2 of the mean of p(x | c) over all classes) / D. It is at
-            most log2(classes) / D. Without it bits/dim compare with those of a model that is told
-            no class. None for multi-hot labels.
+            most log2(classes) / D. None for multi-hot labels, or if it is not finite.
         auroc: of multi-hot labels, how well the classifier's logit of each separates the images
-            that have it from those that do not; None for a label that all of them have, or none.
+            that have it from those that do not, NaN counting as the lowest; None for a label that
+            all of them have, or none.
     """
 
     accuracy: Mapping[str, Accuracy]
@@ -62,7 +62,7 @@ class LabelFigures:
 
 
 def rules(model: Glow) -> tuple[str, ...]:
-    """What tells labels, in the order of their scores; nothing in an unconditional model."""
+    """What tells labels, in the order of their figures; nothing in an unconditional model."""
     config = model.config
     classifier = ("classifier",) if model.classifier is not None else ()
     likelihood = ("likelihood",) if config.y_condition and not config.multi_class else ()
@@ -72,7 +72,7 @@ def rules(model: Glow) -> tuple[str, ...]:
 def label_figures(
     model: Glow, split: Readable, devices: Devices, *, batch_size: int, progress: OnImages = ignore
 ) -> LabelFigures:
-    """Tell the labels of every image of a split; arguments as for `likelihood`.
+    """Tell the labels of every image of a split.
 
     The noise is that of the first draw of every evaluation.
 
@@ -83,10 +83,10 @@ def label_figures(
         batch_size: images at a time, over all devices; the result does not depend on it.
         progress: called after each batch with the number of its images.
     """
-    config, replicated, names = model.config, devices.replicate(model), rules(model)
-    classes = label_classes(config)
-    labels = np.zeros((len(split), classes))
-    scores = np.zeros((len(names), len(split), classes))
+    config, replicated = model.config, devices.replicate(model)
+    classes, has_several = label_classes(config), config.multi_class
+    labels, logits = np.zeros((2, len(split), classes if has_several else 0))
+    right, saved = np.zeros((len(rules(model)), len(split))), np.zeros(len(split))
     for batch in batches_in_order(
         split,
         batch_size=batch_size,
@@ -95,53 +95,69 @@ def label_figures(
     ):
         parts = (batch.images, batch.labels, batch.indices)
         pad_to = min(batch_size, len(split))
-        found = devices.map_images(_scores, replicated, *parts, pad_to=pad_to)
-        scores[:, batch.indices] = np.asarray(found, np.float64)
-        labels[batch.indices] = batch.labels
+        if has_several:
+            found = devices.map_images(_logits, replicated, *parts, pad_to=pad_to)
+            (logits[batch.indices],) = found
+            labels[batch.indices] = batch.labels
+        else:
+            *told, nats = devices.map_images(_told, replicated, *parts, pad_to=pad_to)
+            right[:, batch.indices] = told
+            saved[batch.indices] = nats
         progress(len(batch.indices))
     # Every process has filled in its own images and left the others at zero.
-    labels, scores = sum_over_processes(labels), sum_over_processes(scores)
-    by_name = dict(zip(names, scores, strict=True))
-    if config.multi_class:
-        return LabelFigures({}, None, _auroc(by_name["classifier"], labels))
-    numbers = labels.argmax(axis=1)
-    accuracy = {name: _accuracy(found, numbers) for name, found in by_name.items()}
-    saved = _nats_of_class(by_name["likelihood"], numbers) / np.log(2) / config.dimensions
-    return LabelFigures(accuracy, float(saved.mean()), ())
+    if has_several:
+        return LabelFigures({}, None, _auroc(*map(sum_over_processes, (logits, labels))))
+    right, saved = sum_over_processes(right), sum_over_processes(saved)
+    accuracy = {rule: _accuracy(one) for rule, one in zip(rules(model), right, strict=True)}
+    bits = float(saved.mean() / np.log(2) / config.dimensions)
+    return LabelFigures(accuracy, bits if np.isfinite(bits) else None, ())
 
 
-def _scores(model: Glow, images: Array, labels: Array, indices: Array) -> tuple[jax.Array, ...]:
-    """The scores of the `rules`, each (B, classes): logits, and log p(x | c) + const(x) in nats."""
+def _latents(
+    model: Glow, images: Array, labels: Array, indices: Array
+) -> tuple[jax.Array | None, ...]:
+    """Latents of images as an evaluation sees them; only the prior of the last sees the labels."""
     x, _ = model.redequantize(dequantized(model, images, indices))
-    latents = model.encode(x, labels).latents
-    found = [] if model.classifier is None else [model.classify(latents)]
-    if not model.config.multi_class:
-        top = latents[-1]  # the only latent whose prior sees the label
-
-        def log_prob(one: jax.Array) -> jax.Array:
-            y = jnp.broadcast_to(one, labels.shape)
-            return model.top_prior(len(images), y, top.dtype).log_prob(top)
-
-        found.append(jax.lax.map(log_prob, jnp.eye(labels.shape[1], dtype=labels.dtype)).T)
-    return tuple(found)
+    return model.encode(x, labels).latents
 
 
-def _accuracy(scores: np.ndarray, numbers: np.ndarray) -> Accuracy:
-    right = scores.argmax(axis=1) == numbers
+def _logits(model: Glow, images: Array, labels: Array, indices: Array) -> tuple[jax.Array]:
+    return (model.classify(_latents(model, images, labels, indices)),)
+
+
+def _told(model: Glow, images: Array, labels: Array, indices: Array) -> tuple[jax.Array, ...]:
+    """Whether each of the `rules` tells the class, and what it saves in nats, each (B,)."""
+    latents = _latents(model, images, labels, indices)
+    top, classes = latents[-1], labels.shape[1]
+    assert top is not None, "encode gives every latent"
+
+    def log_prob(number: jax.Array) -> jax.Array:
+        one = jax.nn.one_hot(jnp.full(len(images), number), classes)
+        return model.top_prior(len(images), one, top.dtype).log_prob(top)
+
+    each = jax.lax.map(log_prob, jnp.arange(classes)).T  # log p(x | c) + const(x), (B, classes)
+    own = jnp.sum(jnp.where(jnp.asarray(labels) > 0, each, 0), axis=1)
+    saved = jnp.log(classes) - jax.nn.logsumexp(each - own[:, None], axis=1)
+    scores = [each] if model.classifier is None else [model.classify(latents), each]
+    return (*(_is_told(one, labels) for one in scores), saved)
+
+
+def _is_told(scores: jax.Array, labels: Array) -> jax.Array:
+    is_finite = jnp.all(jnp.isfinite(scores), axis=1)
+    return is_finite & (jnp.argmax(scores, axis=1) == jnp.argmax(jnp.asarray(labels), axis=1))
+
+
+def _accuracy(right: np.ndarray) -> Accuracy:
     error = right.std(ddof=1) / np.sqrt(len(right)) if len(right) > 1 else 0.0
     return Accuracy(float(right.mean()), float(error))
-
-
-def _nats_of_class(log_prob: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """The nats log p(x | its class) minus log of the mean of p(x | c) over classes, (N,)."""
-    mean = np.logaddexp.reduce(log_prob, axis=1) - np.log(log_prob.shape[1])
-    return log_prob[np.arange(len(numbers)), numbers] - mean
 
 
 def _auroc(logits: np.ndarray, labels: np.ndarray) -> tuple[float | None, ...]:
     from sklearn.metrics import roc_auc_score  # takes half a second: not at `import glow_jax`
 
-    return tuple(
-        float(roc_auc_score(has_it, scores)) if 0 < has_it.sum() < len(has_it) else None
-        for has_it, scores in zip(labels.T, logits.T, strict=True)
-    )
+    areas = []
+    for has_it, scores in zip(labels.T, logits.T, strict=True):
+        ranks = np.unique(np.where(np.isnan(scores), -np.inf, scores), return_inverse=True)[1]
+        is_defined = 0 < has_it.sum() < len(has_it)
+        areas.append(float(roc_auc_score(has_it, ranks)) if is_defined else None)
+    return tuple(areas)

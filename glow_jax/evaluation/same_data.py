@@ -28,11 +28,13 @@ def data_of(dataset: Dataset) -> RunData:
 
 
 def _label_sets(dataset: Dataset) -> tuple[tuple[int, ...], ...]:
-    """See `RunData`; of a data set that is not in memory, the sets of a few images."""
+    """See `RunData`; equally frequent sets are in the order in which they first occur."""
     if not dataset.multi_hot:
         return ()
-    rows, counts = np.unique(sample_of(dataset.train).labels, axis=0, return_counts=True)
-    order = np.argsort(-counts, kind="stable")[:_LABEL_SETS]
+    rows, first, counts = np.unique(
+        sample_of(dataset.train).labels, axis=0, return_index=True, return_counts=True
+    )
+    order = np.lexsort((first, -counts))[:_LABEL_SETS]
     return tuple(tuple(np.flatnonzero(row).tolist()) for row in rows[order])
 
 

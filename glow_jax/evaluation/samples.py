@@ -1,12 +1,14 @@
 """Grids of samples, as pixels."""
 
 import difflib
+import itertools
 import math
 from collections.abc import Sequence
 
 import jax
 import numpy as np
 
+from glow_jax.config import ModelConfig
 from glow_jax.errors import GlowError, shown
 from glow_jax.model import Glow
 from glow_jax.runs import RunData
@@ -33,32 +35,34 @@ def without_nan_to_pixels(model: Glow, x: jax.Array) -> jax.Array:
     return model.to_pixels(jax.numpy.nan_to_num(x, nan=-0.5))
 
 
-def labels_to_draw(model: Glow, data: RunData | None = None) -> jax.Array | None:
-    """The labels that samples are drawn for, (R, classes); None if the model is unconditional.
+def labels_in_turn(model: Glow, n: int, data: RunData | None = None) -> jax.Array | None:
+    """Labels of `n` images, (n, classes); None if the model is unconditional.
 
     Args:
         model: the model.
-        data: what its run remembers of its images: of multi-hot labels, the sets that occur.
+        n: the number of images.
+        data: what its run remembers of its images.
 
     Returns:
-        Those sets where they are known, or else each class alone.
+        Each class in turn; of a multi-hot model, the sets of labels that its images have, where the
+        run remembers them.
     """
     if not model.config.y_condition:
         return None
+    numbers = label_numbers(model, data)
+    labels = np.zeros((n, model.config.y_classes), np.float32)
+    for row, chosen in zip(labels, itertools.cycle(numbers), strict=False):
+        row[list(chosen)] = 1
+    return jax.numpy.asarray(labels)
+
+
+def label_numbers(model: Glow, data: RunData | None) -> Sequence[Sequence[int]]:
+    """The classes of each label that samples are drawn for, of a conditional model."""
     classes = model.config.y_classes
-    sets = data.label_sets if data is not None else ()
-    if not sets:
-        return jax.numpy.eye(classes)
-    rows = np.zeros((len(sets), classes), np.float32)
-    for row, numbers in zip(rows, sets, strict=True):
-        row[[number for number in numbers if 0 <= number < classes]] = 1
-    return jax.numpy.asarray(rows)
-
-
-def labels_in_turn(model: Glow, n: int, data: RunData | None = None) -> jax.Array | None:
-    """`labels_to_draw` over and over, (n, classes); None if the model is unconditional."""
-    labels = labels_to_draw(model, data)
-    return labels if labels is None else labels[np.arange(n) % len(labels)]
+    # A stranger's run may name classes that there are not.
+    known = data.label_sets if data is not None and model.config.multi_class else ()
+    sets = [[number for number in one if 0 <= number < classes] for one in known]
+    return sets or [[number] for number in range(classes)]
 
 
 def one_label(model: Glow, classes: Sequence[int]) -> np.ndarray | None:
@@ -71,7 +75,7 @@ def one_label(model: Glow, classes: Sequence[int]) -> np.ndarray | None:
     if not config.y_condition:
         return None
     if not config.multi_class and len(classes) != 1:
-        raise GlowError("This model is conditional on the class: choose one.")
+        raise GlowError(f"An image of this model has one class: choose one, not {len(classes)}.")
     label = np.zeros((1, config.y_classes), np.float32)
     label[0, list(classes)] = 1
     return label
@@ -98,6 +102,24 @@ def class_number(label: str, names: Sequence[str], classes: int) -> int:
     raise GlowError(
         f"There is no class {shown(label)}: classes are numbered 0..{classes - 1}{known}.{hint}"
     )
+
+
+def class_numbers(given: str, names: Sequence[str], config: ModelConfig) -> list[int]:
+    """The numbers of classes that are given by name or number.
+
+    Args:
+        given: one, or, where images have several, any number of them, separated by commas.
+        names: as for `class_number`.
+        config: that of the model.
+
+    Raises:
+        GlowError: there is no such class, or the model is unconditional.
+    """
+    if not config.y_condition:
+        raise GlowError(f"--label {shown(given)}: this model is not conditional on a label.")
+    is_one = given in names or not config.multi_class
+    labels = [given] if is_one else [part.strip() for part in given.split(",")]
+    return [class_number(label, names, config.y_classes) for label in labels]
 
 
 def grid(images: np.ndarray, *, columns: int | None = None) -> np.ndarray:

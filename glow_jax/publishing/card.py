@@ -54,7 +54,8 @@ class Card:
         weights: which parameters the folder holds.
         picture: the file of samples beside the card.
         temperature: that of the samples.
-        labels: of each row of them; empty of an unconditional model.
+        labels: of a conditional model, those that rows of samples have; empty of another model.
+        rows: how many rows there are at most.
         training: how it was trained; None if that is not known.
         measured: its bits/dim; None if not measured.
     """
@@ -67,6 +68,7 @@ class Card:
     picture: str
     temperature: float
     labels: Sequence[str]
+    rows: int
     training: Training | None
     measured: Measured | None
 
@@ -100,7 +102,9 @@ class Card:
         """What the rows of the picture are."""
         if not self.labels:
             return ""
-        return f"; a row for each label, from the top: {', '.join(self.labels)}"
+        known, rows = len(self.labels), self.labels[: self.rows]
+        of = "label" if known == len(rows) else f"of the first {len(rows)} of {known} labels"
+        return f"; a row for each {of}, from the top: {', '.join(rows)}"
 
     def _dataset_flag(self) -> str:
         """What names the images for an evaluation; a model without a run knows none."""
@@ -183,12 +187,17 @@ class Card:
                 for rule, value, error in found.accuracies
             )
         if found.class_bits_per_dim is not None:
-            rows["the class"] = f"knowing it saves {found.class_bits_per_dim:.4f} of these bits/dim"
+            rows["without the class"] = (
+                f"bits/dim are {found.class_bits_per_dim:.4f} higher: those above are of images "
+                "whose class is told"
+            )
         if found.label_auroc:
             rows["AUROC of labels"] = ", ".join(
                 f"{self._class(number)} {'-' if value is None else format(value, '.3f')}"
                 for number, value in enumerate(found.label_auroc[:_MOST_CLASSES])
             )
+            if (known := len(found.label_auroc)) > _MOST_CLASSES:
+                rows["AUROC of labels"] += f", ... ({known} labels)"
         return rows
 
     def _class(self, number: int) -> str:

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
-import numpy as np
 
 from glow_jax.errors import GlowError, shown
 from glow_jax.evaluation.png import enlarged, png
-from glow_jax.evaluation.samples import grid, labels_to_draw, sample_pixels
+from glow_jax.evaluation.samples import grid, label_numbers, labels_in_turn, sample_pixels
 from glow_jax.files import write_whole, writing
 from glow_jax.hub import PublishedRun, Weights, in_a_file, origin_of, values_for
 from glow_jax.hub.model_folder import CONFIG, WEIGHTS, without_paths
@@ -25,8 +24,7 @@ PICTURE = "card.png"
 PUBLISHED_FILES = (WEIGHTS, METRICS, PICTURE, CARD, CONFIG)
 """What a model folder consists of, in the order of writing."""
 
-_SAMPLES = 64
-_COLUMNS = 8
+_ROWS, _COLUMNS = 8, 8
 _MOST_ROWS = 16
 _TEMPERATURE = 0.7
 
@@ -145,6 +143,7 @@ def _card(
         picture=PICTURE,
         temperature=_TEMPERATURE,
         labels=_labels_of_rows(model, images),
+        rows=_MOST_ROWS,
         training=training,
         measured=measured,
     )
@@ -152,17 +151,15 @@ def _card(
 
 def _labels_of_rows(model: Glow, images: RunData | None) -> list[str]:
     """What the card says of each row of its picture; nothing of an unconditional model."""
-    labels = labels_to_draw(model, images)
-    if labels is None:
+    if not model.config.y_condition:
         return []
     names = () if images is None else images.class_names
     return [
         " + ".join(
-            shown(names[number], 40) if number < len(names) else str(number)
-            for number in np.flatnonzero(row)
+            shown(names[number], 40) if number < len(names) else str(number) for number in numbers
         )
         or "none"
-        for row in np.asarray(labels[:_MOST_ROWS])
+        for numbers in label_numbers(model, images)
     ]
 
 
@@ -174,11 +171,12 @@ def _files(
     card: Card,
 ) -> dict[str, bytes]:
     """All files but the metrics."""
-    labels, count = labels_to_draw(model, images), _SAMPLES
+    rows = min(len(card.labels) or _ROWS, _MOST_ROWS)
+    labels = labels_in_turn(model, rows, images)
     if labels is not None:  # a row for each
-        labels = jax.numpy.repeat(labels[:_MOST_ROWS], _COLUMNS, axis=0)
-        count = len(labels)
-    pixels = sample_pixels(model, jax.random.key(0), count, temperature=_TEMPERATURE, y=labels)
+        labels = jax.numpy.repeat(labels, _COLUMNS, axis=0)
+    drawn = rows * _COLUMNS
+    pixels = sample_pixels(model, jax.random.key(0), drawn, temperature=_TEMPERATURE, y=labels)
     return {
         WEIGHTS: content,
         PICTURE: png(enlarged(grid(pixels, columns=_COLUMNS))),

@@ -47,11 +47,14 @@ class Measured:
     @property
     def accuracies(self) -> list[tuple[str, float, float]]:
         """The rules, the accuracy of each, and its standard error."""
+        rows = (
+            ("classifier", self.classifier_accuracy, self.classifier_accuracy_standard_error),
+            ("likelihood", self.likelihood_accuracy, self.likelihood_accuracy_standard_error),
+        )
         return [
             (rule, value, error)
-            for rule in ("classifier", "likelihood")
-            if (value := getattr(self, f"{rule}_accuracy")) is not None
-            and (error := getattr(self, f"{rule}_accuracy_standard_error")) is not None
+            for rule, value, error in rows
+            if value is not None and error is not None
         ]
 
 

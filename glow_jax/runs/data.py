@@ -26,7 +26,8 @@ class RunData:
         class_names: in the order of the class numbers; none where they are not known.
         fingerprint: the same for the same images, wherever they are.
         label_sets: of multi-hot labels, those that training images have together, as class numbers:
-            the most frequent sets first, at most 64. Empty for other labels.
+            the most frequent sets first, at most 64; of images that are not in memory, those of a
+            sample of 64. Empty for other labels.
     """
 
     training_images: int
