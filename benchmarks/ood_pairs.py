@@ -1,6 +1,8 @@
 """The table of out-of-distribution scores: every score on every pair of data sets.
 
-python benchmarks/ood_pairs.py models/fashion_mnist --ood mnist constant noise noisy:8 rotated
+    python benchmarks/ood_pairs.py models/fashion_mnist=mnist,constant,noisy:8 models/mnist=noise
+
+An interrupted command goes on where it was: each run keeps what was measured.
 """
 
 from collections.abc import Mapping
@@ -9,32 +11,29 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from figures import markdown, with_interval
-from machine import machine
+from figures import FOLDER, markdown, with_interval, write
 
 from glow_jax.cli.errors import one_line_errors
 from glow_jax.cli.flags import parse
 from glow_jax.cli.ood import compare_with
 from glow_jax.devices import Devices, keep_compiled_programs
+from glow_jax.errors import GlowError
 from glow_jax.evaluation.evaluate import dataset_of
-from glow_jax.files import write_json, write_whole
 from glow_jax.hub import load_run
 from glow_jax.kernels.products import PRECISION
 from glow_jax.model import computing
 from glow_jax.ood.measure import replicated_model
 from glow_jax.ood.plots import save_pairs
 from glow_jax.ood.results import Comparison
-from glow_jax.ood.table import pairs_json, pairs_markdown
+from glow_jax.ood.table import pairs_json
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Compare each run's test images with every other data set, and write one table."""
+    """Compare runs' test images with other data sets, and write one table."""
 
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """run folders; a run's own test images are not compared with themselves"""
-    ood: tuple[str, ...]
-    """other data sets, as for eval.py"""
+    pairs: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """RUN=SET,SET,...: a run, and the data sets to compare its test images with, as for eval.py"""
     ood_images: int | None = None
     """images of each set, as for eval.py"""
     scores: tuple[str, ...] = ()
@@ -43,17 +42,20 @@ class Arguments:
     """images at a time; by default as in training"""
     dataroot: str | None = None
     """folder of the data sets; by default as in training"""
-    output: Path = Path("docs/benchmarks/ood_pairs")
-    """where to write the table: OUTPUT.json, .md and .png"""
+    output: Path = FOLDER / "ood_pairs.json"
+    """where to write the table; a picture of it lies beside it"""
 
 
-def compare_run(folder: Path, arguments: Arguments) -> list[Comparison]:
-    """Compare one run's test images with all other data sets."""
+def compare_run(pair: str, arguments: Arguments) -> list[Comparison]:
+    """Compare one run's test images with its other data sets."""
+    folder, _, names = pair.partition("=")
+    if not names:
+        raise GlowError(f"{pair} names no data set: give RUN=SET,SET,...")
     run = load_run(folder)
     dtype = run.config.training.dtype
     model = computing(run.average_or_model, dtype=dtype, precision=PRECISION)
     return compare_with(
-        arguments.ood,
+        names.split(","),
         run=run,
         flow=replicated_model(Devices(), model, step=run.step, dtype=dtype, precision=PRECISION),
         dataset=dataset_of(run, dataroot=arguments.dataroot),
@@ -82,13 +84,10 @@ def main() -> None:
     """Compare, which prints, and write the table."""
     arguments = parse(Arguments)
     keep_compiled_programs()
-    comparisons = [one for folder in arguments.runs for one in compare_run(folder, arguments)]
-    about = {"machine": machine(), "runs": list(map(str, arguments.runs))}
-    output = arguments.output
-    write_json(output.with_suffix(".json"), {**about, **pairs_json(comparisons)})
-    write_whole(output.with_suffix(".md"), pairs_markdown(comparisons))
-    save_pairs(output.with_suffix(".png"), comparisons)
-    print(f"written to {output}.json, .md and .png")
+    comparisons = [one for pair in arguments.pairs for one in compare_run(pair, arguments)]
+    write(arguments.output, **pairs_json(comparisons))
+    save_pairs(arguments.output.with_suffix(".png"), comparisons)
+    print(f"written to {arguments.output}, with a picture beside it")
 
 
 if __name__ == "__main__":

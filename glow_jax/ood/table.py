@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from glow_jax.ood.metrics import Interval
-from glow_jax.ood.report import Rows, as_markdown
-from glow_jax.ood.results import CONVENTION, Comparison
+from glow_jax.ood.report import Rows
+from glow_jax.ood.results import Comparison
 
 
 @dataclass(frozen=True)
@@ -68,16 +68,6 @@ def pair_rows(comparisons: Sequence[Comparison]) -> Rows:
 
 def _cell(auroc: Interval) -> str:
     return f"{auroc.value:.3f} [{auroc.low:.3f}, {auroc.high:.3f}]"
-
-
-def pairs_markdown(comparisons: Sequence[Comparison]) -> str:
-    """The table in Markdown, with what was compared."""
-    sets = [
-        f"- {title}: {one.inside.images:,} and {one.outside.images:,} images"
-        for title, one in zip(pair_titles(comparisons), comparisons, strict=True)
-    ]
-    table = as_markdown(pair_rows(comparisons))
-    return f"{table}\n\nAUROC [95 % bootstrap]; {CONVENTION}.\n\n" + "\n".join(sets) + "\n"
 
 
 def pairs_json(comparisons: Sequence[Comparison]) -> dict[str, object]:
