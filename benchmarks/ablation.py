@@ -49,6 +49,7 @@ RECIPES: dict[str, dict[str, str]] = {
     "adam, warm-up of an epoch": {"warmup": "1"},
     "adamax": {"optimizer": "adamax"},
     "adamax, twice the rate": {"optimizer": "adamax", "lr": "4e-3"},
+    "told the class": {"y_condition": ""},
     "adamax, twice the rate, warm-up": {"optimizer": "adamax", "lr": "4e-3", "warmup": "1"},
 }
 
@@ -108,7 +109,7 @@ def train(arguments: Arguments, recipe: str, seed: int, epochs: int) -> Path:
     flags = BASE | RECIPES[recipe]
     command = [sys.executable, "train.py", "--preset", "fashion_mnist-small"]
     for name, value in flags.items():
-        command += [f"--{name}", value]
+        command += [f"--{name}", value] if value else [f"--{name}"]
     command += ["--dataroot", str(arguments.dataroot), "--no_download", "--seed", str(seed)]
     command += ["--epochs", str(epochs), "--checkpoint_every", "5m"]
     if (folder / "checkpoints").is_dir():

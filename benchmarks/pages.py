@@ -4,13 +4,13 @@ A table stands in a page between `<!-- table: NAME -->` and `<!-- end -->`; `TAB
 made of the files that commands wrote. No table of numbers is typed by hand.
 """
 
-import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
+import ablation
 import ahead_of_time
 import baseline
 import conversion
@@ -24,21 +24,13 @@ import precision
 import results
 import scaling
 import settings
+import shipped
 import speed
 import startup
 from figures import REPOSITORY, markdown, read, with_interval
 
 PLACE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-SHIPPED = "models/fashion_mnist"
 OURS = "JAX and our PyTorch reference, "
-
-
-def shipped_epochs() -> str:
-    """Test bits/dim of the shipped model after each epoch."""
-    lines = (REPOSITORY / SHIPPED / "metrics.jsonl").read_text().splitlines()
-    rows = [json.loads(line) for line in lines]
-    columns = ["epoch", *(str(row["epoch"]) for row in rows)]
-    return markdown(columns, [["bits/dim", *(f"{row['test_bits_per_dim']:.3f}" for row in rows)]])
 
 
 def differences(title: str, *kept: str) -> str:
@@ -70,7 +62,8 @@ PUBLIC, THEIRS = "JAX and the public implementations", "JAX and openai/glow's Te
 TABLES: Mapping[str, Callable[[], str]] = {
     "results": results.table,
     "digits": _of(baseline.table, "baseline_digits.json"),
-    "shipped_epochs": shipped_epochs,
+    "shipped_epochs": shipped.epochs,
+    "models": shipped.models,
     "datasets": settings.datasets,
     "presets": settings.presets,
     "data_fashion_mnist": _of(data.table, "data_fashion_mnist.json"),
@@ -96,6 +89,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "startup_programs": _of(startup.programs_table, "startup.json"),
     "ood": _of(ood_scores, results.OOD),
     "ood_pairs": _of(ood_pairs.table, "ood_pairs.json"),
+    "ablation": _of(ablation.table, "ablation.json"),
     "ahead_of_time": _of(ahead_of_time.table, "ahead_of_time.json"),
 }
 """What makes each table, by its name in the pages."""
@@ -104,6 +98,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
 def pages() -> Iterator[Path]:
     """The pages that may have tables."""
     yield REPOSITORY / "README.md"
+    yield REPOSITORY / "models" / "README.md"
     yield from sorted((REPOSITORY / "docs").glob("*.md"))
 
 

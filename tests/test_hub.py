@@ -248,7 +248,13 @@ def test_a_card_names_data_sets_by_identifiers(
     config = Config(model=model.config, data=DataConfig(dataset=dataset))
     card = Card(
         **{"name": "me/tiny", "license": "mit", "model": model.config, "parameters": 1},
-        **{"weights": "trained", "picture": "card.png", "temperature": 0.7, "labels": ()},
+        **{
+            "weights": "trained",
+            "picture": "card.png",
+            "temperature": 0.7,
+            "labels": (),
+            "rows": 8,
+        },
         training=Training(config, step=1, data=None, hours=None),
         measured=Measured(dataset, "test", 10, 1, False, 3.5, 0.1),
     )
@@ -273,12 +279,16 @@ def test_flags_are_those_that_differ() -> None:
     config = Config(
         preset="fashion_mnist-small",
         model=ModelConfig(K=3, L=2, hidden_channels=64, learn_top=False, image_shape=(28, 28, 1)),
-        data=DataConfig(dataset="fashion_mnist", augment=False, dataroot="/home/x"),
+        data=DataConfig(
+            dataset="fashion_mnist", augment=False, validation=0.05, dataroot="/home/x"
+        ),
         optimizer=OptimizerConfig(
-            optimizer="adam", lr=1e-4, warmup=2.0, ema_decay=0.999, max_grad_norm=50
+            **{"optimizer": "adam", "lr": 1e-4, "schedule": "cosine", "warmup": 2.0},
+            ema_decay=0.999,
+            max_grad_norm=50,
         ),
         training=TrainingConfig(
-            batch_size=32, epochs=7, eval_batch_size=500, memory="fast", saved_model="/home/y"
+            batch_size=8, epochs=18, eval_batch_size=500, memory="fast", saved_model="/home/y"
         ),
     )
     assert shlex.join(training_flags(config)) == (

@@ -120,11 +120,16 @@ PRESETS: dict[str, Config] = {
     "fashion_mnist-small": Config(
         preset="fashion_mnist-small",
         model=ModelConfig(K=32, L=2, hidden_channels=64, image_shape=(28, 28, 1)),
-        data=DataConfig(dataset="fashion_mnist", augment=False),
+        data=DataConfig(dataset="fashion_mnist", augment=False, validation=0.05),
         optimizer=OptimizerConfig(
-            optimizer="adam", lr=1e-3, warmup=0, ema_decay=0.999, max_grad_norm=50
+            optimizer="adam",
+            lr=1.5e-3,
+            schedule="cosine",
+            warmup=0.1,
+            ema_decay=0.999,
+            max_grad_norm=50,
         ),
-        training=TrainingConfig(batch_size=32, epochs=7, eval_batch_size=500, memory="fast"),
+        training=TrainingConfig(batch_size=8, epochs=18, eval_batch_size=500, memory="fast"),
     ),
     **{name: row.config(name) for name, row in PUBLISHED.items()},
 }
