@@ -192,6 +192,7 @@ def test_results_without_labels_are_read_as_before(run: LoadedRun) -> None:
     assert labelled is not None
     assert labelled.label_auroc == (0.5, None)
     assert measured_of({**plain, "label_auroc": [0.5, "high"]}) is None
+    assert (old.reconstruction_images_off, labelled.reconstruction_images_off) == (0, 0)
 
 
 def mine(labels: np.ndarray) -> Dataset:

@@ -15,6 +15,7 @@ import eval as eval_script
 import glow_jax
 import sample as sample_script
 import train as train_script
+from glow_jax.cli import to_hub as to_hub_script
 from glow_jax.config import Config, DataConfig, ModelConfig, OutputConfig, TrainingConfig
 from glow_jax.data import Dataset, from_arrays, register
 from glow_jax.runs import load_run, save_weights, whole_steps
@@ -76,6 +77,9 @@ def test_images_that_do_not_come_back_are_counted(
     assert "\n360 of 360 images do not come back: a value is off" in capsys.readouterr().out
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["reconstruction_images_off"] == 360
+    run_script(to_hub_script.main, monkeypatch, tmp_path / "run", "--output", tmp_path / "model")
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "| encode -> decode | 360 of 360 images do not come back: a value is off" in card
 
 
 def test_several_dequantizations_average(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -176,6 +176,11 @@ class Card:
                 f"{found.dequantization} dequantisation"
             )
             rows |= self._labels(found)
+            if found.reconstruction_images_off:
+                rows["encode -> decode"] = (
+                    f"{found.reconstruction_images_off:,} of {found.images:,} images do not come "
+                    "back: a value is off by more than half a grey level"
+                )
         lines = [f"| {name} | {_in_a_cell(text)} |" for name, text in rows.items()]
         return "\n".join(["| | |", "|---|---|", *lines])
 

@@ -20,6 +20,7 @@ class Measured:
         bits_per_dim: the mean.
         standard_error: that of the mean.
         dequantization: the kind of the noise, and so of the bound.
+        reconstruction_images_off: the number of images that encode -> decode does not give back.
         classifier_accuracy: of a conditional model with one class an image, as `LabelFigures`
             tells it, like the next four; None or empty of others.
         classifier_accuracy_standard_error: its standard error.
@@ -37,6 +38,7 @@ class Measured:
     bits_per_dim: float
     standard_error: float
     dequantization: str = "uniform"
+    reconstruction_images_off: int = 0
     classifier_accuracy: float | None = None
     classifier_accuracy_standard_error: float | None = None
     likelihood_accuracy: float | None = None
