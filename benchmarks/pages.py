@@ -64,6 +64,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "digits": _of(baseline.table, "baseline_digits.json"),
     "shipped_epochs": shipped.epochs,
     "models": shipped.models,
+    "labels": shipped.labels,
     "datasets": settings.datasets,
     "presets": settings.presets,
     "data_fashion_mnist": _of(data.table, "data_fashion_mnist.json"),
@@ -98,7 +99,6 @@ TABLES: Mapping[str, Callable[[], str]] = {
 def pages() -> Iterator[Path]:
     """The pages that may have tables."""
     yield REPOSITORY / "README.md"
-    yield REPOSITORY / "models" / "README.md"
     yield from sorted((REPOSITORY / "docs").glob("*.md"))
 
 

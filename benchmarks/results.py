@@ -41,7 +41,7 @@ def _likelihoods() -> list[list[str]]:
             "Fashion-MNIST, bits/dim",
             f"**{shipped['bits_per_dim']:.3f}**",
             f"{garments['gaussian']:.3f} {beside}",
-            _page("evaluating"),
+            _page("models"),
         ],
     ]
 

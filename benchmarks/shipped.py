@@ -17,6 +17,9 @@ MODELS: Mapping[str, str] = {
 }
 """The folders, and what they draw."""
 
+GROUPS = ("top", "trousers", "dress", "shoe", "bag")
+"""Of `models/prepare.py`, whose labels follow those of the classes."""
+
 _EPOCHS_APART = 3
 
 
@@ -29,7 +32,7 @@ def models() -> str:
         size = (folder / "model.safetensors").stat().st_size / 1e6
         rows.append(
             [
-                f"[{name}]({name}/README.md)",
+                f"`{name}`",
                 draws,
                 _architecture(config),
                 f"{size:.1f} MB",
@@ -60,6 +63,19 @@ def _labels(found: Measured) -> str:
         mean = sum(areas) / len(areas)
         return f"AUROC {mean:.3f} on average, {min(areas):.3f} at the lowest"
     return f"accuracy {' and '.join(accuracies)}" if accuracies else ""
+
+
+def labels() -> str:
+    """How well the multi-hot model tells each label."""
+    folder = REPOSITORY / "models"
+    classes = json.loads((folder / "fashion_mnist_classes/config.json").read_text())["images"]
+    names = [*classes["class_names"], *GROUPS]
+    areas = _measured("fashion_mnist_groups").label_auroc
+    rows = [
+        (number, name, f"{area:.3f}")
+        for number, (name, area) in enumerate(zip(names, areas, strict=True))
+    ]
+    return markdown(["number", "label", "AUROC"], rows)
 
 
 def epochs() -> str:

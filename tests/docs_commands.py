@@ -1,10 +1,12 @@
 """The commands of the documentation, and how each is parsed without being run."""
 
-import importlib
+import importlib.util
 import re
 import shlex
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from glow_jax.cli.flags import parse
 from glow_jax.cli.program import COMMANDS
@@ -89,6 +91,8 @@ def _check_script(script: str, arguments: Sequence[str]) -> None:
         _parse(COMMANDS[names[script]].module, arguments)
     elif script in names:
         return
+    elif script == "models/prepare.py":
+        parse(_module_of(script).Arguments, arguments)
     elif script == "docs/tables.py":
         assert set(arguments) <= {"--check"}
     elif script == "docs/demo/screenshots.py":
@@ -98,6 +102,16 @@ def _check_script(script: str, arguments: Sequence[str]) -> None:
         parse(module.Arguments, arguments)
     else:
         assert not arguments, script
+
+
+def _module_of(script: str) -> Any:
+    place = importlib.util.spec_from_file_location(Path(script).stem, REPOSITORY / script)
+    assert place is not None
+    assert place.loader is not None
+    module = importlib.util.module_from_spec(place)
+    sys.modules[module.__name__] = module  # as its dataclass needs
+    place.loader.exec_module(module)
+    return module
 
 
 def _check_ours(words: Sequence[str]) -> None:
