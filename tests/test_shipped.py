@@ -1,6 +1,8 @@
 """The model in `models/` opens, is what its files say, and shows the published finding."""
 
+import dataclasses
 import json
+import shlex
 from pathlib import Path
 
 import jax
@@ -10,6 +12,7 @@ from flax import nnx
 from sklearn.metrics import roc_auc_score
 
 import glow_jax
+from glow_jax.cli.training_flags import parse_training
 from glow_jax.config import Config, to_json
 from glow_jax.config.presets import PRESETS
 from glow_jax.data import InMemory
@@ -53,6 +56,17 @@ def test_it_is_what_its_files_say(model: glow_jax.Glow) -> None:
         # It was trained when there was no choice of a precision.
         differ = {name for name in ours if ours[name] != preset[name]}
         assert differ <= {"seed", "precision"}, section
+
+
+@pytest.mark.parametrize("page", [MODEL / "README.md", REPOSITORY / "docs" / "evaluating.md"])
+def test_the_command_on_each_page_is_that_of_its_training(page: Path) -> None:
+    lines = page.read_text().splitlines()
+    (line,) = [line for line in lines if line.startswith("glow-jax train")]
+    stated, ours = parse_training(shlex.split(line)[2:]), load_run(MODEL).config
+    shape = {"image_shape": ours.model.image_shape}
+    assert dataclasses.replace(stated.model, **shape) == ours.model
+    assert (stated.optimizer, stated.training) == (ours.optimizer, ours.training)
+    assert stated.data.dataset == ours.data.dataset
 
 
 @pytest.mark.parametrize("count", [100, pytest.param(500, marks=pytest.mark.slow)])
