@@ -38,6 +38,7 @@ from glow_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, Tr
 from glow_jax.config.command_line import training_flags
 from glow_jax.demo.desk import OTHERS, Desk
 from glow_jax.hub import load_run, read_config
+from glow_jax.hub.weights import _free_memory
 from glow_jax.publishing.card import Card, Training
 from glow_jax.publishing.results import Measured
 from glow_jax.runs import load_run as load_run_folder
@@ -563,14 +564,24 @@ def test_a_file_larger_than_its_model_is_not_read(copy: Path) -> None:
     assert "it belongs to another model, or is damaged" in refusal(copy)
 
 
-def test_a_file_larger_than_the_memory_is_not_read(
+def test_a_model_larger_than_the_free_memory_is_not_read(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    size = (copy / WEIGHTS).stat().st_size
-    monkeypatch.setattr("glow_jax.hub.weights._memory", lambda: size)
+    """Its file may be one with holes, which takes no room on the disk: read, it takes all."""
+    assert 0 < _free_memory() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    # The file's content, and the arrays that are copied out of it.
+    needed = 2 * sum(array.nbytes for array in arrays_of(glow_jax.load(copy)).values())
+    monkeypatch.setattr("glow_jax.hub.weights._free_memory", lambda: needed)
     load_run(copy)
-    monkeypatch.setattr("glow_jax.hub.weights._memory", lambda: size - 1)
-    assert f"has {size} bytes, more than the memory of this machine" in refusal(copy)
+    monkeypatch.setattr("glow_jax.hub.weights._free_memory", lambda: needed - 1)
+    assert f"would take {needed / 1e9:.3g} GB of memory, and" in refusal(copy)
+
+
+def test_a_header_larger_than_any_model_s_is_not_parsed(copy: Path) -> None:
+    """The library takes 100 MB, which become 3 GB once they are parsed."""
+    text = b"{}".ljust(10_000_008)
+    write_weights(copy, len(text).to_bytes(8, "little") + text)
+    assert f"claims a header of {len(text)} bytes" in refusal(copy)
 
 
 def test_a_pickle_beside_the_files_is_left_alone(copy: Path, tmp_path: Path) -> None:
@@ -678,6 +689,15 @@ def test_what_claims_to_be_too_large_is_not_fetched(file: str, hub: Hub) -> None
     with pytest.raises(GlowError, match=f"{file} of {NAME} has {2**45} bytes, and can have"):
         glow_jax.load(NAME)
     assert file not in fetched(hub)
+
+
+def test_what_would_not_fit_into_memory_is_not_fetched(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("glow_jax.hub.weights._free_memory", lambda: 1000)
+    with pytest.raises(GlowError, match=f"{NAME} would take .* GB of memory, and 1e-06 GB are fre"):
+        glow_jax.load(NAME)
+    assert fetched(hub) == {CONFIG}
 
 
 @pytest.mark.parametrize("file", [CONFIG, WEIGHTS])

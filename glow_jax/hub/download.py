@@ -10,7 +10,7 @@ from pathlib import Path
 
 from glow_jax.errors import GlowError, first_line
 from glow_jax.hub.model_folder import CONFIG, WEIGHTS, describe
-from glow_jax.hub.weights import most_bytes
+from glow_jax.hub.weights import check_memory, most_bytes
 from glow_jax.runs.metrics import METRICS
 
 _LARGEST_CONFIG = 2**20
@@ -80,10 +80,11 @@ def fetch(name: Name, access: Access, *, weights: bool = True) -> Path:
     folder = config.parent
     if not weights:
         return folder
-    most = most_bytes(describe(folder).abstract)
+    abstract = describe(folder).abstract
+    check_memory(str(name), abstract)
     with _one_sentence(name, revision):
         # All files of one state: the name of the folder is that of its commit.
-        _fetch(name, WEIGHTS, folder.name, most, access)
+        _fetch(name, WEIGHTS, folder.name, most_bytes(abstract), access)
         with suppress(_NoSuchFileError):
             _fetch(name, METRICS, folder.name, _LARGEST_METRICS, access)
     return folder
