@@ -190,6 +190,25 @@ def test_a_later_model_replaces_an_earlier_one_and_nothing_else(
     assert (tmp_path / "other" / "README.md").read_text() == "mine"
 
 
+def test_no_folder_is_written_that_could_not_be_read(
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    long = Path(shutil.copytree(run, tmp_path / "run"))
+    name = "x" * 2**20
+    (long / "metrics.jsonl").write_text(f'{{"epoch": 1, "step": 1, "{name}": 0.5}}\n' * 16)
+    said = error_of(to_hub, monkeypatch, capsys, long, "--output", tmp_path / "out")
+    assert "and a model folder's can have at most 16 MiB: shorten the run's metrics.jsonl" in said
+    shutil.copy(run / "metrics.jsonl", long)
+    results = json.loads((run / "results.json").read_text())
+    (long / "results.json").write_text(json.dumps({**results, name[1000:]: 0.5}))
+    said = error_of(to_hub, monkeypatch, capsys, long, "--output", tmp_path / "out")
+    assert "at most 1 MiB: shorten the run's data.json and results.json" in said
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_run_folder_is_no_model_folder_to_make_a_run_of(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -558,6 +577,12 @@ def test_numbers_that_are_not_finite_are_refused(copy: Path) -> None:
     assert "numbers that are not finite" in refusal(copy)
 
 
+def test_more_metrics_than_a_hub_s_may_have_are_refused_here_too(copy: Path) -> None:
+    with (copy / "metrics.jsonl").open("r+b") as file:
+        file.truncate(2**24 + 1)
+    assert "metrics.jsonl is larger than 16 MiB" in refusal(copy)
+
+
 def test_a_file_larger_than_its_model_is_not_read(copy: Path) -> None:
     with (copy / WEIGHTS).open("r+b") as file:
         file.truncate(2**33)  # with nothing in it
@@ -683,10 +708,10 @@ def test_a_folder_is_preferred_to_a_name(hub: Hub, run: Path, tmp_path: Path) ->
     assert hub.asked == []
 
 
-@pytest.mark.parametrize("file", [CONFIG, WEIGHTS])
+@pytest.mark.parametrize("file", [CONFIG, WEIGHTS, "metrics.jsonl"])
 def test_what_claims_to_be_too_large_is_not_fetched(file: str, hub: Hub) -> None:
-    hub.sizes[file] = 2**45
-    with pytest.raises(GlowError, match=f"{file} of {NAME} has {2**45} bytes, and can have"):
+    hub.sizes[file] = size = 2**24 + 1 if file == "metrics.jsonl" else 2**45
+    with pytest.raises(GlowError, match=f"{file} of {NAME} has {size} bytes, and can have"):
         glow_jax.load(NAME)
     assert file not in fetched(hub)
 

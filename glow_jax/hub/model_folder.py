@@ -28,6 +28,8 @@ from glow_jax.runs.metrics import METRICS, Row, rows_of
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+LARGEST_MIB = {CONFIG: 1, METRICS: 16}
+"""How large the other files may be, wherever a model folder is read, fetched or written."""
 
 Weights = Literal["averaged", "trained", "unsaid"]
 """Which parameters: averaged ones, those in training, or either, where nobody has said."""
@@ -123,7 +125,7 @@ def describe(folder: Path) -> Described:
     """
     path = _file(folder, CONFIG)
     try:
-        values = read_json(path)
+        values = read_json(path, LARGEST_MIB[CONFIG])
     except FileNotFoundError:
         raise GlowError(f"{path} is missing: fetch the model again.") from None
     if not isinstance(values, dict) or not isinstance(values.get("hparams"), dict):
@@ -198,7 +200,7 @@ def read(
         weights=about.weights,
         images=found.images,
         results=found.results,
-        rows=rows_of(_file(folder, METRICS)),
+        rows=rows_of(_file(folder, METRICS), LARGEST_MIB[METRICS]),
     )
 
 

@@ -12,7 +12,7 @@ from glow_jax.evaluation.png import enlarged, png
 from glow_jax.evaluation.samples import grid, labels_in_turn, sample_pixels
 from glow_jax.files import write_whole, writing
 from glow_jax.hub import PublishedRun, Weights, in_a_file, origin_of, values_for
-from glow_jax.hub.model_folder import CONFIG, WEIGHTS, without_paths
+from glow_jax.hub.model_folder import CONFIG, LARGEST_MIB, WEIGHTS, without_paths
 from glow_jax.model import Glow, parameter_count
 from glow_jax.publishing.card import Card, Training
 from glow_jax.publishing.results import Measured, measured_of
@@ -60,7 +60,8 @@ def contents_of_run(run: LoadedRun, *, name: str, license: str) -> Contents:
     """The files of a loaded run, of its averaged parameters if they were loaded; see `contents_of`.
 
     Raises:
-        GlowError: a file of the run is damaged, or there can be no such licence.
+        GlowError: a file of the run is damaged, there can be no such licence, or the run has more
+            lines of metrics, names of classes or results than can be read again.
     """
     results = read_results(run.folder)
     if isinstance(run, PublishedRun):
@@ -85,10 +86,7 @@ def contents_of_run(run: LoadedRun, *, name: str, license: str) -> Contents:
         images=images,
         results=results,
     )
-    files = _files(model, content, config, card)
-    if rows:
-        files[METRICS] = "".join(f"{json.dumps(row)}\n" for row in rows).encode()
-    return files
+    return _files(model, content, config, card, rows)
 
 
 def states_results(contents: Contents) -> bool:
@@ -146,17 +144,35 @@ def _card(
 
 
 def _files(
-    model: Glow, content: bytes, config: Mapping[str, object], card: Card
+    model: Glow,
+    content: bytes,
+    config: Mapping[str, object],
+    card: Card,
+    rows: Sequence[Row] = (),
 ) -> dict[str, bytes]:
-    """All files but the metrics."""
+    files = {CONFIG: (json.dumps(config, indent=2) + "\n").encode()}
+    if rows:
+        files[METRICS] = "".join(f"{json.dumps(row)}\n" for row in rows).encode()
+    _check_sizes(files)
     labels = labels_in_turn(model, _SAMPLES)
     pixels = sample_pixels(model, jax.random.key(0), _SAMPLES, temperature=_TEMPERATURE, y=labels)
-    return {
-        WEIGHTS: content,
-        PICTURE: png(enlarged(grid(pixels))),
-        CARD: card.text().encode(),
-        CONFIG: (json.dumps(config, indent=2) + "\n").encode(),
-    }
+    picture = png(enlarged(grid(pixels)))
+    return {WEIGHTS: content, PICTURE: picture, CARD: card.text().encode(), **files}
+
+
+def _check_sizes(files: Contents) -> None:
+    """Refuse to write what could not be read.
+
+    Raises:
+        GlowError: a file is too large.
+    """
+    for name, content in files.items():
+        if len(content) > LARGEST_MIB[name] * 2**20:
+            source = "data.json and results.json" if name == CONFIG else name
+            raise GlowError(
+                f"{name} would have {len(content)} bytes, and a model folder's can have at most "
+                f"{LARGEST_MIB[name]} MiB: shorten the run's {source}."
+            )
 
 
 def _run_of(model: Glow) -> LoadedRun | None:
