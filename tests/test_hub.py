@@ -90,7 +90,7 @@ def published(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model folder of that run, which is not to be changed."""
     folder = tmp_path_factory.mktemp("published") / "tiny"
     with pytest.MonkeyPatch.context() as monkeypatch:
-        run_script(to_hub, monkeypatch, run, "--output", folder)
+        run_script(to_hub, monkeypatch, run, "--output", folder, "--license", "cc0-1.0")
     return folder
 
 
@@ -145,6 +145,7 @@ def test_a_trained_run_comes_back_with_all_that_it_knows(
     assert (ours.model, ours.optimizer) == (theirs.model, theirs.optimizer)
     assert dataclasses.replace(theirs.data, dataroot=ours.data.dataroot) == ours.data
     run_script(to_hub, monkeypatch, tmp_path / "back", "--output", tmp_path / "again")
+    assert json.loads((published / CONFIG).read_text())["license"] == "cc0-1.0"
     for name in (CONFIG, WEIGHTS, "metrics.jsonl"):
         assert (tmp_path / "again" / name).read_bytes() == (published / name).read_bytes(), name
 
@@ -152,15 +153,19 @@ def test_a_trained_run_comes_back_with_all_that_it_knows(
 def test_the_parameters_in_training_can_be_published_instead(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_script(to_hub, monkeypatch, run, "--output", tmp_path / "average")
+    run_script(to_hub, monkeypatch, run, "--output", tmp_path / "average", "--license", "mit")
     assert "note:" not in capsys.readouterr().out
     run_script(to_hub, monkeypatch, run, "--no_average", "--output", tmp_path / "out")
-    assert "note: its card states no bits/dim" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "note: its card states no bits/dim" in said
+    assert "licence unknown\nnote: nobody has stated a licence of the weights" in said
     assert_same(load_run_folder(run).model, glow_jax.load(tmp_path / "out"))
     assert json.loads((tmp_path / "out" / CONFIG).read_text())["weights"] == "trained"
     card = (tmp_path / "out" / "README.md").read_text()
     assert "| bits/dim | not measured |" in card  # the results are of the average
     assert "not an average" in card
+    assert 'license: "unknown"\n' in card
+    assert "`unknown`: nobody has stated one." in card
 
 
 def test_the_file_is_one_of_safetensors_with_names_that_read(published: Path) -> None:
@@ -237,7 +242,8 @@ def test_the_card_says_what_the_run_knows(published: Path) -> None:
     text = (published / "README.md").read_text()
     _, front, body = text.split("---\n", 2)
     data = yaml.safe_load(front)
-    assert data["license"] == "mit"
+    assert data["license"] == "cc0-1.0"
+    assert "\n## Licence\n\n`cc0-1.0`\n" in body
     assert data["library_name"] == "glow-jax"
     assert data["datasets"] == ["digits"]
     (result,) = data["model-index"][0]["results"]
@@ -324,15 +330,40 @@ def test_a_model_is_saved_with_its_run_while_it_is_that_of_the_run(
     run: Path, tmp_path: Path
 ) -> None:
     model = glow_jax.load(run)
-    model.save_pretrained(tmp_path / "one", license="cc0-1.0")
+    model.save_pretrained(tmp_path / "one", license="cc-by-4.0")
     assert "3.5000 +- 0.0123" in (tmp_path / "one" / "README.md").read_text()
-    assert "`cc0-1.0`" in (tmp_path / "one" / "README.md").read_text()
+    assert "`cc-by-4.0`" in (tmp_path / "one" / "README.md").read_text()
     scale_bias(model, 2)
     model.save_pretrained(tmp_path / "two")
     values = json.loads((tmp_path / "two" / CONFIG).read_text())
     assert (values["weights"], values["results"]) == ("unsaid", None)
     assert "3.5000" not in (tmp_path / "two" / "README.md").read_text()
     assert_same(model, Glow.from_pretrained(tmp_path / "two"))
+
+
+def test_a_model_keeps_the_licence_of_its_folder_unless_another_is_given(
+    published: Path, copy: Path, tmp_path: Path
+) -> None:
+    def licence(model: Glow, **given: str) -> str:
+        model.save_pretrained(tmp_path / "out", **given)  # pyright: ignore[reportArgumentType]
+        return json.loads((tmp_path / "out" / CONFIG).read_text())["license"]
+
+    model = glow_jax.load(published)
+    assert licence(model) == "cc0-1.0"
+    scale_bias(model, 2)
+    assert licence(model) == "cc0-1.0"
+    assert licence(model, license="other") == "other"
+    change_config(copy, lambda v: v.pop("license"))  # as in older folders
+    assert licence(glow_jax.load(copy)) == "unknown"
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"license": 5}', '{"license": "MIT License"}'])
+def test_a_run_s_damaged_licence_is_one_sentence(content: str, run: Path, tmp_path: Path) -> None:
+    damaged = Path(shutil.copytree(run, tmp_path / "run"))
+    (damaged / "license.json").write_text(content)
+    with pytest.raises(GlowError, match="license"):
+        glow_jax.load(damaged).save_pretrained(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_file_that_is_no_earlier_model_s_is_not_replaced(run: Path, tmp_path: Path) -> None:
@@ -468,6 +499,8 @@ def write_weights(folder: Path, content: bytes) -> None:
         (lambda v: v.pop("sha256"), "config.sha256 is None"),
         (lambda v: v.update(step=2**70), "config.step is .*, which is too large"),
         (lambda v: v.update(step=-1), "step is -1"),
+        (lambda v: v.update(license="MIT License"), "license is MIT License; give an identifier"),
+        (lambda v: v.update(license=["mit"]), r"config.license is \['mit'\]"),
         (lambda v: v.update(images={"classes": 3}), "config.images has no field"),
         (lambda v: v.update(results=[1]), r"results is \[1\]"),
         (lambda v: v["hparams"].update(version=99), "has version 99"),

@@ -45,6 +45,7 @@ def test_it_is_what_its_files_say(model: glow_jax.Glow) -> None:
     run = load_run(MODEL)
     assert isinstance(run, PublishedRun)
     assert run.results is not None
+    assert run.license == "mit"
     results, last = run.results, run.rows[-1]
     assert run.step == results["step"] == last["step"]
     assert results["images"] == 10_000
