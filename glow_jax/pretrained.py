@@ -78,7 +78,7 @@ class Pretrained:
         *,
         repo_id: str | None = None,
         push_to_hub: bool = False,
-        license: str = "mit",
+        license: str | None = None,
         **push_to_hub_kwargs: Unpack[PushOptions],
     ) -> str | None:
         """Write a model folder: `config.json`, `model.safetensors`, and a model card.
@@ -91,7 +91,8 @@ class Pretrained:
             repo_id: the model's name on the hub, as for `push_to_hub`; by default that of the
                 folder.
             push_to_hub: upload the folder, too.
-            license: an identifier of the hub's.
+            license: that of the weights, by an identifier of the hub's; None for that of the model
+                folder that the model was loaded from, or else "unknown".
             push_to_hub_kwargs: see `PushOptions`.
 
         Returns:
@@ -113,14 +114,15 @@ class Pretrained:
         )
 
     def push_to_hub(
-        self, repo_id: str, *, license: str = "mit", **push_to_hub_kwargs: Unpack[PushOptions]
+        self, repo_id: str, *, license: str | None = None, **push_to_hub_kwargs: Unpack[PushOptions]
     ) -> str:
         """Upload the model folder that `save_pretrained` would write.
 
         Args:
             repo_id: user/name, or your own by the name alone; the repository is made if there is
                 none.
-            license: an identifier of the hub's.
+            license: that of the weights, by an identifier of the hub's; None for that of the model
+                folder that the model was loaded from, or else "unknown".
             push_to_hub_kwargs: see `PushOptions`.
 
         Returns:

@@ -38,6 +38,7 @@ from glow_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, Tr
 from glow_jax.config.command_line import training_flags
 from glow_jax.demo.desk import OTHERS, Desk
 from glow_jax.hub import load_run, read_config
+from glow_jax.hub.weights import _free_memory
 from glow_jax.publishing.card import Card, Training
 from glow_jax.publishing.results import Measured
 from glow_jax.runs import load_run as load_run_folder
@@ -89,7 +90,7 @@ def published(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model folder of that run, which is not to be changed."""
     folder = tmp_path_factory.mktemp("published") / "tiny"
     with pytest.MonkeyPatch.context() as monkeypatch:
-        run_script(to_hub, monkeypatch, run, "--output", folder)
+        run_script(to_hub, monkeypatch, run, "--output", folder, "--license", "cc0-1.0")
     return folder
 
 
@@ -144,6 +145,7 @@ def test_a_trained_run_comes_back_with_all_that_it_knows(
     assert (ours.model, ours.optimizer) == (theirs.model, theirs.optimizer)
     assert dataclasses.replace(theirs.data, dataroot=ours.data.dataroot) == ours.data
     run_script(to_hub, monkeypatch, tmp_path / "back", "--output", tmp_path / "again")
+    assert json.loads((published / CONFIG).read_text())["license"] == "cc0-1.0"
     for name in (CONFIG, WEIGHTS, "metrics.jsonl"):
         assert (tmp_path / "again" / name).read_bytes() == (published / name).read_bytes(), name
 
@@ -151,15 +153,19 @@ def test_a_trained_run_comes_back_with_all_that_it_knows(
 def test_the_parameters_in_training_can_be_published_instead(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_script(to_hub, monkeypatch, run, "--output", tmp_path / "average")
+    run_script(to_hub, monkeypatch, run, "--output", tmp_path / "average", "--license", "mit")
     assert "note:" not in capsys.readouterr().out
     run_script(to_hub, monkeypatch, run, "--no_average", "--output", tmp_path / "out")
-    assert "note: its card states no bits/dim" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "note: its card states no bits/dim" in said
+    assert "licence unknown\nnote: nobody has stated a licence of the weights" in said
     assert_same(load_run_folder(run).model, glow_jax.load(tmp_path / "out"))
     assert json.loads((tmp_path / "out" / CONFIG).read_text())["weights"] == "trained"
     card = (tmp_path / "out" / "README.md").read_text()
     assert "| bits/dim | not measured |" in card  # the results are of the average
     assert "not an average" in card
+    assert 'license: "unknown"\n' in card
+    assert "`unknown`: nobody has stated one." in card
 
 
 def test_the_file_is_one_of_safetensors_with_names_that_read(published: Path) -> None:
@@ -187,6 +193,25 @@ def test_a_later_model_replaces_an_earlier_one_and_nothing_else(
     said = error_of(to_hub, monkeypatch, capsys, run, "--output", tmp_path / "other")
     assert "exists and is not empty or a model folder" in said
     assert (tmp_path / "other" / "README.md").read_text() == "mine"
+
+
+def test_no_folder_is_written_that_could_not_be_read(
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    long = Path(shutil.copytree(run, tmp_path / "run"))
+    name = "x" * 2**20
+    (long / "metrics.jsonl").write_text(f'{{"epoch": 1, "step": 1, "{name}": 0.5}}\n' * 16)
+    said = error_of(to_hub, monkeypatch, capsys, long, "--output", tmp_path / "out")
+    assert "and a model folder's can have at most 16 MiB: shorten the run's metrics.jsonl" in said
+    shutil.copy(run / "metrics.jsonl", long)
+    results = json.loads((run / "results.json").read_text())
+    (long / "results.json").write_text(json.dumps({**results, name[1000:]: 0.5}))
+    said = error_of(to_hub, monkeypatch, capsys, long, "--output", tmp_path / "out")
+    assert "at most 1 MiB: shorten the run's data.json and results.json" in said
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_run_folder_is_no_model_folder_to_make_a_run_of(
@@ -217,7 +242,8 @@ def test_the_card_says_what_the_run_knows(published: Path) -> None:
     text = (published / "README.md").read_text()
     _, front, body = text.split("---\n", 2)
     data = yaml.safe_load(front)
-    assert data["license"] == "mit"
+    assert data["license"] == "cc0-1.0"
+    assert "\n## Licence\n\n`cc0-1.0`\n" in body
     assert data["library_name"] == "glow-jax"
     assert data["datasets"] == ["digits"]
     (result,) = data["model-index"][0]["results"]
@@ -314,15 +340,40 @@ def test_a_model_is_saved_with_its_run_while_it_is_that_of_the_run(
     run: Path, tmp_path: Path
 ) -> None:
     model = glow_jax.load(run)
-    model.save_pretrained(tmp_path / "one", license="cc0-1.0")
+    model.save_pretrained(tmp_path / "one", license="cc-by-4.0")
     assert "3.5000 +- 0.0123" in (tmp_path / "one" / "README.md").read_text()
-    assert "`cc0-1.0`" in (tmp_path / "one" / "README.md").read_text()
+    assert "`cc-by-4.0`" in (tmp_path / "one" / "README.md").read_text()
     scale_bias(model, 2)
     model.save_pretrained(tmp_path / "two")
     values = json.loads((tmp_path / "two" / CONFIG).read_text())
     assert (values["weights"], values["results"]) == ("unsaid", None)
     assert "3.5000" not in (tmp_path / "two" / "README.md").read_text()
     assert_same(model, Glow.from_pretrained(tmp_path / "two"))
+
+
+def test_a_model_keeps_the_licence_of_its_folder_unless_another_is_given(
+    published: Path, copy: Path, tmp_path: Path
+) -> None:
+    def licence(model: Glow, **given: str) -> str:
+        model.save_pretrained(tmp_path / "out", **given)  # pyright: ignore[reportArgumentType]
+        return json.loads((tmp_path / "out" / CONFIG).read_text())["license"]
+
+    model = glow_jax.load(published)
+    assert licence(model) == "cc0-1.0"
+    scale_bias(model, 2)
+    assert licence(model) == "cc0-1.0"
+    assert licence(model, license="other") == "other"
+    change_config(copy, lambda v: v.pop("license"))  # as in older folders
+    assert licence(glow_jax.load(copy)) == "unknown"
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"license": 5}', '{"license": "MIT License"}'])
+def test_a_run_s_damaged_licence_is_one_sentence(content: str, run: Path, tmp_path: Path) -> None:
+    damaged = Path(shutil.copytree(run, tmp_path / "run"))
+    (damaged / "license.json").write_text(content)
+    with pytest.raises(GlowError, match="license"):
+        glow_jax.load(damaged).save_pretrained(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_file_that_is_no_earlier_model_s_is_not_replaced(run: Path, tmp_path: Path) -> None:
@@ -336,6 +387,15 @@ def test_a_file_that_is_no_earlier_model_s_is_not_replaced(run: Path, tmp_path: 
     with pytest.raises(GlowError, match=r"its metrics\.jsonl would be replaced"):
         model.save_pretrained(run)
     assert (run / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_folder_is_read_where_float64_is_the_default(published: Path, x64: None) -> None:
+    model = Glow.from_pretrained(published)
+    with jax.enable_x64(False):
+        expected = arrays_of(Glow.from_pretrained(published))
+    for name, array in arrays_of(model).items():
+        assert array.dtype == (np.float64 if expected[name].dtype.kind == "f" else np.int32)
+        np.testing.assert_array_equal(array, expected[name])
 
 
 def test_float64_is_refused(tmp_path: Path, x64: None) -> None:
@@ -458,6 +518,8 @@ def write_weights(folder: Path, content: bytes) -> None:
         (lambda v: v.pop("sha256"), "config.sha256 is None"),
         (lambda v: v.update(step=2**70), "config.step is .*, which is too large"),
         (lambda v: v.update(step=-1), "step is -1"),
+        (lambda v: v.update(license="MIT License"), "license is MIT License; give an identifier"),
+        (lambda v: v.update(license=["mit"]), r"config.license is \['mit'\]"),
         (lambda v: v.update(images={"classes": 3}), "config.images has no field"),
         (lambda v: v.update(results=[1]), r"results is \[1\]"),
         (lambda v: v["hparams"].update(version=99), "has version 99"),
@@ -567,20 +629,36 @@ def test_numbers_that_are_not_finite_are_refused(copy: Path) -> None:
     assert "numbers that are not finite" in refusal(copy)
 
 
+def test_more_metrics_than_a_hub_s_may_have_are_refused_here_too(copy: Path) -> None:
+    with (copy / "metrics.jsonl").open("r+b") as file:
+        file.truncate(2**24 + 1)
+    assert "metrics.jsonl is larger than 16 MiB" in refusal(copy)
+
+
 def test_a_file_larger_than_its_model_is_not_read(copy: Path) -> None:
     with (copy / WEIGHTS).open("r+b") as file:
         file.truncate(2**33)  # with nothing in it
     assert "it belongs to another model, or is damaged" in refusal(copy)
 
 
-def test_a_file_larger_than_the_memory_is_not_read(
+def test_a_model_larger_than_the_free_memory_is_not_read(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    size = (copy / WEIGHTS).stat().st_size
-    monkeypatch.setattr("glow_jax.hub.weights._memory", lambda: size)
+    """Its file may be one with holes, which takes no room on the disk: read, it takes all."""
+    assert 0 < _free_memory() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    # The file's content, and the arrays that are copied out of it.
+    needed = 2 * sum(array.nbytes for array in arrays_of(glow_jax.load(copy)).values())
+    monkeypatch.setattr("glow_jax.hub.weights._free_memory", lambda: needed)
     load_run(copy)
-    monkeypatch.setattr("glow_jax.hub.weights._memory", lambda: size - 1)
-    assert f"has {size} bytes, more than the memory of this machine" in refusal(copy)
+    monkeypatch.setattr("glow_jax.hub.weights._free_memory", lambda: needed - 1)
+    assert f"would take {needed / 1e9:.3g} GB of memory, and" in refusal(copy)
+
+
+def test_a_header_larger_than_any_model_s_is_not_parsed(copy: Path) -> None:
+    """The library takes 100 MB, which become 3 GB once they are parsed."""
+    text = b"{}".ljust(10_000_008)
+    write_weights(copy, len(text).to_bytes(8, "little") + text)
+    assert f"claims a header of {len(text)} bytes" in refusal(copy)
 
 
 def test_a_pickle_beside_the_files_is_left_alone(copy: Path, tmp_path: Path) -> None:
@@ -682,12 +760,21 @@ def test_a_folder_is_preferred_to_a_name(hub: Hub, run: Path, tmp_path: Path) ->
     assert hub.asked == []
 
 
-@pytest.mark.parametrize("file", [CONFIG, WEIGHTS])
+@pytest.mark.parametrize("file", [CONFIG, WEIGHTS, "metrics.jsonl"])
 def test_what_claims_to_be_too_large_is_not_fetched(file: str, hub: Hub) -> None:
-    hub.sizes[file] = 2**45
-    with pytest.raises(GlowError, match=f"{file} of {NAME} has {2**45} bytes, and can have"):
+    hub.sizes[file] = size = 2**24 + 1 if file == "metrics.jsonl" else 2**45
+    with pytest.raises(GlowError, match=f"{file} of {NAME} has {size} bytes, and can have"):
         glow_jax.load(NAME)
     assert file not in fetched(hub)
+
+
+def test_what_would_not_fit_into_memory_is_not_fetched(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("glow_jax.hub.weights._free_memory", lambda: 1000)
+    with pytest.raises(GlowError, match=f"{NAME} would take .* GB of memory, and 1e-06 GB are fre"):
+        glow_jax.load(NAME)
+    assert fetched(hub) == {CONFIG}
 
 
 @pytest.mark.parametrize("file", [CONFIG, WEIGHTS])

@@ -1,6 +1,8 @@
 """The model in `models/` opens, is what its files say, and shows the published finding."""
 
+import dataclasses
 import json
+import shlex
 from pathlib import Path
 
 import jax
@@ -10,6 +12,7 @@ from flax import nnx
 from sklearn.metrics import roc_auc_score
 
 import glow_jax
+from glow_jax.cli.training_flags import parse_training
 from glow_jax.config import Config, to_json
 from glow_jax.config.presets import PRESETS
 from glow_jax.data import InMemory
@@ -42,10 +45,11 @@ def test_it_is_what_its_files_say(model: glow_jax.Glow) -> None:
     run = load_run(MODEL)
     assert isinstance(run, PublishedRun)
     assert run.results is not None
+    assert run.license == "mit"
     results, last = run.results, run.rows[-1]
     assert run.step == results["step"] == last["step"]
     assert results["images"] == 10_000
-    assert results["bits_per_dim"] == pytest.approx(3.1841, abs=5e-5)
+    assert results["bits_per_dim"] == pytest.approx(3.0105, abs=5e-5)
     assert results["bits_per_dim"] == pytest.approx(last["test_bits_per_dim"], abs=1e-4)
     for section in ("model", "optimizer", "training"):
         preset = section_of(PRESETS["fashion_mnist-small"], section)
@@ -53,6 +57,27 @@ def test_it_is_what_its_files_say(model: glow_jax.Glow) -> None:
         # It was trained when there was no choice of a precision.
         differ = {name for name in ours if ours[name] != preset[name]}
         assert differ <= {"seed", "precision"}, section
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in MODEL.parent.glob("*/")))
+def test_the_commands_on_each_page_are_those_of_the_training(name: str) -> None:
+    folder = MODEL.parent / name
+    card, docs = ((folder / "README.md"), REPOSITORY / "docs" / "models.md")
+    (on_card,) = _training_lines(card)
+    (in_docs,) = (one for one in _training_lines(docs) if one.endswith(f"runs/{name}"))
+    ours = load_run(folder).config
+    shape = {"image_shape": ours.model.image_shape, "y_classes": ours.model.y_classes}
+    for line in (on_card, in_docs):
+        stated = parse_training(shlex.split(line)[2:])
+        assert dataclasses.replace(stated.model, **shape) == ours.model
+        assert (stated.optimizer, stated.training) == (ours.optimizer, ours.training)
+        assert stated.data.dataset == ours.data.dataset
+        assert stated.data.validation == ours.data.validation
+
+
+def _training_lines(page: Path) -> list[str]:
+    lines = page.read_text().splitlines()
+    return [line for line in lines if line.startswith("glow-jax train")]
 
 
 @pytest.mark.parametrize("count", [100, pytest.param(500, marks=pytest.mark.slow)])

@@ -3,6 +3,7 @@
 import importlib.metadata
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -29,7 +30,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
     for name in ("glow_jax", "tests"):
         shutil.copytree(REPOSITORY / name, sources / name, ignore=ignored)
-    for name in ("pyproject.toml", "README.md", "LICENSE", "train.py", "eval.py", "sample.py"):
+    scripts = ("setup.py", "train.py", "eval.py", "sample.py")
+    for name in ("pyproject.toml", "README.md", "LICENSE", *scripts):
         shutil.copy(REPOSITORY / name, sources)
     command = ["build", "--wheel", "--outdir", str(wheels)]
     if WITHOUT_NETWORK:
@@ -61,6 +63,24 @@ def test_every_module_and_the_mark_of_types_are_in_it(names: list[str]) -> None:
     modules = {path.relative_to(REPOSITORY) for path in (REPOSITORY / "glow_jax").rglob("*.py")}
     assert {path.as_posix() for path in modules} <= set(names)
     assert {"glow_jax/py.typed", "glow_jax/demo/page.css", "glow_jax/demo/page.js"} <= set(names)
+
+
+@needs_a_builder
+def test_the_description_stands_alone(wheel: Path) -> None:
+    """PyPI's page has no address of the repository: relative links and pictures break there."""
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        fields, _, text = archive.read(name).decode().partition("\n\n")
+    assert "Description-Content-Type: text/markdown" in fields
+    readme = (REPOSITORY / "README.md").read_text()
+    targets, ours = (re.findall(r"\]\(([^)]+)\)", page) for page in (readme, text))
+    absolute = [target for target in targets if target.startswith("https://")]
+    assert ours == absolute
+    assert len(absolute) < len(targets)
+    assert "\n*[samples of a Glow trained on digits]*\n" in text
+    assert "[parity](docs/parity.md)" in readme
+    assert "parity (`docs/parity.md`)" in text
+    assert "models/fashion_mnist." in text
 
 
 def test_every_script_is_in_the_source_distribution() -> None:

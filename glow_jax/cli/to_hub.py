@@ -10,7 +10,13 @@ from glow_jax.commands import command
 from glow_jax.errors import GlowError
 from glow_jax.files import check_new_folder
 from glow_jax.hub import is_model_folder
-from glow_jax.publishing import contents_of_run, states_results, write_contents
+from glow_jax.publishing import (
+    UNKNOWN_LICENSE,
+    contents_of_run,
+    license_in,
+    states_results,
+    write_contents,
+)
 
 
 @dataclass(frozen=True)
@@ -24,8 +30,9 @@ class Arguments(RunFlags):
     token is that of `hf auth login`"""
     private: bool = False
     """make the repository private if it is made now (needs push)"""
-    license: str = "mit"
-    """licence of the weights, by an identifier of the hub's"""
+    license: str | None = None
+    """licence of the weights, by an identifier of the hub's such as mit; by default that of the
+    model folder that the weights came from, or else unknown"""
 
     def __post_init__(self) -> None:
         """Check that there is something to do.
@@ -54,7 +61,10 @@ def main() -> None:
         name = full_name(arguments.push)
     contents = contents_of_run(run, name=name, license=arguments.license)
     sizes = ", ".join(f"{name} ({len(content):,} bytes)" for name, content in contents.items())
-    print(f"{run.name}, {run.title}: {sizes}; licence {arguments.license}", flush=True)
+    license = license_in(contents)
+    print(f"{run.name}, {run.title}: {sizes}; licence {license}", flush=True)
+    if license == UNKNOWN_LICENSE:
+        print("note: nobody has stated a licence of the weights: --license does.")
     if not states_results(contents):
         print(
             f"note: its card states no bits/dim: {command('eval')} {run.name} has not measured "

@@ -9,12 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from glow_jax.errors import GlowError, first_line
-from glow_jax.hub.model_folder import CONFIG, WEIGHTS, describe
-from glow_jax.hub.weights import most_bytes
+from glow_jax.hub.model_folder import CONFIG, LARGEST_MIB, WEIGHTS, describe
+from glow_jax.hub.weights import check_memory, most_bytes
 from glow_jax.runs.metrics import METRICS
-
-_LARGEST_CONFIG = 2**20
-_LARGEST_METRICS = 2**24
 
 
 @dataclass(frozen=True)
@@ -76,16 +73,17 @@ def fetch(name: Name, access: Access, *, weights: bool = True) -> Path:
     if not (access.local_files_only or access.force_download or _answers(name, revision, access)):
         access = replace(access, local_files_only=True)
     with _one_sentence(name, revision):
-        config = _fetch(name, CONFIG, revision, _LARGEST_CONFIG, access)
+        config = _fetch(name, CONFIG, revision, LARGEST_MIB[CONFIG] * 2**20, access)
     folder = config.parent
     if not weights:
         return folder
-    most = most_bytes(describe(folder).abstract)
+    abstract = describe(folder).abstract
+    check_memory(str(name), abstract)
     with _one_sentence(name, revision):
         # All files of one state: the name of the folder is that of its commit.
-        _fetch(name, WEIGHTS, folder.name, most, access)
+        _fetch(name, WEIGHTS, folder.name, most_bytes(abstract), access)
         with suppress(_NoSuchFileError):
-            _fetch(name, METRICS, folder.name, _LARGEST_METRICS, access)
+            _fetch(name, METRICS, folder.name, LARGEST_MIB[METRICS] * 2**20, access)
     return folder
 
 

@@ -24,10 +24,13 @@ from glow_jax.model import Glow, abstract_glow, computing
 from glow_jax.runs import LoadedRun, RunData, WhichStep, whole_steps
 from glow_jax.runs.hparams import HPARAMS, config_of, values_of
 from glow_jax.runs.inside import read_json
+from glow_jax.runs.license import check_license
 from glow_jax.runs.metrics import METRICS, Row, rows_of
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+LARGEST_MIB = {CONFIG: 1, METRICS: 16}
+"""How large the other files may be, wherever a model folder is read, fetched or written."""
 
 Weights = Literal["averaged", "trained", "unsaid"]
 """Which parameters: averaged ones, those in training, or either, where nobody has said."""
@@ -44,12 +47,18 @@ class _About:
         weights: which parameters the folder holds.
         step: the number of updates before them.
         sha256: the digest of `model.safetensors`.
+        license: an identifier of the hub's; None in older folders, which do not say.
     """
 
     format: int
     weights: Weights
     step: int
     sha256: str
+    license: str | None
+
+    def __post_init__(self) -> None:
+        if self.license is not None:
+            check_license(self.license)
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,7 @@ class PublishedRun(LoadedRun):
         images: what it remembers of its images, or None.
         results: the results of `eval.py`, or None.
         rows: the lines of the run's metrics.
+        stated_license: the licence in its `config.json`, or None.
     """
 
     source: str
@@ -69,6 +79,7 @@ class PublishedRun(LoadedRun):
     images: RunData | None
     results: Mapping[str, object] | None
     rows: Sequence[Row]
+    stated_license: str | None
 
     @property
     def name(self) -> str:
@@ -79,6 +90,11 @@ class PublishedRun(LoadedRun):
     def data(self) -> RunData | None:
         """What it remembers of its images; None if it does not know them."""
         return self.images
+
+    @property
+    def license(self) -> str | None:
+        """The licence of its weights; None if it does not say."""
+        return self.stated_license
 
 
 @dataclass(frozen=True)
@@ -123,7 +139,7 @@ def describe(folder: Path) -> Described:
     """
     path = _file(folder, CONFIG)
     try:
-        values = read_json(path)
+        values = read_json(path, LARGEST_MIB[CONFIG])
     except FileNotFoundError:
         raise GlowError(f"{path} is missing: fetch the model again.") from None
     if not isinstance(values, dict) or not isinstance(values.get("hparams"), dict):
@@ -198,7 +214,8 @@ def read(
         weights=about.weights,
         images=found.images,
         results=found.results,
-        rows=rows_of(_file(folder, METRICS)),
+        rows=rows_of(_file(folder, METRICS), LARGEST_MIB[METRICS]),
+        stated_license=about.license,
     )
 
 
@@ -223,6 +240,7 @@ def values_for(
     weights: Weights,
     step: int,
     content: bytes,
+    license: str,
     images: RunData | None,
     results: Mapping[str, object] | None,
 ) -> dict[str, object]:
@@ -234,10 +252,14 @@ def values_for(
         weights: which parameters.
         step: the number of updates before them.
         content: that of `model.safetensors`.
+        license: an identifier of the hub's.
         images: what the run remembers of its images, or None.
         results: the results of `eval.py`, or None.
+
+    Raises:
+        GlowError: there can be no such licence.
     """
-    about = _About(_FORMAT, weights, step, hashlib.sha256(content).hexdigest())
+    about = _About(_FORMAT, weights, step, hashlib.sha256(content).hexdigest(), license)
     if isinstance(config, Config):
         hparams = values_of(without_paths(config))
     else:

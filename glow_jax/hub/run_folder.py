@@ -5,7 +5,7 @@ from pathlib import Path
 
 from glow_jax.files import whole_folder
 from glow_jax.hub.model_folder import PublishedRun
-from glow_jax.runs import append_metrics, save_weights, write_data, write_results
+from glow_jax.runs import append_metrics, save_weights, write_data, write_license, write_results
 
 
 def save_run(run: PublishedRun, folder: Path) -> None:
@@ -25,5 +25,7 @@ def save_run(run: PublishedRun, folder: Path) -> None:
             write_data(aside, run.images)
         if run.results is not None:
             write_results(aside, run.results)
+        if run.license is not None:
+            write_license(aside, run.license)
         for row in run.rows:
             append_metrics(aside, row)

@@ -14,6 +14,9 @@ from glow_jax.hub import Weights
 from glow_jax.publishing.results import Measured
 from glow_jax.runs import RunData
 
+UNKNOWN_LICENSE = "unknown"
+"""What the hub calls a licence that nobody has stated."""
+
 _PAPER = "[Kingma & Dhariwal 2018](https://arxiv.org/abs/1807.03039)"
 # What the hub takes for the identifier of a data set; no path, and no file of pictures.
 _DATASET = re.compile("([A-Za-z0-9_-]+/)?[A-Za-z0-9_-]+")
@@ -48,7 +51,7 @@ class Card:
 
     Attributes:
         name: the model's name on the hub, or its folder.
-        license: an identifier of the hub's, such as mit.
+        license: an identifier of the hub's, such as mit, or `UNKNOWN_LICENSE`.
         model: the architecture.
         parameters: the number of trained values.
         weights: which parameters the folder holds.
@@ -94,7 +97,7 @@ class Card:
             "kinds likelier than its own ([Nalisnick et al. 2019]"
             "(https://arxiv.org/abs/1810.09136)). `glow-jax eval` with `--ood` measures it.",
             "## Licence",
-            f"`{self.license}`",
+            f"`{self.license}`" + self._advice(),
         ]
         return "\n\n".join(parts) + "\n"
 
@@ -105,6 +108,12 @@ class Card:
         known, rows = len(self.labels), self.labels[: self.rows]
         of = "label" if known == len(rows) else f"of the first {len(rows)} of {known} labels"
         return f"; a row for each {of}, from the top: {', '.join(rows)}"
+
+    def _advice(self) -> str:
+        """What stands behind the licence."""
+        if self.license != UNKNOWN_LICENSE:
+            return ""
+        return ": nobody has stated one. Ask who trained the model before you use it."
 
     def _dataset_flag(self) -> str:
         """What names the images for an evaluation; a model without a run knows none."""

@@ -1,20 +1,20 @@
 """The files of a model folder, made from a run or from a model alone."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from glow_jax.errors import GlowError, shown
 from glow_jax.evaluation.png import enlarged, png
 from glow_jax.evaluation.samples import grid, label_numbers, labels_in_turn, sample_pixels
 from glow_jax.files import write_whole, writing
 from glow_jax.hub import PublishedRun, Weights, in_a_file, origin_of, values_for
-from glow_jax.hub.model_folder import CONFIG, WEIGHTS, without_paths
+from glow_jax.hub.model_folder import CONFIG, LARGEST_MIB, WEIGHTS, without_paths
 from glow_jax.model import Glow, parameter_count
-from glow_jax.publishing.card import Card, Training
+from glow_jax.publishing.card import UNKNOWN_LICENSE, Card, Training
 from glow_jax.publishing.results import Measured, measured_of
 from glow_jax.runs import LoadedRun, RunData, read_metrics, read_results
 from glow_jax.runs.metrics import METRICS, Row
@@ -32,37 +32,47 @@ Contents = Mapping[str, bytes]
 """What each file of a model folder holds, by its name."""
 
 
-def contents_of(model: Glow, *, name: str, license: str) -> Contents:
+def contents_of(model: Glow, *, name: str, license: str | None) -> Contents:
     """The files of a model in memory.
 
     If it was loaded from a run whose arrays it still has, all that the run knows is stated.
+    A changed one keeps the licence.
 
     Args:
         model: the model, in float32.
         name: the name that it will have on the hub, or its folder. Of an absolute path the card
             tells the last part only: the rest may name the user.
-        license: an identifier of the hub's, such as mit.
+        license: an identifier of the hub's, such as mit; None for that of the run, or else
+            `UNKNOWN_LICENSE`.
 
     Raises:
         GlowError: the model is not in float32, or there can be no such licence.
     """
-    run = _run_of(model)
-    if run is not None:
+    run, content = _run_of(model), in_a_file(model)
+    if run is not None and in_a_file(run.average_or_model) == content:
         return contents_of_run(run, name=name, license=license)
-    content = in_a_file(model)
+    license = _license(license, run)
     config = values_for(
-        model.config, weights="unsaid", step=0, content=content, images=None, results=None
+        model.config,
+        weights="unsaid",
+        step=0,
+        content=content,
+        license=license,
+        images=None,
+        results=None,
     )
     card = _card(model, name, license, "unsaid")
     return _files(model, None, content, config, card)
 
 
-def contents_of_run(run: LoadedRun, *, name: str, license: str) -> Contents:
+def contents_of_run(run: LoadedRun, *, name: str, license: str | None) -> Contents:
     """The files of a loaded run, of its averaged parameters if they were loaded; see `contents_of`.
 
     Raises:
-        GlowError: a file of the run is damaged, or there can be no such licence.
+        GlowError: a file of the run is damaged, there can be no such licence, or the run has more
+            lines of metrics, names of classes or results than can be read again.
     """
+    license = _license(license, run)
     results = read_results(run.folder)
     if isinstance(run, PublishedRun):
         results, rows = results or run.results, run.rows
@@ -83,18 +93,27 @@ def contents_of_run(run: LoadedRun, *, name: str, license: str) -> Contents:
         weights=weights,
         step=run.step,
         content=content,
+        license=license,
         images=images,
         results=results,
     )
-    files = _files(model, images, content, config, card)
-    if rows:
-        files[METRICS] = "".join(f"{json.dumps(row)}\n" for row in rows).encode()
-    return files
+    return _files(model, images, content, config, card, rows)
 
 
 def states_results(contents: Contents) -> bool:
     """Whether a model folder states bits/dim of its parameters."""
     return json.loads(contents[CONFIG])["results"] is not None
+
+
+def license_in(contents: Contents) -> str:
+    """The licence that a model folder states."""
+    return json.loads(contents[CONFIG])["license"]
+
+
+def _license(given: str | None, run: LoadedRun | None) -> str:
+    """The licence to state: what the user says, or else what is known of the run."""
+    known = given if given is not None or run is None else run.license
+    return UNKNOWN_LICENSE if known is None else known
 
 
 def _weights_of(run: LoadedRun) -> Weights:
@@ -130,10 +149,6 @@ def _card(
     training: Training | None = None,
     measured: Measured | None = None,
 ) -> Card:
-    if re.fullmatch("[a-z0-9][a-z0-9.-]{0,60}", license) is None:
-        raise GlowError(
-            f"license is {shown(license)}; give an identifier of the hub's, such as mit or other."
-        )
     return Card(
         name=Path(name).name if Path(name).is_absolute() else name,
         license=license,
@@ -169,32 +184,50 @@ def _files(
     content: bytes,
     config: Mapping[str, object],
     card: Card,
+    rows: Sequence[Row] = (),
 ) -> dict[str, bytes]:
-    """All files but the metrics."""
-    rows = min(len(card.labels) or _ROWS, _MOST_ROWS)
+    files = {CONFIG: (json.dumps(config, indent=2) + "\n").encode()}
+    if rows:
+        files[METRICS] = "".join(f"{json.dumps(row)}\n" for row in rows).encode()
+    _check_sizes(files)
+    picture = png(enlarged(_samples(model, images, min(len(card.labels) or _ROWS, _MOST_ROWS))))
+    return {WEIGHTS: content, PICTURE: picture, CARD: card.text().encode(), **files}
+
+
+def _samples(model: Glow, images: RunData | None, rows: int) -> np.ndarray:
+    """The grid of a card: of a conditional model, a row for each label."""
     labels = labels_in_turn(model, rows, images)
-    if labels is not None:  # a row for each
+    if labels is not None:
         labels = jax.numpy.repeat(labels, _COLUMNS, axis=0)
-    drawn = rows * _COLUMNS
-    pixels = sample_pixels(model, jax.random.key(0), drawn, temperature=_TEMPERATURE, y=labels)
-    return {
-        WEIGHTS: content,
-        PICTURE: png(enlarged(grid(pixels, columns=_COLUMNS))),
-        CARD: card.text().encode(),
-        CONFIG: (json.dumps(config, indent=2) + "\n").encode(),
-    }
+    count, key = rows * _COLUMNS, jax.random.key(0)
+    pixels = sample_pixels(model, key, count, temperature=_TEMPERATURE, y=labels)
+    return grid(pixels, columns=_COLUMNS)
+
+
+def _check_sizes(files: Contents) -> None:
+    """Refuse to write what could not be read.
+
+    Raises:
+        GlowError: a file is too large.
+    """
+    for name, content in files.items():
+        if len(content) > LARGEST_MIB[name] * 2**20:
+            source = "data.json and results.json" if name == CONFIG else name
+            raise GlowError(
+                f"{name} would have {len(content)} bytes, and a model folder's can have at most "
+                f"{LARGEST_MIB[name]} MiB: shorten the run's {source}."
+            )
 
 
 def _run_of(model: Glow) -> LoadedRun | None:
-    """The run that a model was loaded from, if it is still there and has the model's arrays."""
+    """The run that a model was loaded from, if it is still there."""
     origin = origin_of(model)
     if origin is None:
         return None
     try:
-        run = origin.open()
+        return origin.open()
     except (GlowError, OSError):
         return None
-    return run if in_a_file(run.average_or_model) == in_a_file(model) else None
 
 
 def write_contents(folder: Path, contents: Contents) -> None:

@@ -41,7 +41,7 @@ def save(
     *,
     repo_id: str | None,
     push_to_hub: bool,
-    license: str,
+    license: str | None,
     **push_to_hub_kwargs: Unpack[PushOptions],
 ) -> str | None:
     """Carry out `Glow.save_pretrained`."""
@@ -71,7 +71,7 @@ def _check_free(folder: Path) -> None:
 
 
 def push(
-    model: Glow, repo_id: str, *, license: str, **push_to_hub_kwargs: Unpack[PushOptions]
+    model: Glow, repo_id: str, *, license: str | None, **push_to_hub_kwargs: Unpack[PushOptions]
 ) -> str:
     """Carry out `Glow.push_to_hub`."""
     name = full_name(repo_id, push_to_hub_kwargs.get("token"))

@@ -11,6 +11,7 @@ from glow_jax.runs.folder import (
 )
 from glow_jax.runs.hparams import read_config, write_config
 from glow_jax.runs.inside import check_no_link, set_aside
+from glow_jax.runs.license import read_license, write_license
 from glow_jax.runs.load import load_optimizer_state, load_run
 from glow_jax.runs.loaded import LoadedRun
 from glow_jax.runs.lock import check_system, locked, locked_beside
@@ -44,6 +45,7 @@ __all__ = [
     "read_config",
     "read_data",
     "read_directions",
+    "read_license",
     "read_metrics",
     "read_results",
     "save_weights",
@@ -54,5 +56,6 @@ __all__ = [
     "write_config",
     "write_data",
     "write_direction",
+    "write_license",
     "write_results",
 ]

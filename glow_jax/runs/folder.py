@@ -4,6 +4,7 @@
     RUN/data.json                       the number, the classes and a fingerprint of the images
     RUN/metrics.jsonl                   one line per epoch
     RUN/results.json                    what `eval.py` found
+    RUN/license.json                    that of weights from a model folder
     RUN/samples/  RUN/tensorboard/      pictures and curves
     RUN/tracking.json                   the id by which other trackers know the run
     RUN/wandb/                          what Weights & Biases keeps there

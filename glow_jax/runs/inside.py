@@ -20,6 +20,7 @@ _OF_A_RUN = (
     "data.json",
     "metrics.jsonl",
     "results.json",
+    "license.json",
     "samples.png",
     "tracking.json",
     "walk.gif",

@@ -7,6 +7,7 @@ from pathlib import Path
 from glow_jax.config import Config
 from glow_jax.model import Glow
 from glow_jax.runs.data import RunData, read_data
+from glow_jax.runs.license import read_license
 
 
 @dataclass(frozen=True)
@@ -54,3 +55,12 @@ class LoadedRun:
             GlowError: the file that holds it is damaged.
         """
         return read_data(self.folder)
+
+    @property
+    def license(self) -> str | None:
+        """The licence of its weights, by an identifier of the hub's; None if it does not know.
+
+        Raises:
+            GlowError: the file that holds it is damaged.
+        """
+        return read_license(self.folder)

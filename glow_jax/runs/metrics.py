@@ -23,9 +23,9 @@ def read_metrics(folder: Path) -> list[Row]:
     return rows_of(folder / METRICS)
 
 
-def rows_of(path: Path) -> list[Row]:
-    """As `read_metrics`, of the file itself."""
-    return _read(path)[0]
+def rows_of(path: Path, megabytes: int = _LARGEST_MIB) -> list[Row]:
+    """As `read_metrics`, of the file itself, which may be so large."""
+    return _read(path, megabytes)[0]
 
 
 def mend_metrics(folder: Path) -> str | None:
@@ -51,11 +51,11 @@ def mend_metrics(folder: Path) -> str | None:
     )
 
 
-def _read(path: Path) -> tuple[list[Row], str | None]:
+def _read(path: Path, megabytes: int = _LARGEST_MIB) -> tuple[list[Row], str | None]:
     """The good lines, and what is wrong with the first bad one."""
     if not path.exists() and not path.is_symlink():
         return [], None
-    lines = read_inside(path, _LARGEST_MIB).split(b"\n")
+    lines = read_inside(path, megabytes).split(b"\n")
     cut_short = lines.pop()  # empty, unless a kill cut the last line short
     rows: list[Row] = []
     damage = None

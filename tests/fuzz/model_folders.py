@@ -38,6 +38,7 @@ def valid_folder() -> Path:
         weights="averaged",
         step=7,
         content=content,
+        license="cc0-1.0",
         images=RunData(10, 2, (4, 4, 1), 2, ("cat", "dog"), "f" * 64),
         results={"bits_per_dim": 3.5},
     )
