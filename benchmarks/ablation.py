@@ -138,22 +138,18 @@ def outcome(folder: Path, seed: int) -> Outcome:
 
 def table(found: Mapping[str, Any]) -> str:
     """The recipes in Markdown, the best first: bits/dim of the images held out, by seed."""
-    seeds = [outcome["seed"] for outcome in found["rows"][0]["outcomes"]]
-    rows = [
-        (
-            row["recipe"],
-            row["epochs"],
-            f"{row['relative_time']:.2f}",
-            *(f"{outcome['bits_per_dim']:.3f}" for outcome in row["outcomes"]),
-            f"{_mean(row):.3f}",
-        )
-        for row in sorted(found["rows"], key=_mean)
-    ]
-    return markdown(["recipe", "epochs", "time", *(f"seed {seed}" for seed in seeds), "mean"], rows)
+    seeds = [one["seed"] for one in found["rows"][0]["outcomes"]]
+    mean = ["mean"] if len(seeds) > 1 else []
+    rows = []
+    for row in sorted(found["rows"], key=_mean):
+        bits = [f"{one['bits_per_dim']:.3f}" for one in row["outcomes"]]
+        bits += [f"{_mean(row):.3f}" for _ in mean]
+        rows.append([row["recipe"], row["epochs"], f"{row['relative_time']:.2f}", *bits])
+    return markdown(["recipe", "epochs", "time", *(f"seed {seed}" for seed in seeds), *mean], rows)
 
 
 def _mean(row: Mapping[str, Any]) -> float:
-    bits = [outcome["bits_per_dim"] for outcome in row["outcomes"]]
+    bits = [one["bits_per_dim"] for one in row["outcomes"]]
     return sum(bits) / len(bits)
 
 

@@ -5,7 +5,7 @@
 An interrupted command goes on where it was: each run keeps what was measured.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -46,16 +46,25 @@ class Arguments:
     """where to write the table; a picture of it lies beside it"""
 
 
-def compare_run(pair: str, arguments: Arguments) -> list[Comparison]:
-    """Compare one run's test images with its other data sets."""
-    folder, _, names = pair.partition("=")
-    if not names:
+def sets_of(pair: str) -> tuple[str, list[str]]:
+    """The run and the names of the data sets in RUN=SET,SET,...
+
+    Raises:
+        GlowError: there is no data set.
+    """
+    folder, _, names = pair.rpartition("=")
+    if not (folder and names):
         raise GlowError(f"{pair} names no data set: give RUN=SET,SET,...")
+    return folder, names.split(",")
+
+
+def compare_run(folder: str, names: Sequence[str], arguments: Arguments) -> list[Comparison]:
+    """Compare one run's test images with its other data sets."""
     run = load_run(folder)
     dtype = run.config.training.dtype
     model = computing(run.average_or_model, dtype=dtype, precision=PRECISION)
     return compare_with(
-        names.split(","),
+        names,
         run=run,
         flow=replicated_model(Devices(), model, step=run.step, dtype=dtype, precision=PRECISION),
         dataset=dataset_of(run, dataroot=arguments.dataroot),
@@ -84,7 +93,8 @@ def main() -> None:
     """Compare, which prints, and write the table."""
     arguments = parse(Arguments)
     keep_compiled_programs()
-    comparisons = [one for pair in arguments.pairs for one in compare_run(pair, arguments)]
+    pairs = [sets_of(pair) for pair in arguments.pairs]
+    comparisons = [one for pair in pairs for one in compare_run(*pair, arguments)]
     write(arguments.output, **pairs_json(comparisons))
     save_pairs(arguments.output.with_suffix(".png"), comparisons)
     print(f"written to {arguments.output}, with a picture beside it")

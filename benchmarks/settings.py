@@ -101,7 +101,7 @@ TODAY = {
     "imagenet64": "as `imagenet32`",
     "celeba256": "a different tenth of the images is held out",
     "lsun64": "your export of the archives",
-    "fashion_mnist-small": "the same: the model in `models/`",
+    "fashion_mnist-small": "the same: the models in `models/`",
 }
 """What today's images of a preset are, where they are not those of the published figure."""
 

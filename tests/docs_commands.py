@@ -92,7 +92,7 @@ def _check_script(script: str, arguments: Sequence[str]) -> None:
     elif script in names:
         return
     elif script == "models/prepare.py":
-        parse(_module_of(script).Arguments, arguments)
+        parse(module_of(script).Arguments, arguments)
     elif script == "docs/tables.py":
         assert set(arguments) <= {"--check"}
     elif script == "docs/demo/screenshots.py":
@@ -104,7 +104,8 @@ def _check_script(script: str, arguments: Sequence[str]) -> None:
         assert not arguments, script
 
 
-def _module_of(script: str) -> Any:
+def module_of(script: str) -> Any:
+    """A script that is no module, imported."""
     place = importlib.util.spec_from_file_location(Path(script).stem, REPOSITORY / script)
     assert place is not None
     assert place.loader is not None

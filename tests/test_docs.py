@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from docs_claims import CLAIMS
-from docs_commands import PAGES, blocks, check, commands, lines
+from docs_commands import PAGES, blocks, check, commands, lines, module_of
 from flax import nnx
 
 from glow_jax.cli import training_flags
@@ -46,6 +46,11 @@ def test_every_table_has_a_place_and_no_other_is_marked() -> None:
         found[2] for page in PAGES for found in module("pages").PLACE.finditer(page.read_text())
     ]
     assert sorted(marked) == sorted(module("pages").TABLES)
+
+
+def test_groups_of_the_table_are_those_of_the_labels() -> None:
+    prepared = module_of("models/prepare.py")
+    assert tuple(prepared.GROUPS) == module("shipped").GROUPS
 
 
 def test_an_old_table_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -163,7 +163,7 @@ def test_eval_prints_and_writes_the_auroc_of_labels_and_the_card_states_them(
 
     run_script(to_hub, monkeypatch, several.folder, "--output", tmp_path / "model")
     card = (tmp_path / "model" / "README.md").read_text()
-    every = ", ".join(f"{label} {value:.3f}" for label, value in enumerate(auroc))
+    every = ", ".join(f"{label}: {value:.3f}" for label, value in enumerate(auroc))
     assert f"| AUROC of labels | {every} |" in card
     rows = [" + ".join(map(str, numbers)) for numbers in data_of_run(several).label_sets]
     assert len(rows) == 10

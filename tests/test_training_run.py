@@ -68,18 +68,18 @@ def test_images_that_do_not_come_back_are_counted(
 ) -> None:
     """A coupling whose scale is 0 in float32 loses half of its channels."""
     run_script(eval_script.main, monkeypatch, trained)
-    assert "do not come back" not in capsys.readouterr().out
+    assert "not given back" not in capsys.readouterr().out
     run = load_run(trained)
     bias = run.model.levels[0].steps.coupling.network.conv_out.bias
     bias[...] = bias[...].at[..., 1::2].set(-60)
     save_weights(tmp_path / "run", run.config, run.model)
     run_script(eval_script.main, monkeypatch, tmp_path / "run")
-    assert "\n360 of 360 images do not come back: a value is off" in capsys.readouterr().out
+    assert "\n360 of 360 images not given back: a value is off" in capsys.readouterr().out
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["reconstruction_images_off"] == 360
     run_script(to_hub_script.main, monkeypatch, tmp_path / "run", "--output", tmp_path / "model")
     card = (tmp_path / "model" / "README.md").read_text()
-    assert "| encode -> decode | 360 of 360 images do not come back: a value is off" in card
+    assert "| encode -> decode | 360 of 360 images not given back: a value is off" in card
 
 
 def test_several_dequantizations_average(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -164,7 +164,7 @@ def _text(found: Evaluation) -> str:
     off = ""
     if errors.images_off:
         off = (
-            f"\n{errors.images_off} of {images} images do not come back: a value is off by more "
+            f"\n{errors.images_off} of {images} images not given back: a value is off by more "
             "than half a grey level, because the flow is nearly singular at them"
         )
     return (

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -26,7 +27,8 @@ from glow_jax.runs.inside import open_inside
 _LARGEST_HEADER = 10_000_000
 # safetensors copies the numbers out of the file's content, and JAX may copy them once more.
 _COPIES = 2
-# What a container may have, as Linux says by either version of its control groups.
+# What a container may have, as Linux says by either version of its control groups. What it has
+# counts cached files too, which make room.
 _CONTAINER = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -58,7 +60,9 @@ def check_memory(name: str, abstract: Glow) -> None:
     Raises:
         GlowError: it would not fit.
     """
-    needed, free = _COPIES * _needed_bytes(abstract), _free_memory()
+    is_widened = jax.dtypes.canonicalize_dtype(np.float64) == np.float64  # JAX's copy is float64
+    copies = _COPIES + is_widened
+    needed, free = copies * _needed_bytes(abstract), _free_memory()
     if needed > free:
         raise GlowError(
             f"{name} would take {needed / 1e9:.3g} GB of memory, and {free / 1e9:.3g} GB are free: "

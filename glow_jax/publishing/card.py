@@ -95,11 +95,15 @@ class Card:
             "## Limits",
             "A likelihood is no measure of how usual an image is: a Glow may find images of other "
             "kinds likelier than its own ([Nalisnick et al. 2019]"
-            "(https://arxiv.org/abs/1810.09136)). `glow-jax eval` with `--ood` measures it.",
+            f"(https://arxiv.org/abs/1810.09136)).{self._measure()}",
             "## Licence",
             f"`{self.license}`" + self._advice(),
         ]
         return "\n\n".join(parts) + "\n"
+
+    def _measure(self) -> str:
+        """What measures it; other images share no labels with those of a conditional model."""
+        return "" if self.model.y_condition else " `glow-jax eval` with `--ood` measures it."
 
     def _rows(self) -> str:
         """What the rows of the picture are."""
@@ -133,22 +137,24 @@ class Card:
         if self.training is not None and _DATASET.fullmatch(self.training.config.data.dataset):
             values["datasets"] = [self.training.config.data.dataset]
         if (found := self.measured) is not None:
-            metrics = [{"type": "bits_per_dim", "name": "bits/dim", "value": found.bits_per_dim}]
-            metrics += [
+            bits = [{"type": "bits_per_dim", "name": "bits/dim", "value": found.bits_per_dim}]
+            accuracies = [
                 {"type": "accuracy", "name": f"accuracy by the {rule}", "value": value}
                 for rule, value, _ in found.accuracies
             ]
-            values["metrics"] = list(dict.fromkeys(str(one["type"]) for one in metrics))
-            result = {
-                "task": {"type": "unconditional-image-generation"},
-                "dataset": {
-                    "name": shown(found.dataset),
-                    "type": _identifier(found.dataset),
-                    "split": shown(found.split),
-                },
-                "metrics": metrics,
+            tasks = {"unconditional-image-generation": bits, "image-classification": accuracies}
+            dataset = {
+                "name": shown(found.dataset),
+                "type": _identifier(found.dataset),
+                "split": shown(found.split),
             }
-            values["model-index"] = [{"name": shown(title), "results": [result]}]
+            results = [
+                {"task": {"type": task}, "dataset": dataset, "metrics": metrics}
+                for task, metrics in tasks.items()
+                if metrics
+            ]
+            values["metrics"] = [result["metrics"][0]["type"] for result in results]
+            values["model-index"] = [{"name": shown(title), "results": results}]
         lines = (
             f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in values.items()
         )
@@ -187,7 +193,7 @@ class Card:
             rows |= self._labels(found)
             if found.reconstruction_images_off:
                 rows["encode -> decode"] = (
-                    f"{found.reconstruction_images_off:,} of {found.images:,} images do not come "
+                    f"{found.reconstruction_images_off:,} of {found.images:,} images not given "
                     "back: a value is off by more than half a grey level"
                 )
         lines = [f"| {name} | {_in_a_cell(text)} |" for name, text in rows.items()]
@@ -207,7 +213,7 @@ class Card:
             )
         if found.label_auroc:
             rows["AUROC of labels"] = ", ".join(
-                f"{self._class(number)} {'-' if value is None else format(value, '.3f')}"
+                f"{self._class(number)}: {'-' if value is None else format(value, '.3f')}"
                 for number, value in enumerate(found.label_auroc[:_MOST_CLASSES])
             )
             if (known := len(found.label_auroc)) > _MOST_CLASSES:
