@@ -13,6 +13,7 @@ Writes below `data/`, or the `--output` folder,
 import gzip
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -89,7 +90,7 @@ def main() -> None:
     arguments = parse(Arguments)
     train, train_labels = garments(arguments.fashion_mnist, "train")
     test, test_labels = garments(arguments.fashion_mnist, "t10k")
-    files = {
+    files: dict[str, dict[str, Any]] = {
         "digits": digits(arguments.mnist),
         "garments_groups": {
             "images": train,
