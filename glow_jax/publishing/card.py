@@ -200,7 +200,7 @@ class Card:
         return "\n".join(["| | |", "|---|---|", *lines])
 
     def _labels(self, found: Measured) -> dict[str, str]:
-        rows = {}
+        rows, names = {}, self._class_names()
         if found.accuracies:
             rows["accuracy"] = ", ".join(
                 f"{value:.4f} +- {error:.4f} by the {rule}"
@@ -213,17 +213,12 @@ class Card:
             )
         if found.label_auroc:
             rows["AUROC of labels"] = ", ".join(
-                f"{self._class(number)}: {'-' if value is None else format(value, '.3f')}"
+                f"{class_name(number, names)}: {'-' if value is None else format(value, '.3f')}"
                 for number, value in enumerate(found.label_auroc[:_MOST_CLASSES])
             )
             if (known := len(found.label_auroc)) > _MOST_CLASSES:
                 rows["AUROC of labels"] += f", ... ({known} labels)"
         return rows
-
-    def _class(self, number: int) -> str:
-        """The name of a class, or its number where the run knows no name."""
-        names = self._class_names()
-        return shown(names[number], 40) if number < len(names) else str(number)
 
     def _class_names(self) -> tuple[str, ...]:
         data = None if self.training is None else self.training.data
@@ -240,6 +235,11 @@ class Card:
         if config.training.saved_model:
             text += "\n\nThe run started from the weights of another model (`--saved_model`)."
         return text
+
+
+def class_name(number: int, names: Sequence[str]) -> str:
+    """The name of a class as a card shows it, or its number where the run knows no name."""
+    return shown(names[number], 40) if number < len(names) else str(number)
 
 
 def _identifier(dataset: str) -> str:

@@ -7,14 +7,14 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from glow_jax.errors import GlowError, shown
+from glow_jax.errors import GlowError
 from glow_jax.evaluation.png import enlarged, png
 from glow_jax.evaluation.samples import grid, label_numbers, labels_in_turn, sample_pixels
 from glow_jax.files import write_whole, writing
 from glow_jax.hub import PublishedRun, Weights, in_a_file, origin_of, values_for
 from glow_jax.hub.model_folder import CONFIG, LARGEST_MIB, WEIGHTS, without_paths
 from glow_jax.model import Glow, parameter_count
-from glow_jax.publishing.card import UNKNOWN_LICENSE, Card, Training
+from glow_jax.publishing.card import UNKNOWN_LICENSE, Card, Training, class_name
 from glow_jax.publishing.results import Measured, measured_of
 from glow_jax.runs import LoadedRun, RunData, read_metrics, read_results
 from glow_jax.runs.metrics import METRICS, Row
@@ -170,10 +170,7 @@ def _labels_of_rows(model: Glow, images: RunData | None) -> list[str]:
         return []
     names = () if images is None else images.class_names
     return [
-        " + ".join(
-            shown(names[number], 40) if number < len(names) else str(number) for number in numbers
-        )
-        or "none"
+        " + ".join(class_name(number, names) for number in numbers) or "none"
         for numbers in label_numbers(model, images)
     ]
 
