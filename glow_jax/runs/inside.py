@@ -126,6 +126,20 @@ def read_json(path: Path, megabytes: int = 1) -> object:
     return parse_json(path, read_inside(path, megabytes))
 
 
+def read_object(path: Path) -> dict[str, object] | None:
+    """The JSON object in a file that a run folder may have; None if it has none.
+
+    Raises:
+        GlowError: the file is damaged, holds something else, or is no regular file.
+    """
+    if not os.path.lexists(path):
+        return None
+    values = read_json(path)
+    if not isinstance(values, dict):
+        raise GlowError(f"{path} is damaged: it is no object; remove it to go on without it.")
+    return values
+
+
 def parse_json(path: Path, content: bytes) -> object:
     """What the content of a JSON file is.
 

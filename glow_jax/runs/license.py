@@ -3,13 +3,12 @@
 A licence is named by an identifier of the Hugging Face Hub, such as mit.
 """
 
-import os
 import re
 from pathlib import Path
 
 from glow_jax.errors import GlowError, shown
 from glow_jax.files import write_json
-from glow_jax.runs.inside import read_json
+from glow_jax.runs.inside import read_object
 
 LICENSE = "license.json"
 
@@ -38,10 +37,10 @@ def read_license(folder: Path) -> str | None:
         GlowError: the file is damaged, or no regular file.
     """
     path = folder / LICENSE
-    if not os.path.lexists(path):
+    values = read_object(path)
+    if values is None:
         return None
-    values = read_json(path)
-    license = values.get("license") if isinstance(values, dict) else None
+    license = values.get("license")
     if not isinstance(license, str):
         raise GlowError(f"{path} is damaged: it has no license; remove it to go on without it.")
     check_license(license)

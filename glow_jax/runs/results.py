@@ -1,12 +1,10 @@
 """`results.json`: the results of `eval.py` for a run."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from glow_jax.errors import GlowError
 from glow_jax.files import write_json
-from glow_jax.runs.inside import read_json
+from glow_jax.runs.inside import read_object
 
 RESULTS = "results.json"
 
@@ -24,10 +22,4 @@ def read_results(folder: Path) -> Mapping[str, object] | None:
     Raises:
         GlowError: the file is damaged, or no regular file.
     """
-    path = folder / RESULTS
-    if not os.path.lexists(path):
-        return None
-    values = read_json(path)
-    if not isinstance(values, dict):
-        raise GlowError(f"{path} is damaged: it is no object; remove it to go on without it.")
-    return values
+    return read_object(folder / RESULTS)
