@@ -49,11 +49,8 @@ def labels_in_turn(model: Glow, n: int, data: RunData | None = None) -> jax.Arra
     """
     if not model.config.y_condition:
         return None
-    numbers = label_numbers(model, data)
-    labels = np.zeros((n, model.config.y_classes), np.float32)
-    for row, chosen in zip(labels, itertools.cycle(numbers), strict=False):
-        row[list(chosen)] = 1
-    return jax.numpy.asarray(labels)
+    sets = itertools.islice(itertools.cycle(label_numbers(model, data)), n)
+    return jax.numpy.asarray(_multi_hot([*sets], model.config.y_classes))
 
 
 def label_numbers(model: Glow, data: RunData | None) -> Sequence[Sequence[int]]:
@@ -76,9 +73,15 @@ def one_label(model: Glow, classes: Sequence[int]) -> np.ndarray | None:
         return None
     if not config.multi_class and len(classes) != 1:
         raise GlowError(f"An image of this model has one class: choose one, not {len(classes)}.")
-    label = np.zeros((1, config.y_classes), np.float32)
-    label[0, list(classes)] = 1
-    return label
+    return _multi_hot([classes], config.y_classes)
+
+
+def _multi_hot(sets: Sequence[Sequence[int]], classes: int) -> np.ndarray:
+    """Labels with 1 at each class of a set, (N, classes), float32."""
+    labels = np.zeros((len(sets), classes), np.float32)
+    for row, chosen in zip(labels, sets, strict=True):
+        row[list(chosen)] = 1
+    return labels
 
 
 def class_number(label: str, names: Sequence[str], classes: int) -> int:
