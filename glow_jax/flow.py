@@ -180,7 +180,10 @@ class Level(Bijection):
         x, _ = self.squeeze.forward(x)
         if self.memory == "reversible":
             return reversible.forward(self.steps, x)
-        return stack.forward(self.steps, x, remat=self.memory == "remat")
+        # Of the permutations alone, as in `inverse`.
+        steps = nnx.clone(self.steps)
+        steps.permutation = stack.prepare_forwards(steps.permutation, self.K)
+        return stack.forward(steps, x, remat=self.memory == "remat")
 
     def inverse(self, y: jax.Array) -> jax.Array:
         """(B, H/2, W/2, 4C) -> (B, H, W, C)."""

@@ -47,6 +47,11 @@ def inverse(stack: Stack, y: jax.Array) -> jax.Array:
     return x
 
 
+def prepare_forwards(stack: Stack, length: int) -> Stack:
+    """Call `prepare_forward` on each of `length` stacked bijections, on all at once."""
+    return jax.vmap(lambda bijection: bijection.prepare_forward(), axis_size=length)(stack)
+
+
 def prepare_inverses(stack: Stack, length: int) -> Stack:
     """Call `prepare_inverse` on each of `length` stacked bijections; return them stacked."""
 

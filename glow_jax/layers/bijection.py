@@ -26,6 +26,13 @@ class Bijection(nnx.Module):
         """Map `y` back to the `x` that `forward` took."""
         raise NotImplementedError
 
+    def prepare_forward(self) -> "Bijection":
+        """A bijection of the same map that has computed all that `forward` needs beside `x`.
+
+        Its `forward` has the gradient of this one's parameters.
+        """
+        return self
+
     def prepare_inverse(self) -> "Bijection":
         """A bijection of the same map that has computed all that `inverse` needs beside `y`.
 
