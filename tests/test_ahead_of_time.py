@@ -168,11 +168,12 @@ def test_a_gradient_keeps_what_its_memory_says(platform: str, name: str) -> None
 
 @ON
 @pytest.mark.parametrize("name", STEPS)
-def test_networks_are_convolutions_at_their_precision(platform: str, name: str) -> None:
+def test_networks_are_convolutions_on_a_tpu_alone(platform: str, name: str) -> None:
     step = STEPS[name]
     # Two of three layers are convolutions, and each has two gradients. The gradient computes the
     # first layer again; remat computes both, and reversible both, of which the last inverts.
     networks = {"fast": 2 + 1 + 4, "remat": 2 + 2 + 4, "reversible": 2 + 2 + 4}[step.memory]
+    networks *= platform == "tpu"  # on a GPU they are products: see glow_jax/kernels/gpu.py
     dtype = {"float32": "f32", "bfloat16": "bf16"}[step.dtype]
     prior = {("f32", "highest"): 2}  # and the gradient of its kernel
     expected = Counter({(dtype, step.precision): networks}) + Counter(prior)
@@ -180,13 +181,10 @@ def test_networks_are_convolutions_at_their_precision(platform: str, name: str) 
 
 
 @ON
-@pytest.mark.parametrize(
-    ("name", "count"), [("likelihood", 3), ("sampling", 3), ("initialisation", 3)]
-)
-def test_other_programs_are_convolutions_at_the_highest_precision(
-    platform: str, name: str, count: int
-) -> None:
-    # Those of a network, and of the prior, or in the initialisation the first layer's twice.
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_programs_are_convolutions_at_the_highest_precision(platform: str, name: str) -> None:
+    # That of the prior, or in the initialisation the first layer's; and on a TPU two of a network.
+    count = 3 if platform == "tpu" else 1
     assert convolutions(compiled(platform, name).text) == [("f32", "highest")] * count
 
 

@@ -1,1 +1,1 @@
-"""Coupling networks in a form that is fast on a CPU."""
+"""Coupling networks in forms that are fast on a CPU and on a GPU."""

@@ -42,7 +42,24 @@ def conv3x3_by_products(
     x: jax.Array, kernel: jax.Array, precision: Precision = PRECISION
 ) -> jax.Array:
     """A 3x3 convolution, zero-padded: (B, H, W, I), (3, 3, I, O) -> (B, H, W, O)."""
-    return jnp.matmul(_patches(x), kernel.reshape(-1, kernel.shape[3]), precision=precision)
+    return jnp.matmul(patches(x), kernel.reshape(-1, kernel.shape[3]), precision=precision)
+
+
+def conv3x3_of_few_outputs(
+    x: jax.Array, kernel: jax.Array, precision: Precision = PRECISION
+) -> jax.Array:
+    """A 3x3 convolution, zero-padded: (B, H, W, I), (3, 3, I, O) -> (B, H, W, O).
+
+    One product computes what every position adds to its neighbours.
+    """
+    inputs, outputs = kernel.shape[2:]
+    flat = kernel.transpose(2, 0, 1, 3).reshape(inputs, 9 * outputs)
+    return _add_up(jnp.matmul(x, flat, precision=precision))
+
+
+def first_hidden_layer(precision: Precision, weights: NetworkWeights, x: jax.Array) -> jax.Array:
+    """(B, H, W, I) -> (B, H, W, hidden)."""
+    return jax.nn.relu(conv3x3_by_products(x, weights.kernel_in, precision) + weights.bias_in)
 
 
 def network_by_products(
@@ -53,13 +70,9 @@ def network_by_products(
     (B, H, W, I) -> (B, H, W, O), (B, H, W, hidden).
     """
     product = partial(jnp.matmul, precision=precision)
-    first = conv3x3_by_products(x, weights.kernel_in, precision)
-    first = jax.nn.relu(first + weights.bias_in)
+    first = first_hidden_layer(precision, weights, x)
     second = jax.nn.relu(product(first, weights.kernel_hidden) + weights.bias_hidden)
-    # There are few outputs: one product computes what every position adds to its neighbours.
-    hidden, outputs = weights.kernel_out.shape[2:]
-    flat = weights.kernel_out.transpose(2, 0, 1, 3).reshape(hidden, 9 * outputs)
-    return _add_up(product(second, flat)), second
+    return conv3x3_of_few_outputs(second, weights.kernel_out, precision), second
 
 
 def network_gradient_by_products(
@@ -83,16 +96,16 @@ def network_gradient_by_products(
     outputs = y_gradient.shape[3]
 
     # The last convolution scatters; its transpose gathers with the kernel rotated. N = B * H * W.
-    y_patches = _patches(y_gradient).reshape(-1, 9 * outputs)  # (N, 9 * O)
+    y_patches = patches(y_gradient).reshape(-1, 9 * outputs)  # (N, 9 * O)
     second = second.reshape(-1, hidden)  # (N, hidden)
-    turned_out = _turned(weights.kernel_out).transpose(0, 1, 3, 2).reshape(9 * outputs, hidden)
+    turned_out = turned(weights.kernel_out).transpose(0, 1, 3, 2).reshape(9 * outputs, hidden)
     second_gradient = _as_written(product(y_patches, turned_out))
     second_gradient = jnp.where(second > 0, second_gradient, 0)  # (N, hidden)
     out_gradient = _as_written(product(_as_written(y_patches.T), second))  # (9 * O, hidden)
     out_gradient = out_gradient.reshape(3, 3, outputs, hidden)
 
     # Positions come last in the first hidden layer: the next product contracts its left factor so.
-    x_patches = _patches(x).reshape(-1, 9 * inputs)  # (N, 9 * I)
+    x_patches = patches(x).reshape(-1, 9 * inputs)  # (N, 9 * I)
     flat_in = weights.kernel_in.reshape(9 * inputs, hidden)
     first = _as_written(product(_as_written(flat_in.T), x_patches.T))  # (hidden, N)
     bias_in = weights.bias_in.reshape(-1, hidden).T  # (hidden, P), P = 1 or H * W
@@ -104,7 +117,7 @@ def network_gradient_by_products(
 
     # The first convolution gathers; its transpose scatters with the kernel rotated.
     in_gradient = _as_written(product(first_gradient, x_patches)).T  # (9 * I, hidden)
-    turned_in = _turned(weights.kernel_in).reshape(9 * inputs, hidden)
+    turned_in = turned(weights.kernel_in).reshape(9 * inputs, hidden)
     scattered = _as_written(product(turned_in, first_gradient)).T  # (N, 9 * I)
     x_gradient = _add_up(scattered.reshape(*x.shape[:3], 9 * inputs))
     gradient = NetworkWeights(
@@ -112,7 +125,7 @@ def network_gradient_by_products(
         bias_in=jnp.sum(first_gradient.reshape(by_place), axis=1).T.reshape(weights.bias_in.shape),
         kernel_hidden=hidden_gradient,
         bias_hidden=jnp.sum(second_gradient, axis=0),
-        kernel_out=_turned(out_gradient).transpose(0, 1, 3, 2),
+        kernel_out=turned(out_gradient).transpose(0, 1, 3, 2),
     )
     return gradient, x_gradient
 
@@ -139,7 +152,7 @@ def pad(x: jax.Array, value: float = 0.0) -> jax.Array:
     return jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=value)
 
 
-def _patches(x: jax.Array) -> jax.Array:
+def patches(x: jax.Array) -> jax.Array:
     """Every position's neighbourhood, zero outside: (B, H, W, C) -> (B, H, W, 9 * C)."""
     return jnp.concatenate(list(shifted(pad(x))), axis=-1)
 
@@ -154,6 +167,6 @@ def _add_up(products: jax.Array) -> jax.Array:
     )
 
 
-def _turned(kernel: jax.Array) -> jax.Array:
+def turned(kernel: jax.Array) -> jax.Array:
     """The kernel rotated by 180 degrees: (3, 3, ...) -> (3, 3, ...)."""
     return kernel[::-1, ::-1]

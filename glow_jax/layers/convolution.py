@@ -29,17 +29,20 @@ def choose(
     products: Callable[..., _T],
     convolution: Callable[..., _T],
     *operands: object,
+    on_gpu: Callable[..., _T] | None = None,
 ) -> _T:
-    """Call one of two functions that compute the same result.
+    """Call one of the functions that compute the same result.
 
     Args:
         formulation: which one; "platform" means products on a CPU and convolutions elsewhere.
         products: the function that uses matrix products.
         convolution: the function that uses convolutions.
         operands: their arguments, trees of arrays.
+        on_gpu: the function that "platform" means on an NVIDIA GPU; None for convolutions.
     """
     if formulation == "platform":
-        return jax.lax.platform_dependent(*operands, cpu=products, default=convolution)
+        ways = {"cpu": products, "cuda": on_gpu or convolution}
+        return jax.lax.platform_dependent(*operands, **ways, default=convolution)
     return (products if formulation == "products" else convolution)(*operands)
 
 

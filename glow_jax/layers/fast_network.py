@@ -1,4 +1,4 @@
-"""A coupling network computed fast: as matrix products on a CPU, as convolutions elsewhere.
+"""A coupling network computed fast: as matrix products on a CPU or GPU, as convolutions elsewhere.
 
 The network has its own gradient: JAX's, through both branches, would keep what either branch needs.
 Only reverse-mode differentiation works, not `jax.jvp`.
@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
+from glow_jax.kernels.gpu import network_gradient_on_gpu
 from glow_jax.kernels.products import (
     NetworkWeights,
     Precision,
@@ -72,8 +73,8 @@ def _forward(
     x: jax.Array,
 ) -> tuple[jax.Array, _Kept]:
     weights = network.folded(x)
-    ways = (partial(way, precision) for way in (network_by_products, convolutions))
-    y, second = choose(formulation, *ways, weights, x)
+    ways = [partial(way, precision) for way in (network_by_products, convolutions)]
+    y, second = choose(formulation, *ways, weights, x, on_gpu=ways[0])
     return y, _Kept(network, x, second)
 
 
@@ -93,6 +94,7 @@ def _backward(
         kept.x,
         kept.second,
         y_gradient,
+        on_gpu=partial(network_gradient_on_gpu, precision),
     )
     return unfold(gradient)[0], x_gradient
 
