@@ -1,8 +1,10 @@
 """The parts of the benchmark of accelerators. Each gives what it found piece by piece."""
 
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, get_args
@@ -69,12 +71,28 @@ Found = Iterator[Entry | str]
 """Entries, and sentences about what was left out."""
 
 
+@contextmanager
+def untuned() -> Iterator[None]:
+    """Have XLA not try every kernel for a GPU first, in processes that start meanwhile.
+
+    That takes most of the time to compile, and matters for speed alone.
+    """
+    before = os.environ.get("XLA_FLAGS")
+    os.environ["XLA_FLAGS"] = f"{before or ''} --xla_gpu_autotune_level=0".strip()
+    try:
+        yield
+    finally:
+        del os.environ["XLA_FLAGS"]
+        if before is not None:
+            os.environ["XLA_FLAGS"] = before
+
+
 def parity(task: Task) -> Found:
     """JAX beside the PyTorch reference in float32: the largest differences, and their bounds."""
     if task.without_reference:
         raise LeftOut(task.without_reference)
     beyond = []
-    with Worker("parity", task.config, until=task.until) as side:
+    with untuned(), Worker("parity", task.config, until=task.until) as side:
         precisions: tuple[Precision, ...] = ("highest", "high")
         for precision in precisions:
             for figure in side.ask("figures", precision):
@@ -123,7 +141,7 @@ def _compiled(name: str, seconds: float, temporary: int | None, most: int | None
 
 def training(task: Task) -> Found:
     """Short trainings at each precision, and one that starts from slightly other parameters."""
-    with Worker("curves", task.config, task.steps, until=task.until) as side:
+    with untuned(), Worker("curves", task.config, task.steps, until=task.until) as side:
         for precision, change in (
             ("highest", 0.0),
             ("high", 0.0),
@@ -236,10 +254,10 @@ def _speed_cells(row: Row, card: str) -> dict[str, str]:
 
 
 PARTS: dict[str, tuple[Callable[[Task], Found], float]] = {
-    "parity": (parity, 90),
-    "memory": (memory, 150),
+    "parity": (parity, 120),
+    "memory": (memory, 180),
     "training": (training, 120),
-    "resume": (resume, 75),
+    "resume": (resume, 90),
     "speed": (speed, 600),
 }
 """Every part, and the seconds that it may take of ten minutes."""

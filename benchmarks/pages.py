@@ -27,7 +27,7 @@ import settings
 import shipped
 import speed
 import startup
-from figures import REPOSITORY, markdown, read, with_interval
+from figures import FOLDER, REPOSITORY, markdown, read, with_interval
 
 PLACE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 OURS = "JAX and our PyTorch reference, "
@@ -56,6 +56,12 @@ def ood_scores(found: Mapping) -> str:
 
 def _of(make: Callable[[Mapping], str], name: str) -> Callable[[], str]:
     return lambda: make(read(name))
+
+
+def printed(name: str) -> str:
+    """The table of a page that `accelerator.py` wrote, a part of it alone."""
+    lines = (FOLDER / name).read_text().splitlines()
+    return "\n".join(line for line in lines if line.startswith("|")) + "\n"
 
 
 PUBLIC, THEIRS = "JAX and the public implementations", "JAX and openai/glow's TensorFlow, float32"
@@ -91,6 +97,8 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "ood": _of(ood_scores, results.OOD),
     "ood_pairs": _of(ood_pairs.table, "ood_pairs.json"),
     "ablation": _of(ablation.table, "ablation.json"),
+    "h200_speed": partial(printed, "h200_speed.md"),
+    "h200_memory": partial(printed, "h200_memory.md"),
     "ahead_of_time": _of(ahead_of_time.table, "ahead_of_time.json"),
 }
 """What makes each table, by its name in the pages."""

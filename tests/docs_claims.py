@@ -224,6 +224,43 @@ def pairs() -> Sentences:
     yield f"reject {100 * low:.1f} % (the gradient norm) to {100 * high:.1f} % (`dose_kde`)"
 
 
+def h200() -> dict[tuple[str, str], dict[str, str]]:
+    """The speeds of an H200: a row's cells by its task and its arithmetic."""
+    lines = (REPOSITORY / "docs" / "benchmarks" / "h200_speed.md").read_text().splitlines()
+    head, _, *rows = (
+        [cell.strip(" *") for cell in line.split("|")[1:-1]] for line in lines if "|" in line
+    )
+    found = (dict(zip(head, row, strict=True)) for row in rows)
+    return {(row["images/s"], row["arithmetic"]): row for row in found}
+
+
+def saved_by_tf32(task: str) -> float:
+    """How many times as fast an H200 is with TF32 as without."""
+    fast, exact = (float(h200()[task, a]["glow-jax"]) for a in ("TF32 allowed", "float32"))
+    return fast / exact
+
+
+def gpu() -> Sentences:
+    over = (
+        h200()[task, "TF32 allowed"]["over torch.compile"].split("*")[0]
+        for task in ("training", "likelihood", "sampling")
+    )
+    training, likelihood, sampling = over
+    yield f"training is {training} times as fast as the reference by `torch.compile`"
+    yield f"likelihoods {likelihood} times and samples {sampling} times"
+    saved = [saved_by_tf32(task) for task in ("training", "likelihood")]
+    yield f"a factor of {saved[0]:.2f} in training and {saved[1]:.2f} in likelihoods"
+    share = h200()["training", "TF32 allowed"]["glow-jax of the published peak"]
+    yield f"at {share.replace('%', ' %')} of the published peak of TF32 in training"
+    h200_peak = published_peak("NVIDIA H200")
+    assert h200_peak is not None
+    positions, hidden = 64 * 16 * 16, 512
+    layer, flop = 4 * positions * hidden, 2 * positions * hidden**2
+    yield f"is {layer / 1e6:.0f} MB. Reading it and writing the next one takes"
+    yield f"takes {1e6 * 2 * layer / 4.8e12:.0f} us at the card's 4.8 TB/s"
+    yield f"{flop / 1e9:.1f} GFLOP, {1e6 * flop / h200_peak.at('high'):.0f} us at its peak"
+
+
 def parity() -> Sentences:
     yield millions(MODELS["published"])
 
@@ -233,6 +270,8 @@ def precision() -> Sentences:
     assert h100 is not None
     yield f"{h100.float32:g} TFLOP/s in float32 and {math.ceil(h100.tf32)} in TF32 (dense)"
     yield f"{h100.tf32 / h100.float32:.1f} times as fast"
+    assert published_peak("NVIDIA H200") == h100
+    yield f"training at batch 64 is [{saved_by_tf32('training'):.2f} times](gpu.md) as fast"
     yield f"2^-11 = {2**-11:.1e} of itself".replace("e-0", "e-")
     config = PRESETS["cifar10"].model
     halves = [
@@ -345,8 +384,18 @@ CLAIMS: Mapping[str, Callable[[], Sentences]] = {
     **{
         f"docs/{make.__name__}.md": make
         for make in (
-            *(accelerators, data, data_speed, devices, evaluating, faq, getting_started, models),
-            *(openai, out_of_distribution, parity, precision, recipes, scaling, speed, training),
+            *(accelerators, data, data_speed, devices, evaluating, faq, getting_started, gpu),
+            *(
+                models,
+                openai,
+                out_of_distribution,
+                parity,
+                precision,
+                recipes,
+                scaling,
+                speed,
+                training,
+            ),
         )
     },
 }
