@@ -61,7 +61,7 @@ class Report:
     def __init__(self, arguments: Arguments, machine: str):
         """Begin; the folder of the output must be there."""
         self.path = arguments.output
-        about = {**asdict(arguments), "output": str(arguments.output)}
+        about = {name: value for name, value in asdict(arguments).items() if name != "output"}
         self.results: dict[str, object] = {"machine": machine, "arguments": about}
         self.parts: dict[str, dict[str, list]] = {}
         self.results["parts"] = self.parts

@@ -180,7 +180,8 @@ class Level(Bijection):
         x, _ = self.squeeze.forward(x)
         if self.memory == "reversible":
             return reversible.forward(self.steps, x)
-        # Of the permutations alone, as in `inverse`.
+        # The matrices are multiplied before the scan. Only the permutations are prepared: see
+        # `inverse`.
         steps = nnx.clone(self.steps)
         steps.permutation = stack.prepare_forwards(steps.permutation, self.K)
         return stack.forward(steps, x, remat=self.memory == "remat")

@@ -118,6 +118,18 @@ def test_a_deep_reversible_gradient_is_nearly_the_same() -> None:
     assert difference(found, expected) < 5e-3
 
 
+@pytest.mark.parametrize("memory", ["fast", "remat"])
+def test_matrices_are_multiplied_before_the_scan_over_steps(memory: GradientMemory) -> None:
+    model, x = build(jnp.float32)
+    traced = jax.make_jaxpr(lambda model, x: model.log_prob(x))(computing(model, memory=memory), x)
+    shapes = re.findall(r"f32\[([\d,]+)\] = dot_general", str(traced))
+    products = [tuple(map(int, shape.split(","))) for shape in shapes]
+    matrices = [shape for shape in products if shape[-2:] in ((12, 12), (24, 24))]
+    steps = model.config.K
+    # P (L U) of all steps of a level at once, in each of two levels.
+    assert sorted(matrices) == 2 * [(steps, 12, 12)] + 2 * [(steps, 24, 24)]
+
+
 # How convolutions are computed.
 
 

@@ -256,6 +256,13 @@ def test_every_control_of_a_draw(page, studio: Studio) -> None:
     assert saved.value.suggested_filename == "draw-5-temperature-0.3.png"
 
 
+def test_a_slider_keeps_its_value_while_that_image_is_there() -> None:
+    from glow_jax.demo.tabs import _one_of
+
+    assert _one_of(4, 3)._constructor_args[0].get("value") is None
+    assert _one_of(2, 3)._constructor_args[0]["value"] == 2
+
+
 def test_another_seed_is_another_draw(page) -> None:
     press(page, "Another seed")
     page.wait_for_function("!document.querySelector('img[alt$=\"with seed 0\"]')")

@@ -176,8 +176,9 @@ def pulled_back(layer: Bijection, x: jax.Array) -> dict[str, Any]:
     y_gradient = jax.tree.map(lambda part: jnp.cos(part) + 0.3, y)
     logdet_gradient = jnp.arange(1, B + 1, dtype=logdet.dtype)
     by_output = [layer]
-    if (prepared := layer.prepare_inverse()) is not layer:
-        by_output.append(prepared)
+    for prepared in (layer.prepare_forward(), layer.prepare_inverse()):
+        if prepared is not layer:
+            by_output.append(prepared)
     return {
         "by_jax": pull_back((y_gradient, logdet_gradient)),
         "gradient": layer.gradient(x, y_gradient, logdet_gradient),

@@ -85,7 +85,8 @@ def prove(
 ) -> list[Figure]:
     """Compare a converted model with the PyTorch reference on the same weights.
 
-    JAX computes by matrix products, as on a CPU, and by convolutions, as elsewhere.
+    JAX computes by matrix products, as on a CPU and in networks on an NVIDIA GPU, and by
+    convolutions, as elsewhere.
 
     Args:
         model: the converted model.

@@ -71,10 +71,10 @@ def drawing(page: gr.Blocks, desk: Desk) -> None:
 def _one_of(number: float, which: float) -> gr.Slider:
     """The slider that chooses one of so many images.
 
-    A place that is still there is left alone: the visitor may have moved it meanwhile.
+    It keeps its value while that image is still there: the visitor may have moved it meanwhile.
     """
-    place = {"value": number} if which > number else {}
-    return gr.Slider(maximum=max(number, 2), visible=number > 1, **place)
+    moved = {"value": number} if which > number else {}
+    return gr.Slider(maximum=max(number, 2), visible=number > 1, **moved)
 
 
 def classes_of(

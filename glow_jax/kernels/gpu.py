@@ -1,9 +1,8 @@
-"""The gradient of a coupling network on a GPU: as matrix products too.
+"""The gradient of a coupling network on an NVIDIA GPU: as matrix products too.
 
-cuDNN's kernels for convolutions between few and many channels leave most of a GPU idle: with 512
-hidden channels on 4x4 positions, one of the last convolution takes 0.15 ms of an H100 at batch 64,
-and the product that computes the same 0.01 ms. Transposes are left to XLA, which merges them into
-the products, where the gradient for a CPU must hinder it.
+cuDNN's convolutions between few and many channels took most of a training step in a profile of the
+published model, and the products take less. Transposes are left to XLA, which merges them into the
+products; on a CPU that is what `products.py` must prevent.
 """
 
 from functools import partial
@@ -48,7 +47,7 @@ def network_gradient_on_gpu(
     first_gradient = product(second_gradient, weights.kernel_hidden.T)
     first_gradient = jnp.where(first > 0, first_gradient, 0)  # (B, H, W, hidden)
     # Behind a barrier: XLA would compute these sums anew inside the sums over all positions that
-    # the actnorm before needs, which run on a few of a GPU's processors.
+    # the actnorm before needs, which was slower in a profile.
     x_gradient = jax.lax.optimization_barrier(
         conv3x3_of_few_outputs(first_gradient, turned_in, precision)
     )

@@ -1,9 +1,9 @@
-"""Convolutions as matrix products, which are fast on a CPU.
+"""Convolutions as matrix products, and a coupling network of them.
 
 XLA's convolutions are slow on a CPU, and their gradients inside a scan are slowest. A product whose
 left factor is contracted over its first axis is slow too; a kernel's gradient is such a product. So
-the gradient of a coupling network is written out here: in every product over many positions, the
-left factor is contracted over its last axis.
+the gradient for a CPU is written out here: in every product over many positions, the left factor is
+contracted over its last axis. That for an NVIDIA GPU is in `gpu.py`.
 """
 
 from collections.abc import Iterator
@@ -54,7 +54,10 @@ def conv3x3_of_few_outputs(
     """
     inputs, outputs = kernel.shape[2:]
     flat = kernel.transpose(2, 0, 1, 3).reshape(inputs, 9 * outputs)
-    return _add_up(jnp.matmul(x, flat, precision=precision))
+    # In bfloat16 a convolution rounds once: so must the sum of the nine parts.
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    parts = jnp.matmul(x, flat, precision=precision, preferred_element_type=wide)
+    return _add_up(parts).astype(x.dtype)
 
 
 def first_hidden_layer(precision: Precision, weights: NetworkWeights, x: jax.Array) -> jax.Array:
@@ -75,7 +78,7 @@ def network_by_products(
     return conv3x3_of_few_outputs(second, weights.kernel_out, precision), second
 
 
-def network_gradient_by_products(
+def network_gradient_on_cpu(
     precision: Precision,
     weights: NetworkWeights,
     x: jax.Array,

@@ -29,7 +29,8 @@ class Bijection(nnx.Module):
     def prepare_forward(self) -> "Bijection":
         """A bijection of the same map that has computed all that `forward` needs beside `x`.
 
-        Its `forward` has the gradient of this one's parameters.
+        It may hold more arrays than this one. A gradient through both calls, or its `gradient`, is
+        that of this one's parameters.
         """
         return self
 

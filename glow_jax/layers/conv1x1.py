@@ -80,18 +80,29 @@ class _Inverted(Bijection):
 class _Multiplied(Bijection):
     """A linear map of the channels whose factors are already multiplied."""
 
-    def __init__(self, linear: _Linear, weight: jax.Array, logdet: jax.Array):
+    def __init__(self, linear: _Linear, weight: jax.Array, log_s: jax.Array):
         self.linear = linear
         self.weight = Buffer(weight)  # (C out, C in)
-        self.logdet = Buffer(logdet)  # (), of one position
+        self.log_s = Buffer(log_s)  # (C,)
 
     def forward(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """(B, H, W, C) -> (B, H, W, C), (B,)."""
-        return conv1x1(x, self.weight[...].T), constant_logdet(self.logdet[...], x)
+        log_s = jnp.sum(self.log_s[...], dtype=sum_dtype(x.dtype))
+        return conv1x1(x, self.weight[...].T), constant_logdet(log_s, x)
+
+    def prepare_inverse(self) -> Bijection:
+        """Invert the matrix of the linear map."""
+        return self.linear.prepare_inverse()
 
     def inverse(self, y: jax.Array) -> jax.Array:
         """(B, H, W, C) -> (B, H, W, C)."""
         return self.linear.inverse(y)
+
+    def gradient(
+        self, x: jax.Array, y_gradient: jax.Array, logdet_gradient: jax.Array
+    ) -> tuple[jax.Array, nnx.State]:
+        """The gradient of the linear map."""
+        return self.linear.gradient(x, y_gradient, logdet_gradient)
 
 
 class Conv1x1(_Linear):
@@ -149,8 +160,7 @@ class Conv1x1LU(_Linear):
 
     def prepare_forward(self) -> Bijection:
         """Multiply the factors: of K stacked maps at once, not of one after the other in a scan."""
-        log_s = self.log_s[...]
-        return _Multiplied(self, self._weight(), jnp.sum(log_s, dtype=sum_dtype(log_s.dtype)))
+        return _Multiplied(self, self._weight(), self.log_s[...])
 
     def forward(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """(B, H, W, C) -> (B, H, W, C), (B,)."""

@@ -2,7 +2,7 @@
 
 A convolution is computed by `jax.lax`, or as matrix products (`glow_jax.kernels`), which are faster
 on a CPU. The platform that runs the program decides, not the one that traces it: a program lowered
-on a CPU for a GPU holds convolutions.
+on a CPU for a TPU holds convolutions.
 """
 
 from collections.abc import Callable
@@ -34,14 +34,15 @@ def choose(
     """Call one of the functions that compute the same result.
 
     Args:
-        formulation: which one; "platform" means products on a CPU and convolutions elsewhere.
+        formulation: which one; "platform" means products on a CPU, `on_gpu` on an NVIDIA GPU, and
+            convolutions elsewhere.
         products: the function that uses matrix products.
         convolution: the function that uses convolutions.
         operands: their arguments, trees of arrays.
-        on_gpu: the function that "platform" means on an NVIDIA GPU; None for convolutions.
+        on_gpu: the function for an NVIDIA GPU; None for convolutions there too.
     """
     if formulation == "platform":
-        ways = {"cpu": products, "cuda": on_gpu or convolution}
+        ways = {"cpu": products} if on_gpu is None else {"cpu": products, "cuda": on_gpu}
         return jax.lax.platform_dependent(*operands, **ways, default=convolution)
     return (products if formulation == "products" else convolution)(*operands)
 

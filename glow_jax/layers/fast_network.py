@@ -1,4 +1,4 @@
-"""A coupling network computed fast: as matrix products on a CPU or GPU, as convolutions elsewhere.
+"""A coupling network computed fast: as products on a CPU or NVIDIA GPU, by convolutions elsewhere.
 
 The network has its own gradient: JAX's, through both branches, would keep what either branch needs.
 Only reverse-mode differentiation works, not `jax.jvp`.
@@ -16,7 +16,7 @@ from glow_jax.kernels.products import (
     NetworkWeights,
     Precision,
     network_by_products,
-    network_gradient_by_products,
+    network_gradient_on_cpu,
 )
 from glow_jax.layers.convolution import Formulation, choose, conv1x1, conv3x3
 
@@ -57,7 +57,7 @@ def _run(
 
     Args:
         convolutions: the network by its definition.
-        formulation: "products", or "platform" for the definition where it does not run on a CPU.
+        formulation: "products", or "platform" for what is fast on the platform.
         precision: of every convolution and product, of the gradient too.
         network: its parameters.
         x: its input.
@@ -73,8 +73,8 @@ def _forward(
     x: jax.Array,
 ) -> tuple[jax.Array, _Kept]:
     weights = network.folded(x)
-    ways = [partial(way, precision) for way in (network_by_products, convolutions)]
-    y, second = choose(formulation, *ways, weights, x, on_gpu=ways[0])
+    products, definition = (partial(way, precision) for way in (network_by_products, convolutions))
+    y, second = choose(formulation, products, definition, weights, x, on_gpu=products)
     return y, _Kept(network, x, second)
 
 
@@ -88,7 +88,7 @@ def _backward(
     weights, unfold = jax.vjp(lambda network: network.folded(kept.x), kept.network)
     gradient, x_gradient = choose(
         formulation,
-        partial(network_gradient_by_products, precision),
+        partial(network_gradient_on_cpu, precision),
         partial(_gradient_by_convolutions, precision),
         weights,
         kept.x,
