@@ -164,6 +164,6 @@ def finish_after_kills(run: ForkedRun, folder: Path, undisturbed: Path) -> None:
     """Let a run come to its end, and compare it."""
     status, output = run.finish()
     # Killed after its last save, a run has nothing left to do, and says so.
-    done = status == 0 or "is already beyond" in output
+    done = status == 0 or "There is nothing left to train" in output
     require(done, f"{folder.name} ended with {status}:\n{output}")
     require_identical(folder, undisturbed)
