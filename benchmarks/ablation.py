@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from figures import FOLDER, REPOSITORY, markdown, write
 
 from glow_jax.cli.errors import one_line_errors
@@ -139,18 +140,29 @@ def outcome(folder: Path, seed: int) -> Outcome:
 def table(found: Mapping[str, Any]) -> str:
     """The recipes in Markdown, the best first: bits/dim of the images held out, by seed."""
     seeds = [one["seed"] for one in found["rows"][0]["outcomes"]]
-    mean = ["mean"] if len(seeds) > 1 else []
     rows = []
-    for row in sorted(found["rows"], key=_mean):
-        bits = [f"{one['bits_per_dim']:.3f}" for one in row["outcomes"]]
-        bits += [f"{_mean(row):.3f}" for _ in mean]
-        rows.append([row["recipe"], row["epochs"], f"{row['relative_time']:.2f}", *bits])
-    return markdown(["recipe", "epochs", "time", *(f"seed {seed}" for seed in seeds), *mean], rows)
+    for row in sorted(found["rows"], key=lambda row: np.mean(bits_of(row))):
+        cells = [f"{bits:.3f}" for bits in bits_of(row)]
+        rows.append([row["recipe"], row["epochs"], f"{row['relative_time']:.2f}", *cells])
+        if len(seeds) > 1:
+            mean, error = over_the_first(found, row["recipe"])
+            more = f"{mean:+.3f} +- {error:.3f}" if row["changes"] else "-"
+            rows[-1] += [f"{np.mean(bits_of(row)):.3f}", more]
+    compared = ["mean", "over the first recipe"] if len(seeds) > 1 else []
+    columns = ["recipe", "epochs", "time", *(f"seed {seed}" for seed in seeds), *compared]
+    return markdown(columns, rows)
 
 
-def _mean(row: Mapping[str, Any]) -> float:
-    bits = [one["bits_per_dim"] for one in row["outcomes"]]
-    return sum(bits) / len(bits)
+def bits_of(row: Mapping[str, Any]) -> list[float]:
+    """A recipe's bits/dim, by seed."""
+    return [one["bits_per_dim"] for one in row["outcomes"]]
+
+
+def over_the_first(found: Mapping[str, Any], recipe: str) -> tuple[float, float]:
+    """What a recipe needs more than the first one, seed by seed: the mean, its standard error."""
+    rows = {row["recipe"]: bits_of(row) for row in found["rows"]}
+    more = np.subtract(rows[recipe], next(iter(rows.values())))
+    return float(np.mean(more)), float(np.std(more, ddof=1)) / len(more) ** 0.5
 
 
 @one_line_errors
