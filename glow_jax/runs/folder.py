@@ -51,7 +51,10 @@ def step_folder(folder: Path, step: int) -> Path:
 
 def whole_steps(folder: Path) -> list[int]:
     """The completely saved steps of a run folder, oldest first."""
-    directories = (path.parent for path in (folder / CHECKPOINTS).glob(f"*/{DIGESTS}"))
+    checkpoints = folder / CHECKPOINTS
+    if not checkpoints.is_dir():  # nor is a path with a NUL byte, which glob refuses since 3.13
+        return []
+    directories = (path.parent for path in checkpoints.glob(f"*/{DIGESTS}"))
     return sorted(int(path.name) for path in directories if _is_step(path))
 
 
