@@ -10,6 +10,8 @@ from demo_runs import digits_run, images_of, studio_of
 from PIL import Image
 from training_runs import error_of, run_script
 
+pytest.importorskip("torch")
+
 from glow_jax.bridge.openai import flat_noise, read_rows
 from glow_jax.cli import directions
 from glow_jax.demo.directions import between, groups_of
