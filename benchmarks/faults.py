@@ -1,7 +1,7 @@
 """Hinder real runs of train.py in every way we know, and see that they go on exactly.
 
 python benchmarks/faults.py --kills 50
-python benchmarks/faults.py --kills 1000 --place FOLDER    # an hour; the same again goes on
+python benchmarks/faults.py --kills 760 --place FOLDER    # an hour; the same again goes on
 
 Prints a table in Markdown, writes it as JSON, and exits with status 1 where a row of it failed.
 Full and read-only disks are small file systems in memory, which takes Linux and root; without,
