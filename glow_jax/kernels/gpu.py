@@ -17,7 +17,7 @@ from glow_jax.kernels.products import (
     conv3x3_of_few_outputs,
     first_hidden_layer,
     patches,
-    turned,
+    transposed,
 )
 
 
@@ -28,20 +28,12 @@ def network_gradient_on_gpu(
     second: jax.Array,
     y_gradient: jax.Array,
 ) -> tuple[NetworkWeights, jax.Array]:
-    """The gradients of a coupling network's weights and input.
+    """The gradients of a coupling network's weights and input, as `network_gradient_on_cpu`'s.
 
-    Args:
-        precision: of every product.
-        weights: the network's.
-        x: its input, (B, H, W, I).
-        second: its second hidden layer, (B, H, W, hidden).
-        y_gradient: the gradient of its output, (B, H, W, O).
+    (B, H, W, I), (B, H, W, hidden), (B, H, W, O) -> the weights' shapes, (B, H, W, I).
     """
     product = partial(jnp.matmul, precision=precision)
-    turned_in, turned_out = (
-        turned(kernel).transpose(0, 1, 3, 2) for kernel in (weights.kernel_in, weights.kernel_out)
-    )
-    second_gradient = conv3x3_by_products(y_gradient, turned_out, precision)
+    second_gradient = conv3x3_by_products(y_gradient, transposed(weights.kernel_out), precision)
     second_gradient = jnp.where(second > 0, second_gradient, 0)  # (B, H, W, hidden)
     first = first_hidden_layer(precision, weights, x)  # (B, H, W, hidden)
     first_gradient = product(second_gradient, weights.kernel_hidden.T)
@@ -49,7 +41,7 @@ def network_gradient_on_gpu(
     # Behind a barrier: XLA would compute these sums anew inside the sums over all positions that
     # the actnorm before needs, which was slower in a profile.
     x_gradient = jax.lax.optimization_barrier(
-        conv3x3_of_few_outputs(first_gradient, turned_in, precision)
+        conv3x3_of_few_outputs(first_gradient, transposed(weights.kernel_in), precision)
     )
 
     def summed(left: jax.Array, right: jax.Array) -> jax.Array:
@@ -65,6 +57,6 @@ def network_gradient_on_gpu(
         bias_in=jnp.sum(first_gradient, axis=of_place),
         kernel_hidden=summed(first, second_gradient),
         bias_hidden=jnp.sum(second_gradient, axis=(0, 1, 2)),
-        kernel_out=turned(out_gradient.reshape(turned_out.shape)).transpose(0, 1, 3, 2),
+        kernel_out=transposed(out_gradient.reshape(3, 3, -1, second.shape[-1])),
     )
     return gradient, x_gradient

@@ -101,7 +101,7 @@ def network_gradient_on_cpu(
     # The last convolution scatters; its transpose gathers with the kernel rotated. N = B * H * W.
     y_patches = patches(y_gradient).reshape(-1, 9 * outputs)  # (N, 9 * O)
     second = second.reshape(-1, hidden)  # (N, hidden)
-    turned_out = turned(weights.kernel_out).transpose(0, 1, 3, 2).reshape(9 * outputs, hidden)
+    turned_out = transposed(weights.kernel_out).reshape(9 * outputs, hidden)
     second_gradient = _as_written(product(y_patches, turned_out))
     second_gradient = jnp.where(second > 0, second_gradient, 0)  # (N, hidden)
     out_gradient = _as_written(product(_as_written(y_patches.T), second))  # (9 * O, hidden)
@@ -120,7 +120,7 @@ def network_gradient_on_cpu(
 
     # The first convolution gathers; its transpose scatters with the kernel rotated.
     in_gradient = _as_written(product(first_gradient, x_patches)).T  # (9 * I, hidden)
-    turned_in = turned(weights.kernel_in).reshape(9 * inputs, hidden)
+    turned_in = _turned(weights.kernel_in).reshape(9 * inputs, hidden)
     scattered = _as_written(product(turned_in, first_gradient)).T  # (N, 9 * I)
     x_gradient = _add_up(scattered.reshape(*x.shape[:3], 9 * inputs))
     gradient = NetworkWeights(
@@ -128,7 +128,7 @@ def network_gradient_on_cpu(
         bias_in=jnp.sum(first_gradient.reshape(by_place), axis=1).T.reshape(weights.bias_in.shape),
         kernel_hidden=hidden_gradient,
         bias_hidden=jnp.sum(second_gradient, axis=0),
-        kernel_out=turned(out_gradient).transpose(0, 1, 3, 2),
+        kernel_out=transposed(out_gradient),
     )
     return gradient, x_gradient
 
@@ -170,6 +170,11 @@ def _add_up(products: jax.Array) -> jax.Array:
     )
 
 
-def turned(kernel: jax.Array) -> jax.Array:
+def transposed(kernel: jax.Array) -> jax.Array:
+    """The kernel of the transposed convolution: (3, 3, I, O) -> (3, 3, O, I)."""
+    return _turned(kernel).transpose(0, 1, 3, 2)
+
+
+def _turned(kernel: jax.Array) -> jax.Array:
     """The kernel rotated by 180 degrees: (3, 3, ...) -> (3, 3, ...)."""
     return kernel[::-1, ::-1]
