@@ -73,8 +73,10 @@ def _one_of(number: float, which: float) -> gr.Slider:
 
     It keeps its value while that image is still there: the visitor may have moved it meanwhile.
     """
-    moved = {"value": number} if which > number else {}
-    return gr.Slider(maximum=max(number, 2), visible=number > 1, **moved)
+    most, seen = max(number, 2), number > 1
+    if which > number:
+        return gr.Slider(value=number, maximum=most, visible=seen)
+    return gr.Slider(maximum=most, visible=seen)
 
 
 def classes_of(
