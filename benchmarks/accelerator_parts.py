@@ -177,19 +177,24 @@ def resume(task: Task) -> Found:
         undisturbed = finish(runs, "undisturbed", *RUN)
         killed = runs.place / "killed"
         run = runs.start(killed, *RUN)
-        wait_for(lambda: len(whole_steps(killed)) > 1, run)
+        wait_for(lambda: len(whole_steps(killed)) > 1 or time.monotonic() > task.until, run)
         run.kill()
         run.communicate()
         at = max(whole_steps(killed))
         apart = _apart(finish(runs, "killed", "--resume"), undisturbed)
         yield _resumed(f"killed after step {at} and resumed", apart)
-        if apart:  # do two runs that nothing disturbs agree?
-            yield _resumed("not disturbed either", _apart(finish(runs, "again", *RUN), undisturbed))
+        if not apart:
+            return
+        # Do two runs that nothing disturbs agree?
+        by_chance = _apart(finish(runs, "again", *RUN), undisturbed)
+        yield _resumed("not disturbed either", by_chance)
+        if not apart <= by_chance:
+            raise GlowError("A resumed run differs by more than two that nothing disturbed.")
 
 
 def _apart(one: Path, other: Path) -> float:
     pairs = zip(state(one)[0], state(other)[0], strict=True)
-    return max(float(np.max(np.abs(a - b), initial=0)) for a, b in pairs)
+    return float(np.max([np.max(np.abs(a - b), initial=0) for a, b in pairs]))
 
 
 def _resumed(name: str, apart: float) -> Entry:
@@ -208,7 +213,7 @@ def speed(task: Task) -> Found:
         sides = ("jax",)
     if published_peak(task.card) is None:
         yield f"No published peak of {task.card} is known here; its own products are the measure."
-    longest = 0.0
+    longest, measured = 0.0, 0
     for batch_size in task.batch_sizes:
         started = time.monotonic()
         left = task.until - started
@@ -240,7 +245,10 @@ def speed(task: Task) -> Found:
             yield f"Batch {batch_size} ended early: {last_line(error)}"
         if rows < len(TASKS) * len(case.precisions):
             yield f"Batch {batch_size} has {rows} of {len(TASKS) * len(case.precisions)} rows."
+        measured += rows
         longest = max(longest, time.monotonic() - started)
+    if not measured:
+        raise GlowError("No speed was measured.")
 
 
 def _speed_cells(row: Row, card: str) -> dict[str, str]:

@@ -45,7 +45,9 @@ NUMBERS: tuple[Numbers, ...] = ("high", "highest", "bfloat16")
 MACHINES: dict[str, tuple[Literal["tpu", "cuda"], str]] = {
     "8 x TPU v5e": ("tpu", "v5e:2x4"),
     "256 x TPU v5e": ("tpu", "v5e:16x16"),
+    "1 x TPU v5e": ("tpu", "v5e:2x4"),
     "8 x H100": ("cuda", "1x1x8"),
+    "1 x H100": ("cuda", "1x1x8"),
 }
 TASKS = {
     "training": partial(training_step, over_devices=True),
@@ -57,7 +59,10 @@ TASKS = {
 
 @dataclass(frozen=True)
 class Case:
-    """A program and the machine that it is compiled for; `each` is a device's images."""
+    """A program and the machine that it is compiled for; `each` is a device's images.
+
+    Only a training step is a program of several devices.
+    """
 
     machine: str
     preset: str
@@ -88,14 +93,18 @@ class Case:
 
 def _cases() -> list[Case]:
     cases = []
-    for where, each in (("8 x H100", 64), ("8 x TPU v5e", 8)):
-        cifar10 = partial(Case, where, "cifar10", each)
+    for kind, each in (("H100", 64), ("TPU v5e", 8)):
+        alone = partial(Case, f"1 x {kind}", "cifar10")
+        cifar10 = partial(Case, f"8 x {kind}", "cifar10", each, "training")
         for numbers in NUMBERS:
-            cases += [cifar10(task, numbers=numbers) for task in ("likelihood", "sampling")]
-        cases += [cifar10("training", "reversible")]
+            cases += [alone(each, task, numbers=numbers) for task in ("likelihood", "sampling")]
+        cases += [cifar10("reversible")]
         for numbers in NUMBERS:
-            cases += [cifar10("training", "remat", numbers), cifar10("training", "fast", numbers)]
-        cases += [cifar10("initialisation")]
+            cases += [cifar10("remat", numbers), cifar10("fast", numbers)]
+        for preset in ("cifar10", "celeba256"):
+            training = PRESETS[preset].training
+            images = training.n_init_batches * training.batch_size
+            cases += [Case(f"1 x {kind}", preset, images, "initialisation")]
     cases += [
         Case("8 x H100", "celeba256", 5, "training", "fast", "high"),
         Case("8 x H100", "celeba256", 5, "training", "remat", "high"),

@@ -22,8 +22,8 @@ class Peak(NamedTuple):
         return 1e12 * (self.float32 if precision == "highest" else self.tf32)
 
 
-# From NVIDIA's data sheets, which state TF32 with sparsity: half of that. The figures of the A100,
-# L4 and L40S were read where others quote them: glennklockwood.com/garden/processors/A100 (19.5;
+# Of the H100 and H200 from NVIDIA's data sheets, which state TF32 with sparsity: half of that. Those
+# of the A100, L4 and L40S were read where others quote them: glennklockwood.com/garden/processors/A100 (19.5;
 # 156 dense), fpsbench.com and store.sourcecode.com (L4: 30.3; 120 with sparsity), mullet.se (L40S:
 # 91.6; 183 dense, 366 with sparsity).
 _PEAKS = {
@@ -37,8 +37,11 @@ _PEAKS = {
 
 
 def published_peak(card: str) -> Peak | None:
-    """The peak of a card, for example "NVIDIA H100 80GB HBM3"; None if it is not in the table."""
+    """The peak of a card, for example "NVIDIA H100 80GB HBM3"; None if it is not in the table.
+
+    A part of a card, which has MIG in its name, is not.
+    """
     for name, peak in _PEAKS.items():
-        if re.search(rf"\b{name}\b(?! NVL)", card):
+        if re.search(rf"\b{name}\b(?!.* (NVL|MIG)\b)", card):
             return peak
     return None

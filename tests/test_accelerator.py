@@ -167,7 +167,8 @@ def test_peaks_by_the_names_of_cards(modules: dict[str, ModuleType]) -> None:
     assert peak("NVIDIA H100 80GB HBM3").at("highest") == 67e12
     assert peak("NVIDIA A100-SXM4-80GB").at("high") == 156e12
     assert peak("NVIDIA L40S").tf32 == 183
-    for unknown in ("NVIDIA H100 NVL", "NVIDIA A10G", "NVIDIA L400", "cpu"):
+    unknown_names = ("NVIDIA H100 NVL", "NVIDIA A10G", "NVIDIA L400", "cpu")
+    for unknown in (*unknown_names, "NVIDIA H100 80GB HBM3 MIG 1g.10gb"):
         assert peak(unknown) is None
 
 

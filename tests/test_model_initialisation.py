@@ -61,6 +61,22 @@ def test_initialisation_by_hand(name: str, randomise: Any, x64: None) -> None:
         h = h[..., : h.shape[-1] // 2]
 
 
+@pytest.mark.parametrize("name", ["affine_lu", "additive_plain_grey"])
+def test_initialisation_a_few_images_at_a_time(
+    name: str, randomise: Any, x64: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = randomise(build(name), scale=0.1)
+    x = images(model, 7)
+    height, width, _ = model.config.image_shape
+    at_once = nnx.state(initialise_actnorm(model, x))
+    largest = 3 * (height // 2) * (width // 2) * model.config.hidden_channels
+    monkeypatch.setattr("glow_jax.layers.network._HIDDEN_VALUES", largest)
+    assert model.levels[0].steps.coupling.network.at_a_time(x[:, ::2, ::2]) == 3
+    jax.clear_caches()
+    found = nnx.state(initialise_actnorm(model, x))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-12), found, at_once)
+
+
 @pytest.mark.slow
 def test_constant_channels_and_images_stay_finite() -> None:
     @jax.jit

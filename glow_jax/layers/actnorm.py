@@ -1,5 +1,8 @@
 """Activation normalisation (Kingma & Dhariwal 2018, section 3.1)."""
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -8,6 +11,13 @@ from glow_jax.layers.bijection import Bijection, constant_logdet, sum_dtype
 
 # Glow-PyTorch's value: with another one, initialised models would differ from its models.
 _EPSILON = 1e-6
+
+
+class Moments(NamedTuple):
+    """Mean and variance of each channel over images and positions, both (C,)."""
+
+    mean: jax.Array
+    variance: jax.Array
 
 
 class ActNorm(Bijection):
@@ -58,8 +68,36 @@ class ActNorm(Bijection):
 
         Return that output. A constant channel gets a large but finite scale.
         """
-        mean = jnp.mean(x, axis=(0, 1, 2))
-        deviation = jnp.sqrt(jnp.mean(jnp.square(x - mean), axis=(0, 1, 2)))
-        self.bias[...] = -mean
-        self.logs[...] = jnp.log(self.scale / (deviation + _EPSILON)) / self.factor
+        self.normalise(moments(x))
         return self.apply(x)
+
+    def normalise(self, of_input: Moments) -> None:
+        """Set the parameters as `initialise` does for an input of these moments."""
+        self.bias[...] = -of_input.mean
+        deviation = jnp.sqrt(of_input.variance)
+        self.logs[...] = jnp.log(self.scale / (deviation + _EPSILON)) / self.factor
+
+
+def moments(x: jax.Array) -> Moments:
+    """(B, H, W, C) -> (C,), (C,)."""
+    mean = jnp.mean(x, axis=(0, 1, 2))
+    return Moments(mean, jnp.mean(jnp.square(x - mean), axis=(0, 1, 2)))
+
+
+def moments_of(
+    function: Callable[[jax.Array], jax.Array], x: jax.Array, at_a_time: int
+) -> Moments:
+    """The moments of `function(x)`, whose values exist for only so many images at a time.
+
+    Args:
+        function: of each image alone, (B, H, W, I) -> (B, H, W, C).
+        x: images, (B, H, W, I).
+        at_a_time: the number of images.
+    """
+    if len(x) <= at_a_time:
+        return moments(function(x))
+    of_image = jax.lax.map(lambda image: moments(function(image[None])), x, batch_size=at_a_time)
+    mean = jnp.mean(of_image.mean, axis=0)
+    # The variance within images, and that of their means.
+    variance = jnp.mean(of_image.variance + jnp.square(of_image.mean - mean), axis=0)
+    return Moments(mean, variance)

@@ -95,7 +95,10 @@ class Coupling(Bijection):
     def initialise(self, x: jax.Array) -> jax.Array:
         """Initialise the network's actnorms from `x`, (B, H, W, C); return the layer's output."""
         self.network.initialise(self._parts(x)[0])
-        return self.forward(x)[0]
+        at_a_time = self.network.at_a_time(x)
+        if len(x) <= at_a_time:
+            return self.forward(x)[0]
+        return jax.lax.map(lambda x: self.forward(x[None])[0][0], x, batch_size=at_a_time)
 
     def _parts(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The channels that stay, and those that are transformed."""

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from glow_jax.kernels.products import PRECISION, NetworkWeights, Precision
-from glow_jax.layers.actnorm import ActNorm
+from glow_jax.layers.actnorm import ActNorm, moments_of
 from glow_jax.layers.convolution import (
     Formulation,
     HiddenConv,
@@ -16,6 +16,10 @@ from glow_jax.layers.convolution import (
     zero_padded,
 )
 from glow_jax.layers.fast_network import run_fast
+
+# Values of a hidden layer during initialisation: 1 GiB in float32. All images at once would take
+# more memory than training, which has fewer of them on a device.
+_HIDDEN_VALUES = 2**28
 
 
 def convolutions(
@@ -99,7 +103,20 @@ class CouplingNetwork(nnx.Module):
         )
         return jax.tree.map(lambda part: part.astype(x.dtype), weights)
 
+    def at_a_time(self, x: jax.Array) -> int:
+        """How many images like those of `x`, (B, H, W, I), to initialise from at a time."""
+        hidden = x.shape[1] * x.shape[2] * self.conv_hidden.kernel.shape[-1]
+        return max(1, _HIDDEN_VALUES // hidden)
+
     def initialise(self, x: jax.Array) -> None:
         """Initialise both actnorms from `x`, (B, H, W, I)."""
-        h = jax.nn.relu(self.actnorm_in.initialise(self.conv_in(x, self.formulation)))
-        self.actnorm_hidden.initialise(self.conv_hidden(h, self.formulation))
+
+        def first(x: jax.Array) -> jax.Array:
+            return self.conv_in(x, self.formulation)
+
+        def second(x: jax.Array) -> jax.Array:
+            h = jax.nn.relu(self.actnorm_in.apply(first(x)))
+            return self.conv_hidden(h, self.formulation)
+
+        self.actnorm_in.normalise(moments_of(first, x, self.at_a_time(x)))
+        self.actnorm_hidden.normalise(moments_of(second, x, self.at_a_time(x)))
