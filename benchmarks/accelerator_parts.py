@@ -180,6 +180,7 @@ def resume(task: Task) -> Found:
         wait_for(lambda: len(whole_steps(killed)) > 1 or time.monotonic() > task.until, run)
         run.kill()
         run.communicate()
+        require(len(whole_steps(killed)) > 1, "The run saved no two checkpoints in its time.")
         at = max(whole_steps(killed))
         apart = _apart(finish(runs, "killed", "--resume"), undisturbed)
         yield _resumed(f"killed after step {at} and resumed", apart)

@@ -21,7 +21,6 @@ from glow_jax.errors import GlowError
 from glow_jax.evaluation.evaluate import dataset_of
 from glow_jax.hub import load_run
 from glow_jax.kernels.products import PRECISION
-from glow_jax.model import computing
 from glow_jax.ood.measure import replicated_model
 from glow_jax.ood.plots import save_pairs
 from glow_jax.ood.results import Comparison
@@ -61,12 +60,17 @@ def sets_of(pair: str) -> tuple[str, list[str]]:
 def compare_run(folder: str, names: Sequence[str], arguments: Arguments) -> list[Comparison]:
     """Compare one run's test images with its other data sets."""
     run = load_run(folder)
-    dtype = run.config.training.dtype
-    model = computing(run.average_or_model, dtype=dtype, precision=PRECISION)
+    flow = replicated_model(
+        Devices(),
+        run.average_or_model,
+        step=run.step,
+        dtype=run.config.training.dtype,
+        precision=PRECISION,
+    )
     return compare_with(
         names,
         run=run,
-        flow=replicated_model(Devices(), model, step=run.step, dtype=dtype, precision=PRECISION),
+        flow=flow,
         dataset=dataset_of(run, dataroot=arguments.dataroot),
         scores=arguments.scores,
         most_images=arguments.ood_images,

@@ -22,8 +22,8 @@ class Peak(NamedTuple):
         return 1e12 * (self.float32 if precision == "highest" else self.tf32)
 
 
-# Of the H100 and H200 from NVIDIA's data sheets, which state TF32 with sparsity: half of that. Those
-# of the A100, L4 and L40S were read where others quote them: glennklockwood.com/garden/processors/A100 (19.5;
+# Those of the H100 and H200 are from NVIDIA's data sheets, which state TF32 with sparsity: half of
+# that. The others were read where they are quoted: glennklockwood.com/garden/processors/A100 (19.5;
 # 156 dense), fpsbench.com and store.sourcecode.com (L4: 30.3; 120 with sparsity), mullet.se (L40S:
 # 91.6; 183 dense, 366 with sparsity).
 _PEAKS = {

@@ -112,7 +112,15 @@ class _Rounding:
     def __getattr__(self, name: str) -> object:
         return getattr(jnp, name)
 
-    def matmul(self, x: jax.Array, y: jax.Array, *, precision: products.Precision) -> jax.Array:
+    def matmul(
+        self,
+        x: jax.Array,
+        y: jax.Array,
+        *,
+        precision: products.Precision,
+        preferred_element_type: object = np.float32,
+    ) -> jax.Array:
+        assert preferred_element_type == np.float32, "networks compute in float32 here"
         return _exact(x, y) if precision == "highest" else self._product(x, y)
 
 

@@ -136,6 +136,12 @@ def test_a_side_that_fails_leaves_the_others_their_rates(
     assert "torch.compile at batch 2, sampling: InductorError: no compiler" in found
 
 
+def collect(parts: Iterator[object], found: list[object]) -> None:
+    """Add what comes to a list, which keeps it if an error follows."""
+    for part in parts:
+        found.append(part)
+
+
 def test_what_there_is_no_time_or_no_library_for_is_said(
     modules: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,7 +149,9 @@ def test_what_there_is_no_time_or_no_library_for_is_said(
     monkeypatch.setattr(modules["speed_rounds"], "Worker", Fake)
     monkeypatch.setattr(parts, "time", FakeClock())
     task = task_of(modules, card="Unknown 1", without_reference="No GPU.", until=25.0)
-    found = list(parts.speed(task))
+    found: list[object] = []
+    with pytest.raises(GlowError, match="No speed was measured"):
+        collect(parts.speed(task), found)
     assert "Without PyTorch: No GPU." in found
     assert any(isinstance(f, str) and f.startswith("No published peak of Unknown 1") for f in found)
     assert any(isinstance(f, str) and f.startswith("Batch 4 was left out: ") for f in found)

@@ -107,6 +107,7 @@ COMMANDS = {
     "memory": f"--depths 1 2 --batch_size 2 {SMALL} --output OUT",
     "startup": f"--K 1 --L 1 {SMALL} --batch_size 2 --attempts 1 --output OUT/startup.json",
     "conversion": "tiny --output OUT/conversion.json",
+    "precision": "--num 2 --output OUT/precision.json",
 }
 
 

@@ -18,7 +18,6 @@ from glow_jax.errors import GlowError
 from glow_jax.evaluation.evaluate import Evaluation, dataset_of, dequantizing, evaluate
 from glow_jax.evaluation.labels import LabelFigures
 from glow_jax.evaluation.likelihood import OnImages
-from glow_jax.model import computing
 from glow_jax.ood.measure import replicated_model
 from glow_jax.runs import write_results
 
@@ -126,13 +125,17 @@ def main() -> None:
         print(f"written to {path}")
         return
     dtype = arguments.dtype or run.config.training.dtype
-    precision = arguments.precision
-    model = dequantizing(run, arguments.dequantization)
-    model = computing(model, dtype=dtype, precision=precision)
+    flow = replicated_model(
+        Devices(),
+        dequantizing(run, arguments.dequantization),
+        step=run.step,
+        dtype=dtype,
+        precision=arguments.precision,
+    )
     compare_with(
         arguments.ood,
         run=run,
-        flow=replicated_model(Devices(), model, step=run.step, dtype=dtype, precision=precision),
+        flow=flow,
         dataset=dataset,
         scores=arguments.scores,
         background=arguments.background,

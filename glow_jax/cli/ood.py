@@ -16,8 +16,6 @@ from glow_jax.errors import GlowError
 from glow_jax.evaluation.evaluate import dequantizing
 from glow_jax.files import write_json, write_whole
 from glow_jax.hub import load_run
-from glow_jax.kernels.products import PRECISION
-from glow_jax.model import computing
 from glow_jax.ood.comparison import Job, Judge, Judged, Measured, file_name, plan_jobs
 from glow_jax.ood.images import Images, load_images, reference_images
 from glow_jax.ood.measure import ReplicatedModel, replicated_model
@@ -184,8 +182,13 @@ def _load_beside(folder: Path, flag: str, flow: ReplicatedModel) -> ReplicatedMo
     dtype = run.config.training.dtype
     # The ratio is of two bounds of one kind.
     kind = "uniform" if ours.dequantization == "uniform" else None
-    model = computing(dequantizing(run, kind), dtype=dtype, precision=PRECISION)
-    return replicated_model(flow.devices, model, step=run.step, dtype=dtype, precision=PRECISION)
+    return replicated_model(
+        flow.devices,
+        dequantizing(run, kind),
+        step=run.step,
+        dtype=dtype,
+        precision=flow.precision,
+    )
 
 
 def _pixels(config: ModelConfig) -> str:

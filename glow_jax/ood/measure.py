@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,8 @@ from glow_jax.evaluation.likelihood import (
     label_classes,
     likelihood_of_batch,
 )
-from glow_jax.model import Glow
+from glow_jax.kernels.products import Precision
+from glow_jax.model import Glow, computing
 from glow_jax.ood.complexity import CODECS, code_length
 from glow_jax.ood.scores import BACKGROUND, ENSEMBLE, LAYER_NORMS
 from glow_jax.typing import Array
@@ -57,22 +59,29 @@ class ReplicatedModel:
     Attributes:
         devices: the devices.
         model: the model, replicated over them.
+        precision: of its coupling networks' convolutions.
         origin: what its numbers depend on.
     """
 
     devices: Devices
     model: Glow
+    precision: Precision
     origin: Mapping[str, object]
 
 
 def replicated_model(
-    devices: Devices, model: Glow, *, step: int, dtype: str, precision: str
+    devices: Devices,
+    model: Glow,
+    *,
+    step: int,
+    dtype: Literal["float32", "bfloat16"],
+    precision: Precision,
 ) -> ReplicatedModel:
     """Make a model ready to measure.
 
     Args:
         devices: the devices to compute on.
-        model: the model, set up as it should compute.
+        model: the model.
         step: the step of its checkpoint; it is part of the origin.
         dtype: the dtype of its coupling networks; it is part of the origin, too.
         precision: the precision of their convolutions; it is part of the origin, too.
@@ -85,7 +94,8 @@ def replicated_model(
         "precision": precision,
         "noise_seed": EVALUATION_SEED,
     }
-    return ReplicatedModel(devices, devices.replicate(model), origin)
+    model = computing(model, dtype=dtype, precision=precision)
+    return ReplicatedModel(devices, devices.replicate(model), precision, origin)
 
 
 def weights_digest(model: Glow) -> str:

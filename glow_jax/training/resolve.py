@@ -12,7 +12,7 @@ from glow_jax.errors import GlowError
 
 
 def resolve(config: Config, dataset: Dataset, devices: int) -> Config:
-    """Fill in the values that the data set and chance decide.
+    """Fill in the values that the data set, chance and other values decide.
 
     Args:
         config: the configuration as requested.
@@ -36,7 +36,8 @@ def resolve(config: Config, dataset: Dataset, devices: int) -> Config:
         config.model, image_shape=dataset.image_shape, y_classes=dataset.classes
     )
     seed = config.training.seed or of_main_process(secrets.randbelow(10_000) + 1)
-    training = dataclasses.replace(config.training, seed=int(seed))
+    precision = config.training.network_precision
+    training = dataclasses.replace(config.training, seed=int(seed), precision=precision)
     return dataclasses.replace(config, model=model, training=training)
 
 
