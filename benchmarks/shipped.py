@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 
-from figures import REPOSITORY, markdown
+from figures import FOLDER, REPOSITORY, markdown
 
 from glow_jax.config import Config
 from glow_jax.hub import read_config
@@ -79,9 +79,17 @@ def labels() -> str:
 
 
 def epochs() -> str:
-    """Bits/dim of the garments model over its epochs, of images held out and of test images."""
-    lines = (REPOSITORY / "models/fashion_mnist/metrics.jsonl").read_text().splitlines()
-    rows = [json.loads(line) for line in lines][_EPOCHS_APART - 1 :: _EPOCHS_APART]
+    """Bits/dim of the garments model over its epochs, of images held out and of test images.
+
+    Its training has two parts: the second starts from the weights of the first.
+    """
+    parts = (FOLDER / "fashion_mnist_first.jsonl", REPOSITORY / "models/fashion_mnist/metrics.jsonl")
+    rows, before = [], 0
+    for part in parts:
+        of_part = [json.loads(line) for line in part.read_text().splitlines()]
+        chosen = of_part[_EPOCHS_APART - 1 :: _EPOCHS_APART]
+        rows += [row | {"epoch": before + row["epoch"]} for row in chosen]
+        before += len(of_part)
     columns = ["epoch", *(str(row["epoch"]) for row in rows)]
     return markdown(
         columns,

@@ -26,7 +26,7 @@ MODEL = REPOSITORY / "models" / "fashion_mnist"
 # The first 500 test images of Fashion-MNIST and of MNIST.
 IMAGES = Path(__file__).parent / "data" / "garments_and_digits.npz"
 # Bits/dim of so many of them.
-BITS = {100: (2.90092, 1.75090), 500: (3.00684, 1.73006)}
+BITS = {100: (2.88716, 1.73774), 500: (2.99172, 1.71656)}
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +50,15 @@ def test_it_is_what_its_files_say(model: glow_jax.Glow) -> None:
     results, last = run.results, run.rows[-1]
     assert run.step == results["step"] == last["step"]
     assert results["images"] == 10_000
-    assert results["bits_per_dim"] == pytest.approx(3.0105, abs=5e-5)
+    assert results["bits_per_dim"] == pytest.approx(2.9946, abs=5e-5)
     assert results["bits_per_dim"] == pytest.approx(last["test_bits_per_dim"], abs=1e-4)
+    # Its second training, from the weights of the first, which was the preset's.
+    changed = {"optimizer": {"lr"}, "training": {"seed", "epochs", "saved_model"}}
     for section in ("model", "optimizer", "training"):
         preset = section_of(PRESETS["fashion_mnist-small"], section)
         ours = section_of(run.config, section)
         differ = {name for name in ours if ours[name] != preset[name]}
-        assert differ <= {"seed"}, section
+        assert differ == changed.get(section, set()), section
 
 
 @pytest.mark.parametrize(
@@ -72,7 +74,9 @@ def test_the_commands_on_each_page_are_those_of_the_training(name: str) -> None:
     for line in (on_card, in_docs):
         stated = parse_training(shlex.split(line)[2:])
         assert dataclasses.replace(stated.model, **shape) == ours.model
-        assert (stated.optimizer, stated.training) == (ours.optimizer, ours.training)
+        # The weights that a training starts from lie in another folder for everyone.
+        began = dataclasses.replace(ours.training, saved_model=stated.training.saved_model)
+        assert (stated.optimizer, stated.training) == (ours.optimizer, began)
         assert stated.data.dataset == ours.data.dataset
         assert stated.data.validation == ours.data.validation
 
