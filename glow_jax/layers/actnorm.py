@@ -84,9 +84,7 @@ def moments(x: jax.Array) -> Moments:
     return Moments(mean, jnp.mean(jnp.square(x - mean), axis=(0, 1, 2)))
 
 
-def moments_of(
-    function: Callable[[jax.Array], jax.Array], x: jax.Array, at_a_time: int
-) -> Moments:
+def moments_of(function: Callable[[jax.Array], jax.Array], x: jax.Array, at_a_time: int) -> Moments:
     """The moments of `function(x)`, whose values exist for only so many images at a time.
 
     Args:
