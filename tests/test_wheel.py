@@ -7,12 +7,11 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
-
-from glow_jax.commands import SCRIPTS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 WITHOUT_NETWORK = importlib.util.find_spec("setuptools") is not None
@@ -83,12 +82,63 @@ def test_the_description_stands_alone(wheel: Path) -> None:
     assert "models/fashion_mnist." in text
 
 
-def test_every_script_is_in_the_source_distribution() -> None:
-    lines = [line.split() for line in (REPOSITORY / "MANIFEST.in").read_text().splitlines()]
-    files = {name for words in lines if words[0] == "include" for name in words[1:]}
-    folders = {name for words in lines if words[0] == "graft" for name in words[1:]}
-    for name in (*SCRIPTS.values(), ".ci/run", "spaces/app.py"):
-        assert name in files or name.split("/")[0] in folders, name
+# What commands and tools write beside the sources.
+WRITTEN = [
+    "docs/_build/index.html",
+    "models/mnist/.lock",
+    "models/mnist/directions/smile.npz",
+    "models/mnist/export/encode.jaxexport",
+    "models/mnist/export/README.md",
+    "models/mnist/ood/measured/test/bits.npz",
+    "models/mnist/results.json",
+    "models/mnist/samples.png",
+    "models/mnist/walk.gif",
+    "notebooks/.ipynb_checkpoints/sampling-checkpoint.ipynb",
+    "runs/digits/hparams.json",
+    "tests/__pycache__/test_api.pyc",
+]
+
+
+def git(*words: str) -> str:
+    """What git says of the repository."""
+    if not (REPOSITORY / ".git").exists() or shutil.which("git") is None:
+        pytest.skip("needs git and a clone")
+    done = subprocess.run(["git", *words], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_what_commands_write_is_ignored_by_git() -> None:
+    assert git("check-ignore", "--no-index", *WRITTEN).split() == WRITTEN
+
+
+@pytest.mark.slow
+@needs_a_builder
+def test_the_source_distribution_is_what_git_keeps(tmp_path: Path) -> None:
+    listed = git("ls-files", "--cached", "--others", "--exclude-standard").splitlines()
+    kept = {name for name in listed if os.path.lexists(REPOSITORY / name)}
+    sources = tmp_path / "sources"
+    for name in kept:
+        (sources / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / name, sources / name, follow_symlinks=False)
+    for name in WRITTEN:
+        (sources / name).parent.mkdir(parents=True, exist_ok=True)
+        (sources / name).touch()
+    build = f"from setuptools.build_meta import build_sdist; build_sdist({str(tmp_path)!r})"
+    command = [sys.executable, "-c", build]
+    if not WITHOUT_NETWORK:
+        command = [sys.executable, "-m", "build", "--sdist", "--outdir", str(tmp_path), "."]
+    done = subprocess.run(command, cwd=sources, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (path,) = tmp_path.glob("glow_jax-*.tar.gz")
+    with tarfile.open(path) as archive:
+        archive.extractall(tmp_path / "unpacked", filter="data")
+    (unpacked,) = (tmp_path / "unpacked").iterdir()
+    files = {path.relative_to(unpacked) for path in unpacked.rglob("*") if path.is_file()}
+    ours = {str(path) for path in files if path.parts[0] != "glow_jax.egg-info"}
+    assert ours - {"PKG-INFO", "setup.cfg"} == kept - {".gitattributes", "docs/notebooks"}
+    subprocess.run([sys.executable, "docs/conf.py"], cwd=unpacked, check=True)
+    assert (unpacked / "docs" / "notebooks" / "sampling.ipynb").is_file()
 
 
 @pytest.mark.slow
