@@ -153,16 +153,16 @@ class Fresh:
         self._variables = {"PATH": os.defpath, "HOME": str(place), "LANG": "C.UTF-8"}
         self.run(sys.executable, "-m", "venv", str(self.root))
         # pip's own cache and index: they are the user's, not the package's.
-        home = {"HOME": os.environ["HOME"]} if "HOME" in os.environ else {}
-        self.run(*("python", "-m", "pip", "install", "-q", str(wheel)), **home)
+        home = os.environ.get("HOME", str(place))
+        self.run("python", "-m", "pip", "install", "-q", str(wheel), home=home)
 
-    def run(self, program: str, *words: str, status: int = 0, **more: str) -> str:
+    def run(self, program: str, *words: str, status: int = 0, home: str | None = None) -> str:
         """The output of a program, of this environment where it is there."""
         own = self.root / "bin" / program
         done = subprocess.run(
             [str(own) if own.exists() else program, *words],
             cwd=self.folder,
-            env=self._variables | more,
+            env=self._variables | ({} if home is None else {"HOME": home}),
             capture_output=True,
             text=True,
         )
