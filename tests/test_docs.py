@@ -39,7 +39,7 @@ def name_of(page: Path) -> str:
 
 each_page = pytest.mark.parametrize("page", [*PAGES, *FORMS], ids=name_of)
 # Of extras that the tests do not need otherwise.
-OF_EXTRAS = {"onnxruntime"}
+OF_EXTRAS = {"onnxruntime", "torch"}
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
