@@ -1,6 +1,12 @@
 """The documentation: `sphinx-build -W --keep-going -b html docs docs/_build`."""
 
 from importlib.metadata import version as version_of
+from pathlib import Path
+
+# A source distribution holds the notebooks once: it has no links.
+notebooks = Path(__file__).with_name("notebooks")
+if not notebooks.exists():
+    notebooks.symlink_to("../notebooks")
 
 project = "glow-jax"
 author = "The glow-jax authors"

@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from glow_jax.api import *  # noqa: F403
     from glow_jax.api import __all__ as __all__
+
+    __version__: str
 else:
 
     def __getattr__(name):
-        """A module of the package, or a name of `glow_jax.api`."""
+        """The version, a module of the package, or a name of `glow_jax.api`."""
+        if name == "__version__":
+            return _version()
         if name.startswith("__") and name != "__all__":
             raise AttributeError(name)
         if importlib.util.find_spec(f"glow_jax.{name}") is not None:
@@ -24,6 +28,15 @@ else:
             raise AttributeError(f"module 'glow_jax' has no attribute {name!r}")
         return offered[name]
 
+    def _version():
+        """What pip has noted of the installed package, so that pyproject.toml alone states it."""
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("glow-jax")
+        except PackageNotFoundError:
+            raise AttributeError("glow-jax is not installed here, so it has no version") from None
+
     def __dir__():
         """What can be completed: the names of `glow_jax.api` too."""
-        return [*globals(), *__getattr__("__all__")]
+        return [*globals(), "__version__", *__getattr__("__all__")]

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from device_runs import FLOAT64_APART, LOSSES_APART
 
 from benchmarks.architectures import MODELS, forward_flop
 from benchmarks.peaks import published_peak
+from glow_jax.cli import from_openai, from_torch
 from glow_jax.config import DataConfig, ModelConfig, TrainingConfig
 from glow_jax.config.presets import PRESETS
 from glow_jax.data.memory import _LEAST as LEAST_DECODING_MEMORY
+from glow_jax.demo.limits import MOST_BYTES
 from glow_jax.devices.processes import _JOINING_SECONDS as JOINING_SECONDS
 from glow_jax.hub import read_config
 from glow_jax.model import abstract_glow, parameter_count
@@ -46,9 +49,22 @@ def millions(config: ModelConfig) -> str:
 def readme() -> Sentences:
     of_depth = {row["K"]: row["reversible"][0] for row in read("memory.json")["rows"]}
     assert of_depth[4] == of_depth[64]
-    yield "takes as much for 64 steps of flow as for four"
-    kills = read("faults.json")["rows"][0]["outcome"].split(",")[0]
-    yield f"[{kills}](docs/faults.md)"
+    yield "temporary memory is the same for 64 steps of flow as for four"
+    kills = read("faults.json")["rows"][0]
+    assert kills["fault"] == "kill -9 at random moments"
+    yield f"[{kills['outcome'].split(',')[0]} at random moments](docs/faults.md)"
+    compared = read("parity.json")
+    public = compared["JAX and the public implementations"].keys()
+    # Likelihoods, or the two parts of one, and latents of each program.
+    assert {"evaluation: bits/dim", "evaluation: z"} <= public
+    assert {"bits_x", "z_top"} <= compared["JAX and openai/glow's TensorFlow, float32"].keys()
+    assert {"rosinality: bits/dim", "rosinality: latents"} <= public
+    parts = {f"chaiyujin: {part} / (D log 2)" for part in ("flow_objective", "prior_log_prob")}
+    assert parts | {"chaiyujin: z"} <= public
+    yield "compared with those of Glow-PyTorch, openai/glow and two more programs"
+    assert from_torch.Arguments.check
+    assert from_openai.Arguments.check
+    yield "Conversion of their checkpoints is proved before it is written, but with `--no_check`"
 
 
 def accelerators() -> Sentences:
@@ -89,7 +105,14 @@ def data_speed() -> Sentences:
         yield f"the training step alone reaches {found['step_alone']:,.0f} images/s."
 
 
+def demo() -> Sentences:
+    yield f"Requests of more than {MOST_BYTES / 2**20:.0f} MiB are refused before they are read"
+
+
 def devices() -> Sentences:
+    apart, exact = (f"{most:.0e}".replace("e-0", "e-") for most in (LOSSES_APART, FLOAT64_APART))
+    yield f"differ by less than {apart} bits/dim in float32"
+    yield f"in float64, losses and parameters differ by less than {exact}"
     yield f"gives up after {WORDS[JOINING_SECONDS // 60]} minutes"
 
 
@@ -434,7 +457,7 @@ CLAIMS: Mapping[str, Callable[[], Sentences]] = {
     **{
         f"docs/{make.__name__}.md": make
         for make in (
-            *(accelerators, data, data_speed, devices, evaluating, faq, getting_started, gpu),
+            *(accelerators, data, data_speed, demo, devices, evaluating, faq, getting_started, gpu),
             *(
                 models,
                 openai,

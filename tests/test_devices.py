@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from device_runs import (
+    FLOAT64_APART,
+    LOSSES_APART,
     LR,
     NEEDS_EIGHT,
     NOTHING,
@@ -55,7 +57,7 @@ def assert_same(one: tuple[np.ndarray, list], other: tuple[np.ndarray, list]) ->
 
     Adamax moves by the learning rate however small a gradient is, so that a sum's order can show.
     """
-    np.testing.assert_allclose(one[0], other[0], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(one[0], other[0], rtol=0, atol=LOSSES_APART)
     differences = np.concatenate(
         [np.abs(a - b).ravel() for a, b in zip(one[1], other[1], strict=True)]
     )
@@ -99,10 +101,10 @@ def test_a_step_compiled_for_devices_is_the_function_itself(one_device) -> None:
 @pytest.mark.parametrize(("count", "L"), [slow(2, 1), slow(2, 2), slow(8, 2)])
 def test_in_float64_devices_agree_to_the_last_digits(count: int, L: int, x64: None) -> None:
     one, several = (run(config_of(L=L), n, np.float64) for n in (1, count))
-    np.testing.assert_allclose(one[0], several[0], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(one[0], several[0], rtol=0, atol=FLOAT64_APART)
     for a, b in zip(one[1], several[1], strict=True):
         assert a.dtype == np.float64
-        np.testing.assert_allclose(a, b, rtol=0, atol=1e-9)
+        np.testing.assert_allclose(a, b, rtol=0, atol=FLOAT64_APART)
 
 
 @pytest.mark.parametrize(("count", "L"), [(2, 1), slow(1, 2), slow(4, 2)])

@@ -8,8 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from docs_claims import CLAIMS
-from docs_commands import PAGES, blocks, check, commands, lines, module_of
+from docs_commands import (
+    FORMS,
+    PAGES,
+    PYPROJECT,
+    blocks,
+    check,
+    commands,
+    lines,
+    module_of,
+    text_of,
+)
 from flax import nnx
 
 from glow_jax.cli import training_flags
@@ -20,9 +31,15 @@ from glow_jax.runs import save_weights
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TEXTS = [*PAGES, REPOSITORY / "CHANGELOG.md"]
-each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(REPOSITORY).as_posix()
+
+
+each_page = pytest.mark.parametrize("page", [*PAGES, *FORMS], ids=name_of)
 # Of extras that the tests do not need otherwise.
-OF_EXTRAS = {"onnxruntime"}
+OF_EXTRAS = {"onnxruntime", "torch"}
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
@@ -64,6 +81,32 @@ def test_an_old_table_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert "`digits`" in page.read_text()
 
 
+@pytest.mark.parametrize(
+    ("fastest", "name"),
+    [
+        ("torch", "this project's reference in PyTorch"),
+        ("torch_layers", "PyTorch layer by layer"),
+        ("torch_compiled", "`torch.compile`"),
+    ],
+)
+def test_speeds_stand_beside_the_fastest_of_pytorch(
+    fastest: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = module("results")
+    found = module("figures").read("speed.json")
+    for row in found["rows"]:
+        del row["rates"]["torch_layers" if fastest == "torch" else "torch"]  # it may have failed
+        row["rates"][fastest] = [999.94] * len(row["rates"]["jax"])
+    read = results.read
+    monkeypatch.setattr(results, "read", lambda name: found if name == "speed.json" else read(name))
+    said = results.table()
+    assert said.count(f"| 999.9 by {name} |") == 2
+    assert said.count("** with `--memory fast` |") == 1
+    assert "with huge pages for both" in said
+    found["arguments"]["huge_pages"] = False
+    assert "huge pages" not in results.table()
+
+
 def test_scaling_is_what_its_command_computes() -> None:
     scaling = module("scaling")
     assert scaling.predict(scaling.Assumptions()) == module("figures").read("scaling.json")
@@ -89,6 +132,22 @@ def test_every_data_set_and_preset_is_in_the_readme() -> None:
     assert all(f"`{name}`" in text for name in PRESETS)
 
 
+def test_every_python_that_is_claimed_is_tested() -> None:
+    start = "Programming Language :: Python :: 3."
+    named = [line for line in PYPROJECT["project"]["classifiers"] if line.startswith(start)]
+    versions = [line.rpartition(" ")[2] for line in named]
+    assert PYPROJECT["tool"]["tox"]["env_list"] == versions
+    assert PYPROJECT["project"]["requires-python"] == f">={versions[0]}"
+    oldest, newer = yaml.safe_load((REPOSITORY / ".github" / "workflows" / "ci.yml").read_text())[
+        "jobs"
+    ].values()
+    assert oldest["steps"][1]["with"]["python-version"] == versions[0]
+    assert newer["strategy"]["matrix"]["python"] == versions[1:]
+    for page in ("README.md", "docs/getting_started.md"):
+        said = f"Python {versions[0]} to {versions[-1]} on Linux"
+        assert said in (REPOSITORY / page).read_text()
+
+
 @pytest.fixture
 def saved_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every run folder that a command names is there, with the settings of a new run."""
@@ -111,7 +170,21 @@ def test_commands_have_the_flags_they_are_given(page: Path, saved_runs: None) ->
         "python benchmarks/no_such.py",
         "python eval.py runs/a --no_such_flag",
         "glow-jax no_such runs/a",
+        "glow-jax train --help --no_such_flag",
+        "glow-jax eval --no_such_flag --help",
+        "python -m no_such",
+        "python -m glow_jax no_such",
         "pytest tests/no_such.py",
+        "pytest --no_such_flag",
+        "pytest -m slwo",
+        "pytest -n many",
+        "pip install 'glow-jax[no_such]'",
+        "pip install -e '.[torch,no_such]'",
+        "pip install no_such",
+        "pip instal .",
+        "tox run -e 9.9",
+        "tensorboard --logdri runs",
+        "pre-commit instal",
         "no_such_program",
     ],
 )
@@ -122,7 +195,7 @@ def test_a_wrong_command_is_found(line: str) -> None:
 
 @each_page
 def test_python_compiles_and_its_imports_are_there(page: Path) -> None:
-    for block in blocks(page.read_text(), "python"):
+    for block in blocks(text_of(page), "python"):
         compile(block, str(page), "exec")
         for node in ast.walk(ast.parse(block)):
             if isinstance(node, ast.Import):
@@ -168,7 +241,7 @@ def anchor(heading: str) -> str:
     return words.replace(" ", "-")
 
 
-@pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", TEXTS, ids=name_of)
 def test_links_lead_somewhere(page: Path) -> None:
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     for target in LINK.findall(text):

@@ -1,11 +1,15 @@
 """`glow-jax COMMAND`: the scripts as one program, and what it tells its user to call."""
 
+import importlib.metadata
+import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 from training_runs import TINY, run_script
 
+import glow_jax
 from glow_jax import commands
 from glow_jax.cli import program
 from glow_jax.commands import SCRIPTS, command
@@ -50,8 +54,11 @@ def test_the_help_of_a_group_lists_its_commands(
 ) -> None:
     assert call(monkeypatch, *words) == 0
     said = capsys.readouterr().out
-    for name in program.COMMANDS:
-        assert (f"\n  {name} " in said) == name.startswith("convert ")
+    assert said.startswith("usage: glow-jax convert COMMAND ...\n")
+    listed = [line.split()[0] for line in said.splitlines() if line.startswith("  ")]
+    names = [name.partition(" ") for name in program.COMMANDS]
+    assert listed == [name for group, _, name in names if group == "convert"]
+    assert "\nglow-jax convert COMMAND --help lists" in said
 
 
 @pytest.mark.parametrize("name", program.COMMANDS)
@@ -63,8 +70,32 @@ def test_a_command_has_flags(
 
 
 def test_the_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    assert glow_jax.__version__ == importlib.metadata.version("glow-jax") == project["version"]
+    assert "__version__" in dir(glow_jax)
     assert call(monkeypatch, "--version") == 0
-    assert capsys.readouterr().out.startswith("glow-jax 0.")
+    assert capsys.readouterr().out == f"glow-jax {glow_jax.__version__}\n"
+
+
+def test_what_is_not_installed_has_no_version(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    assert not hasattr(glow_jax, "__version__")
+    assert call(monkeypatch, "--version") == 2
+    said = capsys.readouterr().err
+    assert said == "error: glow-jax is not installed here, so it has no version; pip install it.\n"
+
+
+def test_python_runs_the_package_as_the_program() -> None:
+    for words, status in ([], 0), (["convert"], 0), (["tain"], 2):
+        command = [sys.executable, "-m", "glow_jax", *words]
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+        assert done.returncode == status
+        assert "glow-jax" in (done.stderr if status else done.stdout).splitlines()[0]
 
 
 @pytest.mark.parametrize("words", [["tain"], ["convert", "torch", "x"], ["\n"]])

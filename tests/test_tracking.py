@@ -5,6 +5,7 @@ test_tracking_libraries.py uses the libraries themselves.
 """
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -64,8 +65,9 @@ def stand(monkeypatch: pytest.MonkeyPatch) -> Stand:
         monkeypatch.setitem(sys.modules, name, recorder.module)
         return recorder
 
-    for variable in ("WANDB_MODE", "WANDB_PROJECT"):
-        monkeypatch.delenv(variable, raising=False)
+    for variable in ("WANDB_MODE", "WANDB_PROJECT", "WANDB_ERROR_REPORTING"):
+        monkeypatch.setenv(variable, "")  # so that what a run sets is taken back, too
+        monkeypatch.delenv(variable)
     return put
 
 
@@ -120,6 +122,22 @@ def test_what_the_user_has_chosen_stays(
     assert len(recorder.given("init")) == 1
     assert not (tmp_path / "run" / "tracking.json").exists()
     assert not read_config(tmp_path / "run").output.wandb
+
+
+@pytest.mark.parametrize(
+    ("mode", "reports"), [(None, "false"), ("offline", "false"), ("online", None)]
+)
+def test_offline_nothing_is_reported_to_the_makers_of_wandb(
+    mode: str | None, reports: str | None, stand: Stand, tmp_path: Path, monkeypatch
+) -> None:
+    """Its reports about itself do not see the mode that `init` is given."""
+    recorder = stand("wandb")
+    if mode is not None:
+        monkeypatch.setenv("WANDB_MODE", mode)
+    open_trackers(Config(output=OutputConfig(output_dir=str(tmp_path), wandb=True)))
+    (start,) = recorder.given("init")
+    assert start["mode"] == os.environ["WANDB_MODE"] == (mode or "offline")
+    assert os.environ.get("WANDB_ERROR_REPORTING") == reports
 
 
 @pytest.mark.parametrize("name", ["wandb", "trackio"])

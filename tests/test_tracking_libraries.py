@@ -1,4 +1,4 @@
-"""Weights & Biases and Trackio themselves, offline: `pip install -e '.[tracking]'`.
+"""Weights & Biases and Trackio themselves: `pip install -e '.[tracking]'`.
 
 Without a library its test is skipped. test_tracking.py has what is given to them.
 """
@@ -18,6 +18,22 @@ pytestmark = pytest.mark.slow
 
 TRAIN = Path(__file__).parents[1] / "train.py"
 STEPS = 20  # of an epoch
+# Python imports this first. It notes every host that a program looks up or connects to.
+WATCH = """
+import os, sys
+
+def note(event, given):
+    if event == "socket.getaddrinfo":
+        host = given[0]
+    elif event == "socket.connect" and isinstance(given[1], tuple):  # else a socket of this machine
+        host = given[1]
+    else:
+        return
+    with open(os.environ["WATCHED"], "a") as file:
+        print(host, file=file)
+
+sys.addaudithook(note)
+"""
 
 
 def needs(library: str) -> pytest.MarkDecorator:
@@ -25,17 +41,20 @@ def needs(library: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(is_missing, reason=f"pip install {library}")
 
 
-def train_twice(tmp_path: Path, flag: str) -> Path:
+def train_twice(tmp_path: Path, flag: str, **more: str) -> Path:
     """The folder of a run of one epoch that is resumed for another, by programs of their own."""
     folder = tmp_path / "run"
     chosen = {name for name in os.environ if name.startswith(("WANDB_", "TRACKIO_"))}
     variables = {name: value for name, value in os.environ.items() if name not in chosen}
+    (tmp_path / "watch").mkdir()
+    (tmp_path / "watch" / "sitecustomize.py").write_text(WATCH)
+    variables |= {"PYTHONPATH": str(tmp_path / "watch"), "WATCHED": str(tmp_path / "hosts")}
     variables["TRACKIO_DIR"] = str(tmp_path / "trackio")
     for words in ([*TINY, flag, "--epochs", "1"], ["--resume", *EPOCHS]):
         done = subprocess.run(
             [sys.executable, TRAIN, *words, "--output_dir", folder],
             cwd=tmp_path,
-            env=variables,
+            env=variables | more,
             capture_output=True,
             text=True,
         )
@@ -43,6 +62,12 @@ def train_twice(tmp_path: Path, flag: str) -> Path:
         assert "has failed" not in done.stderr
     assert len(metrics_of(folder)) == 2
     return folder
+
+
+def hosts(tmp_path: Path) -> set[str]:
+    """What the programs looked up or connected to."""
+    path = tmp_path / "hosts"
+    return set(path.read_text().splitlines()) if path.exists() else set()
 
 
 @needs("trackio")
@@ -58,6 +83,14 @@ def test_trackio_has_both_epochs_in_one_run(tmp_path: Path) -> None:
         (numbers,) = (values for values in logged if "train_loss" in values)
         assert numbers["test_bits_per_dim"] == pytest.approx(metrics["test_bits_per_dim"])
         assert sum("samples" in values for values in logged) == 1
+    assert hosts(tmp_path) == set()
+
+
+@needs("trackio")
+def test_trackio_sends_where_its_own_variable_says(tmp_path: Path) -> None:
+    """The documentation says so; nobody listens there."""
+    train_twice(tmp_path, "--trackio", TRACKIO_SERVER_URL="http://127.0.0.1:9/?write_token=1")
+    assert "('127.0.0.1', 9)" in hosts(tmp_path)
 
 
 @needs("wandb")
@@ -71,3 +104,4 @@ def test_weights_and_biases_has_both_epochs_under_one_id(tmp_path: Path) -> None
         content = (start / f"run-{run_id}.wandb").read_bytes()
         assert str(metrics["test_bits_per_dim"])[:8].encode() in content
         assert len(list((start / "files" / "media" / "images").glob("samples_*.png"))) == 1
+    assert hosts(tmp_path) == set()

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import glow_jax
 from glow_jax.cli.start import start
 from glow_jax.commands import PROGRAM
 
@@ -35,9 +36,7 @@ def main() -> None:
     """Run the command that the command line names; the others are not imported."""
     words = sys.argv[1:]
     if words[:1] in (["--version"], ["-V"]):
-        from importlib.metadata import version
-
-        print(f"{PROGRAM} {version(PROGRAM)}")
+        _print_version()
         return
     group = ["convert"] if words[:1] == ["convert"] else []
     if words[len(group) :] in ([], ["--help"], ["-h"]):
@@ -65,10 +64,20 @@ def _named(words: Sequence[str]) -> str | None:
     return None
 
 
+def _print_version() -> None:
+    """Print the version, which an installed package alone has."""
+    try:
+        print(f"{PROGRAM} {glow_jax.__version__}")
+    except AttributeError as error:
+        print(f"error: {error}; pip install it.", file=sys.stderr)
+        sys.exit(2)
+
+
 def _help(group: str = "") -> str:
-    """The commands whose names begin with a word; by default all."""
-    rows = [
-        f"  {name:<21} {what}" for name, (_, what) in COMMANDS.items() if name.startswith(group)
-    ]
-    more = f"{PROGRAM} COMMAND --help lists the flags of a command."
-    return "\n".join([f"usage: {PROGRAM} COMMAND ...", "", *rows, "", more])
+    """The commands of a group, without its name; by default all."""
+    start = f"{group} " if group else ""
+    names = [name for name in COMMANDS if name.startswith(start)]
+    rows = [f"  {name.removeprefix(start):<21} {COMMANDS[name].what}" for name in names]
+    usage = f"{PROGRAM} {start}COMMAND"
+    more = f"{usage} --help lists the flags of a command."
+    return "\n".join([f"usage: {usage} ...", "", *rows, "", more])

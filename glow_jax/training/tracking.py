@@ -48,13 +48,16 @@ class Wandb:
         """
         check_no_link(folder / "wandb")
         self._wandb = wandb
+        if os.environ.setdefault("WANDB_MODE", "offline") == "offline":
+            # Its reports about itself go by the environment, not by what `init` is given.
+            os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", _PROJECT),
             id=run_id,
             name=folder.absolute().name,
             config=to_json(config),
             dir=folder,
-            mode=os.environ.get("WANDB_MODE", "offline"),
+            mode=os.environ["WANDB_MODE"],
             resume="allow",
             settings=wandb.Settings(console="off"),
         )
@@ -75,7 +78,10 @@ class Wandb:
 
 
 class Trackio:
-    """Trackio, which keeps its files in the user's own cache."""
+    """Trackio, which keeps its files in the user's own cache.
+
+    It sends them where `TRACKIO_SPACE_ID` or `TRACKIO_SERVER_URL` says, if the user has set one.
+    """
 
     def __init__(self, trackio: ModuleType, folder: Path, run_id: str, config: Config):
         """Start a run, or go on with the run of this id."""
