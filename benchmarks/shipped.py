@@ -83,7 +83,10 @@ def epochs() -> str:
 
     Its training has two parts: the second starts from the weights of the first.
     """
-    parts = (FOLDER / "fashion_mnist_first.jsonl", REPOSITORY / "models/fashion_mnist/metrics.jsonl")
+    parts = (
+        FOLDER / "fashion_mnist_first.jsonl",
+        REPOSITORY / "models/fashion_mnist/metrics.jsonl",
+    )
     rows, before = [], 0
     for part in parts:
         of_part = [json.loads(line) for line in part.read_text().splitlines()]

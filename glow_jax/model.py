@@ -5,12 +5,14 @@ are never compiled into a program as constants.
 """
 
 import dataclasses
+import hashlib
 from collections.abc import Callable
 from functools import partial
 from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from glow_jax.compiler import quick_jit
@@ -510,6 +512,14 @@ def _network_dtype(dtype: Literal["float32", "bfloat16"]) -> str | None:
 def parameter_count(model: Glow) -> int:
     """The number of trained values."""
     return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
+
+
+def weights_digest(model: Glow) -> str:
+    """SHA-256 of a model's arrays: what is kept of one model is not taken for another's."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(model):
+        digest.update(np.ascontiguousarray(leaf).data)
+    return digest.hexdigest()
 
 
 def abstract_glow(config: ModelConfig) -> Glow:

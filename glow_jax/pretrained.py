@@ -7,7 +7,7 @@ their structure.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, TypedDict, Unpack, cast
 
 if TYPE_CHECKING:
     from glow_jax.model import Glow
@@ -44,7 +44,7 @@ class Pretrained:
         cache_dir: str | Path | None = None,
         local_files_only: bool = False,
         revision: str | None = None,
-    ) -> Self:
+    ) -> "Glow":
         """Load a trained model; `glow_jax.load` with what the hub is to be told.
 
         Args:
@@ -55,6 +55,9 @@ class Pretrained:
             cache_dir: where downloads are kept; None for the hub's own cache.
             local_files_only: take only what is in the cache.
             revision: a branch, a tag or a commit.
+
+        Returns:
+            A plain `Glow`, of subclasses too: nothing says how one is made of a configuration.
 
         Raises:
             GlowError: there is no such folder or name, the hub cannot be reached, or a file is
@@ -70,7 +73,7 @@ class Pretrained:
             local_files_only=local_files_only,
             revision=revision,
         )
-        return cast(Self, load_from(pretrained_model_name_or_path, access=access))
+        return load_from(pretrained_model_name_or_path, access=access)
 
     def save_pretrained(
         self,

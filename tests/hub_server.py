@@ -85,11 +85,21 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = _file  # noqa: N815
 
     def do_GET(self) -> None:
-        """Whose the token is, or a file."""
-        if urlsplit(self.path).path != "/api/whoami-v2":
+        """Whose the token is, which files there are, or a file."""
+        path = urlsplit(self.path).path
+        if path == "/api/whoami-v2":
+            if self._is_known():
+                self._answer_json({"name": "me"})
+        elif path.startswith("/api/models/") and "/tree/" in path:
+            files = self.hub.models["/".join(path.split("/")[3:5])]
+            self._answer_json(
+                [
+                    {"type": "file", "path": name, "size": len(content), "oid": "0" * 40}
+                    for name, content in files.items()
+                ]
+            )
+        else:
             self._file()
-        elif self._is_known():
-            self._answer_json({"name": "me"})
 
     def _is_known(self) -> bool:
         """Whether the token is good; else say so."""
@@ -129,6 +139,8 @@ class _Handler(BaseHTTPRequestHandler):
             if entry["key"] == "file":
                 value = entry["value"]
                 self.hub.models[name][value["path"]] = base64.b64decode(value["content"])
+            elif entry["key"] == "deletedFile":
+                del self.hub.models[name][entry["value"]["path"]]
         commit = self.hub.commit(name)
         address = f"{self.hub.address}/{name}/commit/{commit}"
         self._answer_json({"commitUrl": address, "commitOid": commit})

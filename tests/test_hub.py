@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import importlib
 import json
 import os
 import re
@@ -10,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
@@ -34,16 +35,33 @@ from glow_jax.cli.from_hub import main as from_hub
 from glow_jax.cli.sample import main as sample
 from glow_jax.cli.to_hub import main as to_hub
 from glow_jax.cli.training_flags import parse_training
-from glow_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TrainingConfig
+from glow_jax.config import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TrainingConfig,
+    to_json,
+)
 from glow_jax.config.command_line import training_flags
 from glow_jax.demo.desk import OTHERS, Desk
-from glow_jax.hub import load_run, read_config
+from glow_jax.hub import load_run, model_name, read_config
+from glow_jax.hub.model_folder import without_paths
 from glow_jax.hub.weights import _free_memory
+from glow_jax.model import weights_digest
+from glow_jax.publishing import contents_of_run
 from glow_jax.publishing.card import Card, Training
-from glow_jax.publishing.results import Measured
+from glow_jax.publishing.results import Measured, measured_of
+from glow_jax.runs import (
+    RunData,
+    read_data,
+    read_metrics,
+    read_results,
+    save_weights,
+    write_results,
+)
 from glow_jax.runs import load_run as load_run_folder
 from glow_jax.runs import read_config as read_run_config
-from glow_jax.runs import read_data, read_metrics, read_results, save_weights, write_results
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 NAME = "somebody/tiny"
@@ -195,6 +213,73 @@ def test_a_later_model_replaces_an_earlier_one_and_nothing_else(
     assert (tmp_path / "other" / "README.md").read_text() == "mine"
 
 
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {CONFIG: '{"model_type": "bert"}', WEIGHTS: "bert"},
+        {CONFIG: '{"my": "app"}', "README.md": "mine"},
+        {CONFIG: '{"library_name": "glow-jax"}'},
+        {CONFIG: "no JSON", WEIGHTS: "bert"},
+        {WEIGHTS: "bert"},
+    ],
+)
+def test_what_another_program_wrote_is_not_replaced(
+    files: dict[str, str],
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "bert").mkdir()
+    for name, text in files.items():
+        (tmp_path / "bert" / name).write_text(text)
+    before = files_in(tmp_path / "bert")
+    said = error_of(to_hub, monkeypatch, capsys, run, "--output", tmp_path / "bert")
+    assert "bert exists and is not empty or a model folder of glow-jax" in said
+    with pytest.raises(GlowError, match=r"is no model folder of glow-jax, and its .* would be re"):
+        small_models.build("affine_lu").save_pretrained(tmp_path / "bert")
+    assert files_in(tmp_path / "bert") == before
+
+
+def test_nothing_of_an_earlier_model_stays(copy: Path, tmp_path: Path) -> None:
+    """Its metrics and results would be taken for those of the later one."""
+    for folder in (copy, tmp_path / "new"):
+        folder.mkdir(exist_ok=True)
+        (folder / "mine.txt").write_text("kept")
+        (folder / "results.json").write_text("{}")
+    model = glow_jax.load(copy)
+    scale_bias(model, 2)  # so that it has no run, and no metrics
+    model.save_pretrained(copy)
+    ours = {CONFIG, WEIGHTS, "README.md", "card.png"}
+    assert set(files_in(copy)) == {*ours, "mine.txt"}
+    model.save_pretrained(tmp_path / "new")
+    assert set(files_in(tmp_path / "new")) == {*ours, "mine.txt", "results.json"}
+
+
+def test_a_folder_whose_writing_was_interrupted_is_refused_and_can_be_written_again(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = glow_jax.load(copy)
+    scale_bias(model, 2)
+    with monkeypatch.context() as full_disk:
+
+        def write(path: Path, content: bytes) -> None:
+            if path.name == CONFIG:
+                raise OSError(28, "No space left on device")
+            path.write_bytes(content)
+
+        full_disk.setattr("glow_jax.publishing.contents.write_whole", write)
+        with pytest.raises(OSError, match="No space left"):
+            model.save_pretrained(copy)
+    assert "its SHA-256 differs from what its model states" in refusal(copy)
+    model.save_pretrained(copy)
+    assert_same(model, glow_jax.load(copy))
+
+
 def test_no_folder_is_written_that_could_not_be_read(
     run: Path,
     tmp_path: Path,
@@ -212,6 +297,18 @@ def test_no_folder_is_written_that_could_not_be_read(
     said = error_of(to_hub, monkeypatch, capsys, long, "--output", tmp_path / "out")
     assert "at most 1 MiB: shorten the run's data.json and results.json" in said
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_is_named_after_its_model(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(copy)
+    run_script(from_hub, monkeypatch, ".")
+    assert load_run_folder(copy / "runs" / "tiny").step == 40
+    for source in ("me/tiny@refs/pr/1", "me/tiny", copy, "../tiny", copy / "runs" / ".."):
+        assert model_name(source) == "tiny"
+    (tmp_path / "tiny@home").mkdir()
+    assert model_name(tmp_path / "tiny@home") == "tiny@home"
 
 
 def test_a_run_folder_is_no_model_folder_to_make_a_run_of(
@@ -236,6 +333,82 @@ def test_the_configuration_has_no_paths_of_the_machine(published: Path, run: Pat
     assert values["images"]["class_names"] == list(read_data(run).class_names)  # pyright: ignore[reportOptionalMemberAccess]
 
 
+def stated_bits(folder: Path) -> object:
+    """The bits/dim that a model folder made of a run, or of another folder, would state."""
+    contents = contents_of_run(load_run(folder), name="x", license=None)
+    results = json.loads(contents[CONFIG])["results"]
+    assert (results is None) == (b"| not measured |" in contents["README.md"])
+    return None if results is None else results["bits_per_dim"]
+
+
+def test_results_of_other_weights_are_not_stated(run: Path, copy: Path, tmp_path: Path) -> None:
+    """Another model may have come into a folder since: steps say nothing, digests do."""
+    ours = weights_digest(glow_jax.load(copy))
+    assert ours == weights_digest(load_run(run).average_or_model)
+    results = {**(read_results(run) or {}), "bits_per_dim": 1.25}
+    write_results(copy, results)  # as before results had a digest
+    assert stated_bits(copy) == 3.5
+    write_results(copy, {**results, "weights_sha256": "of others"})
+    assert stated_bits(copy) == 3.5
+    write_results(copy, {**results, "weights_sha256": ours})
+    assert stated_bits(copy) == 1.25
+    again = Path(shutil.copytree(run, tmp_path / "run"))
+    write_results(again, {**results, "weights_sha256": ours})
+    assert stated_bits(again) == 1.25
+    write_results(again, {**results, "weights_sha256": "of others"})
+    assert stated_bits(again) is None
+
+
+@pytest.mark.parametrize(
+    ("dataset", "expected"),
+    [
+        ("folder:/home/alice/a:b", "folder:a:b"),
+        ("folder:../../../home/alice/secret", "folder:secret"),
+        ("folder:x/../../home/alice/secret", "folder:secret"),
+        ("folder:~alice/pictures", "folder:pictures"),
+        ("/home/alice/a:b.npz", "a:b.npz"),
+        ("../alice/images.zip", "images.zip"),
+        ("data/digits.npz", "data/digits.npz"),
+        ("folder:pictures/cats", "folder:pictures/cats"),
+        ("lsun/bedroom", "lsun/bedroom"),
+    ],
+)
+def test_paths_are_published_without_what_names_the_user(dataset: str, expected: str) -> None:
+    config = Config(
+        data=DataConfig(dataset=dataset, dataroot="/home/alice"),
+        training=TrainingConfig(saved_model="../alice/m", saved_optimizer="/home/alice/o"),
+    )
+    told = without_paths(config)
+    assert told.data.dataset == expected
+    assert (told.training.saved_model, told.training.saved_optimizer) == ("m", "o")
+    assert "alice" not in json.dumps(to_json(told))
+
+
+def test_no_file_names_the_user(run: Path, tmp_path: Path) -> None:
+    loaded, pictures = load_run_folder(run), "folder:../../home/alice/pictures"
+    data = dataclasses.replace(loaded.config.data, dataset=pictures)
+    config, ours = dataclasses.replace(loaded.config, data=data), tmp_path / "run"
+    save_weights(ours, config, loaded.model, average=loaded.average, step=loaded.step)
+    shutil.copy(run / "data.json", ours)
+    write_results(ours, {**(read_results(run) or {}), "dataset": pictures})
+    name = "../../home/alice/tiny"
+    for file, content in contents_of_run(load_run(ours), name=name, license=None).items():
+        assert b"alice" not in content, file
+        assert (b"folder:pictures" in content) == (file in (CONFIG, "README.md")), file
+
+
+@pytest.mark.parametrize("folder", [".", "../here", "below/.."])
+def test_a_card_names_the_folder_that_it_is_in(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here" / "below").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    small_models.build("affine_lu").save_pretrained(folder)
+    card = (tmp_path / "here" / "README.md").read_text()
+    assert "\n# here\n" in card
+    assert 'from_pretrained("here")' in card
+
+
 def test_the_card_says_what_the_run_knows(published: Path) -> None:
     import yaml
 
@@ -256,6 +429,27 @@ def test_the_card_says_what_the_run_knows(published: Path) -> None:
     assert (published / "card.png").read_bytes().startswith(b"\x89PNG")
 
 
+def card_of(
+    dataset: str,
+    measured: Measured | None,
+    *,
+    model: ModelConfig | None = None,
+    labels: Sequence[str] = (),
+    data: RunData | None = None,
+) -> str:
+    """The card of a run on a data set."""
+    model = model or ModelConfig(**{**small_models.SMALL, **CONFIGS["affine_lu"]})
+    config = Config(model=model, data=DataConfig(dataset=dataset))
+    return Card(
+        **{"name": "me/tiny", "license": "mit", "parameters": 1, "weights": "trained"},
+        **{"picture": "card.png", "temperature": 0.7, "rows": 8},
+        model=model,
+        labels=labels,
+        training=Training(config, step=1, data=data, hours=None),
+        measured=measured,
+    ).text()
+
+
 @pytest.mark.parametrize(
     ("dataset", "named", "kind"),
     [
@@ -270,24 +464,68 @@ def test_a_card_names_data_sets_by_identifiers(
 ) -> None:
     import yaml
 
-    model = small_models.build("affine_lu")
-    config = Config(model=model.config, data=DataConfig(dataset=dataset))
-    card = Card(
-        **{"name": "me/tiny", "license": "mit", "model": model.config, "parameters": 1},
-        **{
-            "weights": "trained",
-            "picture": "card.png",
-            "temperature": 0.7,
-            "labels": (),
-            "rows": 8,
-        },
-        training=Training(config, step=1, data=None, hours=None),
-        measured=Measured(dataset, "test", 10, 1, False, 3.5, 0.1),
-    )
-    data = yaml.safe_load(card.text().split("---\n")[1])
+    card = card_of(dataset, Measured(dataset, "test", 10, 1, False, 3.5, 0.1))
+    data = yaml.safe_load(card.split("---\n")[1])
     assert data.get("datasets") == named
     (result,) = data["model-index"][0]["results"]
     assert result["dataset"] == {"name": dataset, "type": kind, "split": "test"}
+
+
+def test_a_card_tells_a_file_from_the_data_set_of_its_name() -> None:
+    """MNIST's images are in `data/digits.npz`, and `digits` is another data set."""
+    data = RunData(9000, 1000, (28, 28, 1), 10, (), "")
+    card = card_of(
+        "data/digits.npz", Measured("digits", "test", 1000, 1, False, 3.5, 0.1), data=data
+    )
+    assert "\nA Glow of digits.npz: " in card
+    assert "| data | digits.npz, 9,000 training and 1,000 test images |" in card
+    assert "on 1,000 test images of digits.npz, with uniform dequantisation |" in card
+    assert '"dataset": {"name": "digits.npz", "type": "digits-npz", "split": "test"}' in card
+    assert " --dataset data/digits.npz " in card  # where the command finds it
+    other = Measured("digits", "test", 360, 1, False, 3.5, 0.1)
+    assert '{"name": "digits", ' in card_of("data/digits.npz", other, data=data)
+
+
+def test_a_card_says_how_figures_were_computed_where_it_is_not_usual() -> None:
+    usual = dataclasses.replace(
+        Measured("x", "test", 10, 1, False, 3.5, 0.1),
+        classifier_accuracy=0.5,
+        classifier_accuracy_standard_error=0.1,
+    )
+    card = card_of("x", usual)
+    assert "with uniform dequantisation |" in card
+    assert '"name": "bits/dim", ' in card
+    unusual = dataclasses.replace(usual, dtype="bfloat16", precision="default", dequantizations=3)
+    card, how = card_of("x", unusual), "in bfloat16, at precision default"
+    assert f"dequantisation, {how}, averaged over 3 draws of noise |" in card
+    assert f"| accuracy | 0.5000 +- 0.1000 by the classifier, {how} |" in card
+    assert f'"name": "bits/dim ({how}, averaged over 3 draws of noise)"' in card
+    assert f'"name": "accuracy by the classifier ({how})"' in card
+    results = {**dataclasses.asdict(unusual), "label_auroc": []}
+    assert measured_of(results) == unusual
+
+
+def test_a_card_says_how_to_get_the_program(published: Path) -> None:
+    card = (published / "README.md").read_text()
+    assert "\n```bash\npip install glow-jax\n```\n" in card
+
+
+def test_a_card_calls_labels_of_which_an_image_has_several_labels() -> None:
+    shape = ModelConfig(image_shape=(8, 8, 1), y_condition=True, multi_class=True, y_classes=3)
+    found = Measured("x", "test", 10, 1, False, 3.5, 0.1, label_auroc=(0.5, 0.75, None))
+    card = card_of("x", found, model=shape, labels=["0 + 2", "1"])
+    assert "; 3 labels |" in card
+    assert "; a row for each set of labels, from the top, by number: 0 + 2, 1." in card
+    assert "| AUROC of labels by number | 0: 0.500, 1: 0.750, 2: - |" in card
+    data = RunData(10, 10, (8, 8, 1), 3, ("a", "b", "c"), "")
+    card = card_of("x", found, model=shape, labels=["a + c", "b"], data=data)
+    assert "; a row for each set of labels, from the top: a + c, b." in card
+    assert "| labels | a, b, c |" in card
+    assert "| AUROC of labels | a: 0.500, b: 0.750, c: - |" in card
+    one = dataclasses.replace(shape, multi_class=False)
+    card = card_of("x", None, model=one, labels=["0", "1", "2"])
+    assert "; 3 classes |" in card
+    assert "; a row for each class, from the top, by number: 0, 1, 2." in card
 
 
 def test_the_command_of_a_card_gives_the_same_configuration(published: Path, run: Path) -> None:
@@ -295,7 +533,9 @@ def test_the_command_of_a_card_gives_the_same_configuration(published: Path, run
     (line,) = [line for line in text.splitlines() if line.startswith("glow-jax train")]
     again = parse_training(shlex.split(line)[2:])
     ours = read_run_config(run)
-    assert (again.data, again.optimizer) == (ours.data, ours.optimizer)
+    assert "--no_download" not in line  # another machine may not have the images
+    assert dataclasses.replace(again.data, download=ours.data.download) == ours.data
+    assert again.optimizer == ours.optimizer
     assert again.training == ours.training
     shape = {"image_shape": ours.model.image_shape, "y_classes": ours.model.y_classes}
     assert dataclasses.replace(again.model, **shape) == ours.model
@@ -379,7 +619,7 @@ def test_a_run_s_damaged_licence_is_one_sentence(content: str, run: Path, tmp_pa
 def test_a_file_that_is_no_earlier_model_s_is_not_replaced(run: Path, tmp_path: Path) -> None:
     model = small_models.build("affine_lu")
     (tmp_path / "README.md").write_text("of a project")
-    with pytest.raises(GlowError, match=r"is no model folder, and its README\.md would be replac"):
+    with pytest.raises(GlowError, match=r"is no model folder of glow-jax, and its README\.md wou"):
         model.save_pretrained(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
     assert (tmp_path / "README.md").read_text() == "of a project"
@@ -411,6 +651,18 @@ def test_a_model_with_nan_is_refused(tmp_path: Path) -> None:
     scale_bias(model, np.nan)
     with pytest.raises(GlowError, match=r"levels\.0\.steps\.actnorm\.bias has infinities or NaN"):
         model.save_pretrained(tmp_path / "out")
+
+
+def test_an_unknown_keyword_is_refused(tmp_path: Path) -> None:
+    model, slip = small_models.build("affine_lu"), {"pivate": True}
+    for call in (
+        lambda: model.save_pretrained(tmp_path / "out", **slip),  # pyright: ignore[reportArgumentType]
+        lambda: model.push_to_hub("me/new", **slip),  # pyright: ignore[reportArgumentType]
+    ):
+        with pytest.raises(TypeError, match="unexpected keyword argument 'pivate'") as error:
+            call()
+        assert not isinstance(error.value, GlowError)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("license", ["", "MIT License", "mit\nlibrary_name: x", "x" * 100])
@@ -633,6 +885,26 @@ def test_more_metrics_than_a_hub_s_may_have_are_refused_here_too(copy: Path) -> 
     with (copy / "metrics.jsonl").open("r+b") as file:
         file.truncate(2**24 + 1)
     assert "metrics.jsonl is larger than 16 MiB" in refusal(copy)
+
+
+@pytest.mark.parametrize("text", ["no JSON", "no JSON\n", '{"epoch": 1}\n', '{"epoch": 1, "st'])
+def test_metrics_of_nonsense_are_one_sentence(text: str, copy: Path) -> None:
+    with (copy / "metrics.jsonl").open("a") as file:
+        file.write(text)
+    said = r"metrics\.jsonl is damaged in line 3: fetch the model again, or remove the file\.$"
+    assert re.search(said, refusal(copy))
+
+
+def test_what_is_no_folder_is_said_to_be_none(copy: Path, tmp_path: Path) -> None:
+    said = refusal(tmp_path / "nobody")
+    assert "nobody is no run folder: it does not exist; give a run folder, a model folder, " in said
+    assert "or user/name of the Hugging Face Hub" in said
+    said = refusal(copy / CONFIG)
+    assert f"is a file of the model folder {copy}, and no run folder: give the folder" in said
+    (tmp_path / "glow.pt").write_text("")
+    assert "glow.pt is a file, and no run folder: give the folder" in refusal(tmp_path / "glow.pt")
+    with pytest.raises(GlowError, match="it does not exist"):
+        read_config(tmp_path / "nobody")
 
 
 def test_a_file_larger_than_its_model_is_not_read(copy: Path) -> None:
@@ -859,6 +1131,32 @@ def test_a_model_is_pushed_and_comes_back(
     assert b"3.5000" in hub.models["me/again"]["README.md"]
 
 
+def test_nothing_of_an_earlier_model_stays_on_the_hub(hub: Hub, copy: Path) -> None:
+    model = glow_jax.load(copy)
+    scale_bias(model, 2)  # so that it has no run, and no metrics
+    hub.models["me/other"] = {CONFIG: b"{}", "metrics.jsonl": b"of another program"}
+    for name in (NAME, "me/other"):
+        model.push_to_hub(name, token="good")
+    assert set(hub.models[NAME]) == {
+        *{CONFIG, WEIGHTS, "README.md", "card.png"},
+        "pytorch_model.bin",
+    }
+    assert hub.models["me/other"]["metrics.jsonl"] == b"of another program"
+
+
+def test_results_of_another_revision_are_not_stated(hub: Hub, run: Path, tmp_path: Path) -> None:
+    """They are kept in one place for all revisions of a name."""
+    digest = weights_digest(glow_jax.load(NAME))
+    kept = tmp_path / "runs" / "somebody--tiny"
+    results = {**(read_results(run) or {}), "bits_per_dim": 1.25, "weights_sha256": digest}
+    write_results(kept, results)
+    assert stated_bits(Path(NAME)) == 1.25
+    glow_jax.load(run, average=False).save_pretrained(tmp_path / "new")
+    hub.models[NAME] |= files_in(tmp_path / "new")
+    write_results(kept, {**results, "averaged_parameters": False})
+    assert stated_bits(Path(NAME)) is None
+
+
 def test_a_name_without_a_user_is_the_user_s_own(
     hub: Hub, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -876,7 +1174,22 @@ def test_a_push_that_is_refused_is_one_sentence(
 ) -> None:
     said = error_of(to_hub, monkeypatch, capsys, run, "--push", "me/new")
     assert f"me/new cannot be uploaded to {hub.address}" in said
+    assert "uploading needs a token that may write" in said
     assert "me/new" not in hub.models
+
+
+def test_the_token_is_blamed_only_where_it_is_at_fault(
+    hub: Hub, published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents, push = files_in(published), "glow_jax.publishing.hub_model"
+    with pytest.raises(GlowError, match=r"a/b/c cannot be uploaded to .*Repo id must") as error:
+        importlib.import_module(push).push_contents(contents, "a/b/c", token="good")
+    assert "token" not in str(error.value)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens
+    _forget_hub()
+    with pytest.raises(GlowError, match=r"me/new cannot be uploaded to .*refused") as error:
+        importlib.import_module(push).push_contents(contents, "me/new", token="good")
+    assert "token" not in str(error.value)
 
 
 def script(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -26,7 +26,7 @@ from glow_jax.evaluation.likelihood import dequantized
 from glow_jax.evaluation.png import enlarged
 from glow_jax.evaluation.same_data import data_of
 from glow_jax.evaluation.samples import class_numbers, grid, labels_in_turn, sample_pixels
-from glow_jax.model import abstract_glow
+from glow_jax.model import abstract_glow, weights_digest
 from glow_jax.publishing.results import measured_of
 from glow_jax.runs import LoadedRun, RunData, load_run, write_data
 
@@ -133,6 +133,7 @@ def test_eval_prints_and_writes_accuracies_and_the_card_states_them(
 ) -> None:
     run_script(eval_main, monkeypatch, run.folder)
     said, results = capsys.readouterr().out, results_of(run)
+    assert results["weights_sha256"] == weights_digest(run.average_or_model)
     found = evaluate(run).labels
     assert found is not None
     for rule in ("classifier", "likelihood"):
@@ -147,7 +148,7 @@ def test_eval_prints_and_writes_accuracies_and_the_card_states_them(
     assert f"| accuracy | {value:.4f} +- {error:.4f} by the classifier, " in card
     assert f"| without the class | bits/dim are {found.class_bits_per_dim:.4f} higher: " in card
     assert 'metrics: ["bits_per_dim", "accuracy"]' in card
-    assert "; a row for each label, from the top: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9." in card
+    assert "; a row for each class, from the top, by number: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9." in card
     with Image.open(tmp_path / "model" / "card.png") as picture:
         assert picture.width / picture.height == pytest.approx((8 * 9 + 1) / (10 * 9 + 1))
 
@@ -164,10 +165,10 @@ def test_eval_prints_and_writes_the_auroc_of_labels_and_the_card_states_them(
     run_script(to_hub, monkeypatch, several.folder, "--output", tmp_path / "model")
     card = (tmp_path / "model" / "README.md").read_text()
     every = ", ".join(f"{label}: {value:.3f}" for label, value in enumerate(auroc))
-    assert f"| AUROC of labels | {every} |" in card
+    assert f"| AUROC of labels by number | {every} |" in card
     rows = [" + ".join(map(str, numbers)) for numbers in data_of_run(several).label_sets]
     assert len(rows) == 10
-    assert f"; a row for each label, from the top: {', '.join(rows)}." in card
+    assert f"; a row for each set of labels, from the top, by number: {', '.join(rows)}." in card
 
 
 def data_of_run(run: LoadedRun) -> RunData:
@@ -271,7 +272,7 @@ def test_the_picture_of_a_card_has_a_row_for_each_of_the_first_labels(
     model = randomise(untrained(config), scale=0.1)
     model.save_pretrained(tmp_path / "many")
     card = (tmp_path / "many" / "README.md").read_text()
-    said = "; a row for each of the first 16 of 20 labels, from the top: 0, 1, 2"
+    said = "; a row for each of the first 16 of 20 classes, from the top, by number: 0, 1"
     assert said in card
     with Image.open(tmp_path / "many" / "card.png") as picture:
         assert picture.width / picture.height == pytest.approx((8 * 9 + 1) / (16 * 9 + 1))

@@ -11,7 +11,7 @@ from glow_jax.cli.flags import parse
 from glow_jax.commands import command
 from glow_jax.errors import GlowError
 from glow_jax.files import check_new_folder
-from glow_jax.hub import PublishedRun, load_run, save_run
+from glow_jax.hub import PublishedRun, load_run, model_name, save_run
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Arguments:
 def main() -> None:
     """Load the model and write the run folder."""
     arguments = parse(Arguments)
-    output = arguments.output or Path("runs") / arguments.source.name.partition("@")[0]
+    output = arguments.output or Path("runs") / model_name(arguments.source)
     check_new_folder(output, "run folder")
     run = load_run(arguments.source)
     if not isinstance(run, PublishedRun):

@@ -9,7 +9,7 @@ from glow_jax.cli.run_flags import RunFlags
 from glow_jax.commands import command
 from glow_jax.errors import GlowError
 from glow_jax.files import check_new_folder
-from glow_jax.hub import is_model_folder
+from glow_jax.hub import may_be_replaced
 from glow_jax.publishing import (
     UNKNOWN_LICENSE,
     contents_of_run,
@@ -52,7 +52,7 @@ def main() -> None:
     arguments = parse(Arguments)
     output = arguments.output
     if output is not None:
-        check_new_folder(output, "model folder", may_replace=is_model_folder)
+        check_new_folder(output, "model folder of glow-jax", may_replace=may_be_replaced)
     run = arguments.load()
     name = str(output)
     if arguments.push is not None:

@@ -8,7 +8,8 @@ from glow_jax.config.presets import PRESETS
 from glow_jax.config.tree import Config
 
 _SECTIONS = ("model", "data", "optimizer", "training")
-_PATHS = ("dataroot", "saved_model", "saved_optimizer")
+# Paths, and what another machine may not have: images that are there already.
+_OF_A_MACHINE = ("dataroot", "download", "saved_model", "saved_optimizer")
 
 
 def defaults_for(preset: str | None, dataset: str) -> Config:
@@ -27,7 +28,7 @@ def defaults_for(preset: str | None, dataset: str) -> Config:
 
 
 def training_flags(config: Config) -> list[str]:
-    """The flags of `train.py` that a run was started with, without its paths and where it computed.
+    """The flags of `train.py` that a run was started with, without what holds on its machine only.
 
     A run that started from a saved model names its architecture instead.
     """
@@ -39,7 +40,7 @@ def training_flags(config: Config) -> list[str]:
         for field in dataclasses.fields(ours):
             value = getattr(ours, field.name)
             has_flag = not field.metadata.items() >= NO_FLAG.items()
-            if has_flag and field.name not in _PATHS and value != getattr(usual, field.name):
+            if has_flag and field.name not in _OF_A_MACHINE and value != getattr(usual, field.name):
                 flags += _flag(field.name, value)
     return flags
 

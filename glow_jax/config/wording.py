@@ -16,7 +16,7 @@ def architecture(model: ModelConfig) -> str:
         "ones": ["last convolutions padded with ones"],
         "edge_bias": ["3x3 convolutions with an edge bias"],
     }
-    conditional = f"{model.y_classes} classes"
+    conditional = f"{model.y_classes} {'labels' if model.multi_class else 'classes'}"
     conditional += "" if model.classifier else " without a classifier"
     parts = [
         f"K = {model.K}, L = {model.L}, {model.hidden_channels} hidden channels",

@@ -27,7 +27,7 @@ from glow_jax.evaluation.likelihood import (
 from glow_jax.evaluation.same_data import data_of, difference
 from glow_jax.hub import load_run
 from glow_jax.kernels.products import PRECISION, Precision
-from glow_jax.model import Glow, computing, with_uniform_dequantization
+from glow_jax.model import Glow, computing, weights_digest, with_uniform_dequantization
 from glow_jax.runs import LoadedRun, RunData
 
 _Bar = Callable[[int], AbstractContextManager[OnImages]]
@@ -77,6 +77,7 @@ class Evaluation:
             "split": "test",
             "images": len(self.likelihood.bits_per_dim),
             "step": self.run.step,
+            "weights_sha256": weights_digest(self.run.average_or_model),
             "dtype": self.dtype,
             "precision": self.precision,
             "averaged_parameters": self.run.average is not None,

@@ -4,10 +4,18 @@ from glow_jax.hub.model_folder import (
     PublishedRun,
     Weights,
     is_model_folder,
+    may_be_replaced,
     values_for,
 )
 from glow_jax.hub.run_folder import save_run
-from glow_jax.hub.sources import load, load_from, load_run, origin_of, read_config
+from glow_jax.hub.sources import (
+    load,
+    load_from,
+    load_run,
+    model_name,
+    origin_of,
+    read_config,
+)
 from glow_jax.hub.weights import in_a_file
 
 __all__ = [
@@ -18,6 +26,8 @@ __all__ = [
     "load",
     "load_from",
     "load_run",
+    "may_be_replaced",
+    "model_name",
     "origin_of",
     "read_config",
     "save_run",

@@ -19,13 +19,14 @@ from glow_jax.config import Config, ModelConfig
 from glow_jax.config.checks import brief
 from glow_jax.config.json import build
 from glow_jax.errors import GlowError
+from glow_jax.hub.paths import told, told_dataset
 from glow_jax.hub.weights import read_weights
 from glow_jax.model import Glow, abstract_glow, computing
 from glow_jax.runs import LoadedRun, RunData, WhichStep, whole_steps
 from glow_jax.runs.hparams import HPARAMS, config_of, values_of
 from glow_jax.runs.inside import read_json
 from glow_jax.runs.license import check_license
-from glow_jax.runs.metrics import METRICS, Row, rows_of
+from glow_jax.runs.metrics import METRICS, Row, published_rows
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -36,6 +37,7 @@ Weights = Literal["averaged", "trained", "unsaid"]
 """Which parameters: averaged ones, those in training, or either, where nobody has said."""
 
 _FORMAT = 1
+_LIBRARY = "glow-jax"
 
 
 @dataclass(frozen=True)
@@ -119,11 +121,32 @@ class Described:
 
 
 def is_model_folder(folder: Path) -> bool:
-    """Whether a folder is to be read as a model folder; a run that has checkpoints is not."""
+    """Whether a folder is to be read as a model folder; a run that has checkpoints is not.
+
+    It may be of another program, of which reading says so: see `may_be_replaced`.
+    """
     if whole_steps(folder):
         return False
     there = {name for name in (CONFIG, WEIGHTS, HPARAMS) if _is_there(folder / name)}
     return WEIGHTS in there or (CONFIG in there and HPARAMS not in there)
+
+
+def may_be_replaced(folder: Path) -> bool:
+    """Whether a folder holds a model that this program wrote, as its `config.json` says.
+
+    Other programs have files of the same names, which are theirs.
+    """
+    if not is_model_folder(folder):
+        return False
+    try:
+        values = read_json(_file(folder, CONFIG), LARGEST_MIB[CONFIG])
+    except (GlowError, OSError):
+        return False
+    return (
+        isinstance(values, dict)
+        and values.get("library_name") == _LIBRARY
+        and isinstance(values.get("hparams"), dict)
+    )
 
 
 def _is_there(path: Path) -> bool:
@@ -214,7 +237,7 @@ def read(
         weights=about.weights,
         images=found.images,
         results=found.results,
-        rows=rows_of(_file(folder, METRICS), LARGEST_MIB[METRICS]),
+        rows=published_rows(_file(folder, METRICS), LARGEST_MIB[METRICS]),
         stated_license=about.license,
     )
 
@@ -266,7 +289,7 @@ def values_for(
         hparams = values_of(Config(model=config))
         hparams = {name: hparams[name] for name in ("version", "model")}
     return {
-        "library_name": "glow-jax",
+        "library_name": _LIBRARY,
         "model_type": "glow",
         **dataclasses.asdict(about),
         "hparams": hparams,
@@ -278,20 +301,15 @@ def values_for(
 def without_paths(config: Config) -> Config:
     """The configuration without the folders of the machine, which may name its user.
 
-    Of absolute paths the last part stays; the folder of the run and the root of the data go.
+    Of paths the last part stays, see `told`; the folder of the run and the root of the data go.
     """
     plain = Config()
-    kind, colon, path = config.data.dataset.rpartition(":")
     data = dataclasses.replace(
-        config.data, dataset=f"{kind}{colon}{_told(path)}", dataroot=plain.data.dataroot
+        config.data, dataset=told_dataset(config.data.dataset), dataroot=plain.data.dataroot
     )
     training = dataclasses.replace(
         config.training,
-        saved_model=_told(config.training.saved_model),
-        saved_optimizer=_told(config.training.saved_optimizer),
+        saved_model=told(config.training.saved_model),
+        saved_optimizer=told(config.training.saved_optimizer),
     )
     return dataclasses.replace(config, data=data, training=training, output=plain.output)
-
-
-def _told(path: str) -> str:
-    return Path(path).name if path.startswith(("/", "~")) else path

@@ -102,7 +102,7 @@ def load_run(
     folder = Path(source)
     if model_folder.is_model_folder(folder):
         return model_folder.read(folder, str(folder), folder, step, average=average)
-    _refuse_missing(folder)
+    _refuse_no_folder(folder)
     return runs.load_run(folder, step, average=average)
 
 
@@ -118,7 +118,7 @@ def read_config(source: str | Path) -> Config:
     folder = Path(source)
     if model_folder.is_model_folder(folder):
         return model_folder.describe(folder).config
-    _refuse_missing(folder)
+    _refuse_no_folder(folder)
     return runs.read_config(folder)
 
 
@@ -133,15 +133,35 @@ def _name_of(source: str | Path) -> Name | None:
     return Name(f"{match[1]}/{match[2]}", match[3])
 
 
-def _refuse_missing(folder: Path) -> None:
-    """Say of a path that is not there why it was not looked for on the hub.
+def model_name(source: str | Path) -> str:
+    """The name of the model that a source is, without its user, its revision and its folders."""
+    name = _name_of(source)
+    return Path(source).resolve().name if name is None else name.repository.rpartition("/")[2]
+
+
+def _refuse_no_folder(folder: Path) -> None:
+    """Refuse a path that is not there or is a file, and say what a source can be.
 
     Raises:
-        GlowError: it would be a name if its first part were no folder.
+        GlowError: it is no folder.
     """
-    match = _NAME.fullmatch(str(folder))
-    if match is not None and not folder.exists():
+    if folder.is_dir() or folder.is_symlink():
+        return
+    if folder.exists():
+        whose = ""
+        if model_folder.is_model_folder(folder.parent):
+            whose = f" of the model folder {shown(folder.parent)}"
         raise GlowError(
-            f"{shown(folder)} is no run folder: there is none of that name in {match[1]}. It was "
-            f"not looked for on the Hugging Face Hub, because {match[1]} is a folder here."
+            f"{shown(folder)} is a file{whose}, and no run folder: give the folder of a run or of "
+            "a model."
         )
+    match = _NAME.fullmatch(str(folder))
+    if match is None:
+        raise GlowError(
+            f"{shown(folder)} is no run folder: it does not exist; give a run folder, a model "
+            "folder, or user/name of the Hugging Face Hub."
+        )
+    raise GlowError(
+        f"{shown(folder)} is no run folder: there is none of that name in {match[1]}. It was not "
+        f"looked for on the Hugging Face Hub, because {match[1]} is a folder here."
+    )

@@ -1,7 +1,6 @@
 """Measuring each image: by the flow, by a second flow, and by image formats."""
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -20,7 +19,7 @@ from glow_jax.evaluation.likelihood import (
     likelihood_of_batch,
 )
 from glow_jax.kernels.products import Precision
-from glow_jax.model import Glow, computing
+from glow_jax.model import Glow, computing, weights_digest
 from glow_jax.ood.complexity import CODECS, code_length
 from glow_jax.ood.scores import BACKGROUND, ENSEMBLE, LAYER_NORMS
 from glow_jax.typing import Array
@@ -96,14 +95,6 @@ def replicated_model(
     }
     model = computing(model, dtype=dtype, precision=precision)
     return ReplicatedModel(devices, devices.replicate(model), precision, origin)
-
-
-def weights_digest(model: Glow) -> str:
-    """SHA-256 of a model's arrays: what is kept of one model is not taken for another's."""
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(model):
-        digest.update(np.ascontiguousarray(leaf).data)
-    return digest.hexdigest()
 
 
 def likelihood_meter(flow: ReplicatedModel) -> Meter:

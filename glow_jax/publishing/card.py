@@ -5,12 +5,14 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from glow_jax.config import Config, ModelConfig
 from glow_jax.config.command_line import training_flags
 from glow_jax.config.wording import architecture, image_format
 from glow_jax.errors import shown
 from glow_jax.hub import Weights
+from glow_jax.hub.paths import kind_and_path
 from glow_jax.publishing.results import Measured
 from glow_jax.runs import RunData
 
@@ -85,6 +87,8 @@ class Card:
             f"Samples at temperature {self.temperature:g}{self._rows()}.",
             self._table(),
             "## Use",
+            "Install the program first:",
+            "```bash\npip install glow-jax\n```",
             "```python\nimport glow_jax\n\n"
             f"model = glow_jax.Glow.from_pretrained({json.dumps(self.name)})\n```",
             "```bash\n"
@@ -110,8 +114,15 @@ class Card:
         if not self.labels:
             return ""
         known, rows = len(self.labels), self.labels[: self.rows]
-        of = "label" if known == len(rows) else f"of the first {len(rows)} of {known} labels"
-        return f"; a row for each {of}, from the top: {', '.join(rows)}"
+        one, many = ("set of labels", "sets of labels")
+        if not self.model.multi_class:
+            one, many = ("class", "classes")
+        of = one if known == len(rows) else f"of the first {len(rows)} of {known} {many}"
+        return f"; a row for each {of}, from the top{self._by_number(', ')}: {', '.join(rows)}"
+
+    def _by_number(self, before: str) -> str:
+        """What says that labels are numbers, where their names are not known."""
+        return "" if self._class_names() else f"{before}by number"
 
     def _advice(self) -> str:
         """What stands behind the licence."""
@@ -137,15 +148,15 @@ class Card:
         if self.training is not None and _DATASET.fullmatch(self.training.config.data.dataset):
             values["datasets"] = [self.training.config.data.dataset]
         if (found := self.measured) is not None:
-            bits = [{"type": "bits_per_dim", "name": "bits/dim", "value": found.bits_per_dim}]
+            bits = [_metric("bits_per_dim", "bits/dim", found.bits_computed, found.bits_per_dim)]
             accuracies = [
-                {"type": "accuracy", "name": f"accuracy by the {rule}", "value": value}
+                _metric("accuracy", f"accuracy by the {rule}", found.computed, value)
                 for rule, value, _ in found.accuracies
             ]
             tasks = {"unconditional-image-generation": bits, "image-classification": accuracies}
             dataset = {
-                "name": shown(found.dataset),
-                "type": _identifier(found.dataset),
+                "name": shown(self._measured_on(found)),
+                "type": _identifier(self._measured_on(found)),
                 "split": shown(found.split),
             }
             results = [
@@ -161,7 +172,7 @@ class Card:
         return "\n".join(lines)
 
     def _introduction(self) -> str:
-        of = "" if self.training is None else f" of {shown(self.training.config.data.dataset)}"
+        of = "" if self.training is None else f" of {shown(self._trained_on(self.training))}"
         return (
             f"A Glow{of}: a normalizing flow ({_PAPER}), which draws images and gives each image a "
             "likelihood. The program is glow-jax, in JAX and Flax."
@@ -176,19 +187,22 @@ class Card:
         }
         if self.training is not None:
             rows["updates"] = f"{self.training.step:,}"
-            rows["data"] = shown(self.training.config.data.dataset)
+            rows["data"] = shown(self._trained_on(self.training))
         if self.training is not None and (data := self.training.data) is not None:
             rows["data"] += (
                 f", {data.training_images:,} training and {data.test_images:,} test images"
             )
             if names := self._class_names():
-                rows["classes"] = ", ".join(shown(name, 40) for name in names)
+                rows["labels" if self.model.multi_class else "classes"] = ", ".join(
+                    shown(name, 40) for name in names
+                )
         rows["bits/dim"] = "not measured"
         if (found := self.measured) is not None:
             rows["bits/dim"] = (
                 f"{found.bits_per_dim:.4f} +- {found.standard_error:.4f} (standard error), on "
-                f"{found.images:,} {shown(found.split)} images of {shown(found.dataset)}, with "
-                f"{found.dequantization} dequantisation"
+                f"{found.images:,} {shown(found.split)} images of "
+                f"{shown(self._measured_on(found))}, with {shown(found.dequantization, 40)} "
+                f"dequantisation{''.join(f', {part}' for part in found.bits_computed)}"
             )
             rows |= self._labels(found)
             if found.reconstruction_images_off:
@@ -199,6 +213,22 @@ class Card:
         lines = [f"| {name} | {_in_a_cell(text)} |" for name, text in rows.items()]
         return "\n".join(["| | |", "|---|---|", *lines])
 
+    def _trained_on(self, training: Training) -> str:
+        return _without_folders(training.config.data.dataset)
+
+    def _measured_on(self, found: Measured) -> str:
+        """The name of the images that results are of.
+
+        Those of a file have its name without an ending, which may be that of another data set.
+        """
+        training = self.training
+        if training is not None and training.data is not None:
+            file = PurePath(training.config.data.dataset)
+            is_own = (file.stem, training.data.test_images) == (found.dataset, found.images)
+            if is_own:
+                return file.name
+        return _without_folders(found.dataset)
+
     def _labels(self, found: Measured) -> dict[str, str]:
         rows, names = {}, self._class_names()
         if found.accuracies:
@@ -206,18 +236,20 @@ class Card:
                 f"{value:.4f} +- {error:.4f} by the {rule}"
                 for rule, value, error in found.accuracies
             )
+            rows["accuracy"] += "".join(f", {part}" for part in found.computed)
         if found.class_bits_per_dim is not None:
             rows["without the class"] = (
                 f"bits/dim are {found.class_bits_per_dim:.4f} higher: those above are of images "
                 "whose class is told"
             )
         if found.label_auroc:
-            rows["AUROC of labels"] = ", ".join(
+            title = f"AUROC of labels{self._by_number(' ')}"
+            rows[title] = ", ".join(
                 f"{class_name(number, names)}: {'-' if value is None else format(value, '.3f')}"
                 for number, value in enumerate(found.label_auroc[:_MOST_CLASSES])
             )
             if (known := len(found.label_auroc)) > _MOST_CLASSES:
-                rows["AUROC of labels"] += f", ... ({known} labels)"
+                rows[title] += f", ... ({known} labels)"
         return rows
 
     def _class_names(self) -> tuple[str, ...]:
@@ -240,6 +272,20 @@ class Card:
 def class_name(number: int, names: Sequence[str]) -> str:
     """The name of a class as a card shows it, or its number where the run knows no name."""
     return shown(names[number], 40) if number < len(names) else str(number)
+
+
+def _metric(kind: str, name: str, computed: Sequence[str], value: float) -> dict[str, object]:
+    """A figure of the metadata; its name says how it was computed where that is not usual."""
+    how = f" ({', '.join(computed)})" if computed else ""
+    return {"type": kind, "name": f"{name}{how}", "value": value}
+
+
+def _without_folders(dataset: str) -> str:
+    """A data set's name; of files and folders, without the folders above them."""
+    if _DATASET.fullmatch(dataset):
+        return dataset
+    kind, path = kind_and_path(dataset)
+    return f"{kind}{PurePath(path).name}"
 
 
 def _identifier(dataset: str) -> str:

@@ -11,13 +11,22 @@ from glow_jax.errors import GlowError
 from glow_jax.evaluation.png import enlarged, png
 from glow_jax.evaluation.samples import grid, label_numbers, labels_in_turn, sample_pixels
 from glow_jax.files import write_whole, writing
-from glow_jax.hub import PublishedRun, Weights, in_a_file, origin_of, values_for
+from glow_jax.hub import (
+    PublishedRun,
+    Weights,
+    in_a_file,
+    may_be_replaced,
+    origin_of,
+    values_for,
+)
 from glow_jax.hub.model_folder import CONFIG, LARGEST_MIB, WEIGHTS, without_paths
-from glow_jax.model import Glow, parameter_count
+from glow_jax.hub.paths import told, told_dataset
+from glow_jax.model import Glow, parameter_count, weights_digest
 from glow_jax.publishing.card import UNKNOWN_LICENSE, Card, Training, class_name
 from glow_jax.publishing.results import Measured, measured_of
 from glow_jax.runs import LoadedRun, RunData, read_metrics, read_results
 from glow_jax.runs.metrics import METRICS, Row
+from glow_jax.runs.results import RESULTS
 
 CARD = "README.md"
 PICTURE = "card.png"
@@ -40,8 +49,8 @@ def contents_of(model: Glow, *, name: str, license: str | None) -> Contents:
 
     Args:
         model: the model, in float32.
-        name: the name that it will have on the hub, or its folder. Of an absolute path the card
-            tells the last part only: the rest may name the user.
+        name: the name that it will have on the hub, or its folder. Of a path that may name the
+            user the card tells the last part only; see `told`.
         license: an identifier of the hub's, such as mit; None for that of the run, or else
             `UNKNOWN_LICENSE`.
 
@@ -73,14 +82,9 @@ def contents_of_run(run: LoadedRun, *, name: str, license: str | None) -> Conten
             lines of metrics, names of classes or results than can be read again.
     """
     license = _license(license, run)
-    results = read_results(run.folder)
-    if isinstance(run, PublishedRun):
-        results, rows = results or run.results, run.rows
-    else:
-        rows = read_metrics(run.folder)
+    results = _results_of(run)
     measured = None if results is None else measured_of(results)
-    if measured is None or not _are_of(measured, run):
-        results = measured = None
+    rows = run.rows if isinstance(run, PublishedRun) else read_metrics(run.folder)
     rows = [row for row in rows if (row["step"] or 0) <= run.step]
     images, weights, model = run.data, _weights_of(run), run.average_or_model
     # A converted checkpoint leaves neither, and its configuration does not know its images.
@@ -126,10 +130,33 @@ def _weights_of(run: LoadedRun) -> Weights:
     return "unsaid" if may_be_either else "trained"
 
 
-def _are_of(measured: Measured, run: LoadedRun) -> bool:
-    """Whether bits/dim were measured of the parameters of a loaded run."""
+def _results_of(run: LoadedRun) -> Mapping[str, object] | None:
+    """What was measured of the parameters of a loaded run, as strangers may read it.
+
+    What `eval.py` wrote lately goes before what a model folder states.
+    """
+    beside = read_results(run.folder)
+    found: list[tuple[Mapping[str, object] | None, bool]] = [(beside, False)]
+    if isinstance(run, PublishedRun):
+        # Another model may have come into the folder, or under the name on the hub, since an older
+        # `eval.py` measured, which did not say of which weights; a run keeps its steps. Beside the
+        # folder's own results stands the digest of its weights.
+        found = [(beside, True), (run.results, False)]
+    for results, needs_digest in found:
+        measured = measured_of(results or {})
+        if measured is not None and _are_of(measured, run, needs_digest=needs_digest):
+            return {**(results or {}), "dataset": told_dataset(measured.dataset)}
+    return None
+
+
+def _are_of(measured: Measured, run: LoadedRun, *, needs_digest: bool) -> bool:
+    """Whether figures were measured of the parameters of a loaded run."""
     is_average = run.average is not None
-    return measured.step == run.step and measured.averaged_parameters == is_average
+    if (measured.step, measured.averaged_parameters) != (run.step, is_average):
+        return False
+    if measured.weights_sha256 is None:
+        return not needs_digest
+    return measured.weights_sha256 == weights_digest(run.average_or_model)
 
 
 def _hours(rows: Sequence[Row]) -> float | None:
@@ -150,7 +177,7 @@ def _card(
     measured: Measured | None = None,
 ) -> Card:
     return Card(
-        name=Path(name).name if Path(name).is_absolute() else name,
+        name=_name_on_card(name),
         license=license,
         model=model.config,
         parameters=parameter_count(model),
@@ -162,6 +189,12 @@ def _card(
         training=training,
         measured=measured,
     )
+
+
+def _name_on_card(name: str) -> str:
+    """A model's name on the hub or its folder, without folders that may name the user."""
+    shown = told(name)
+    return Path(name).resolve().name if shown in (".", "..") else shown
 
 
 def _labels_of_rows(model: Glow, images: RunData | None) -> list[str]:
@@ -230,15 +263,20 @@ def _run_of(model: Glow) -> LoadedRun | None:
 def write_contents(folder: Path, contents: Contents) -> None:
     """Write a model folder; each file appears whole, and `config.json` last.
 
-    Files of an earlier model there are replaced.
+    Files of an earlier model there are replaced; what was published or measured of it and this one
+    has not is removed. If this is interrupted, the old configuration stands by the new weights. It
+    has another digest than theirs, so the folder is refused, and can be written again.
 
     Raises:
         OSError: a file cannot be written.
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    # Weights and configuration of two models must not stand together if this is interrupted.
-    (folder / CONFIG).unlink(missing_ok=True)
+    if may_be_replaced(folder):
+        for name in (*PUBLISHED_FILES, RESULTS):
+            path = folder / name
+            if name not in contents and (path.is_symlink() or path.is_file()):
+                path.unlink()
     for name in PUBLISHED_FILES:
         if name in contents:
             write_whole(folder / name, contents[name])

@@ -20,12 +20,23 @@ def read_metrics(folder: Path) -> list[Row]:
 
     Damaged lines are left out, too; `mend_metrics` tells.
     """
-    return rows_of(folder / METRICS)
+    return _read(folder / METRICS)[0]
 
 
-def rows_of(path: Path, megabytes: int = _LARGEST_MIB) -> list[Row]:
-    """As `read_metrics`, of the file itself, which may be so large."""
-    return _read(path, megabytes)[0]
+def published_rows(path: Path, megabytes: int) -> list[Row]:
+    """The lines of a model folder's `metrics.jsonl`, which was written whole.
+
+    Args:
+        path: the file; there need be none.
+        megabytes: how large it may be.
+
+    Raises:
+        GlowError: it is damaged, too large, or no regular file.
+    """
+    rows, damage = _read(path, megabytes, may_be_cut=False)
+    if damage is not None:
+        raise GlowError(f"{damage}: fetch the model again, or remove the file.")
+    return rows
 
 
 def mend_metrics(folder: Path) -> str | None:
@@ -51,12 +62,22 @@ def mend_metrics(folder: Path) -> str | None:
     )
 
 
-def _read(path: Path, megabytes: int = _LARGEST_MIB) -> tuple[list[Row], str | None]:
-    """The good lines, and what is wrong with the first bad one."""
+def _read(
+    path: Path, megabytes: int = _LARGEST_MIB, *, may_be_cut: bool = True
+) -> tuple[list[Row], str | None]:
+    """The good lines, and what is wrong with the first bad one.
+
+    Args:
+        path: the file; there need be none.
+        megabytes: how large it may be.
+        may_be_cut: whether a kill may have cut the last line short.
+    """
     if not path.exists() and not path.is_symlink():
         return [], None
     lines = read_inside(path, megabytes).split(b"\n")
     cut_short = lines.pop()  # empty, unless a kill cut the last line short
+    if cut_short and not may_be_cut:
+        lines, cut_short = [*lines, cut_short], b""
     rows: list[Row] = []
     damage = None
     for number, line in enumerate(lines, start=1):
