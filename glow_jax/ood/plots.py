@@ -41,7 +41,7 @@ def save_histogram(
             if len(scores):
                 heights = np.full(len(scores), 1 / len(scores) / (edges[1] - edges[0]))
                 axes.hist(scores, list(edges), weights=heights, alpha=0.6, label=name)
-        axes.legend(loc="upper right")  # "best" takes seconds for many images
+        figure.legend(loc="outside upper center", ncols=len(sets))
     axes.set(xlabel=label, ylabel="density")
     _save(figure, path)
 
