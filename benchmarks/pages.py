@@ -97,6 +97,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "ood": _of(ood_scores, results.OOD),
     "ood_pairs": _of(ood_pairs.table, "ood_pairs.json"),
     "ablation": _of(ablation.table, "ablation.json"),
+    "ablation_dequantization": _of(ablation.table, "ablation_dequantization.json"),
     "h200_speed": partial(printed, "h200_speed.md"),
     "h200_memory": partial(printed, "h200_memory.md"),
     "ahead_of_time": _of(ahead_of_time.table, "ahead_of_time.json"),

@@ -341,10 +341,32 @@ def test_other_images_that_were_measured_are_lines_in_the_histogram(
     places = np.array([point.split(",") for point in points.split()], float)
     bits_here = bits_shown(shown)
     ends = np.array([*np.quantile(bits, (0.0005, 0.9995)), *np.quantile(kept, (0.0005, 0.9995))])
-    low, high = min(ends.min(), bits_here), max(ends.max(), bits_here)
+    further = ends[1] - ends[0]
+    low = max(min(ends.min(), bits_here), ends[0] - further)
+    high = min(max(ends.max(), bits_here), ends[1] + further)
     margin = 0.03 * (high - low)
-    counts, _ = np.histogram(kept, np.linspace(low - margin, high + margin, len(places) + 1))
+    edges = np.linspace(low - margin, high + margin, len(places) + 1)
+    counts, _ = np.histogram(np.clip(kept, edges[0], edges[-1]), edges)
     assert np.argmin(places[:, 1]) == np.argmax(counts)
+
+
+def test_sets_far_away_do_not_squash_the_histogram() -> None:
+    training = np.random.default_rng(0).normal(3, 0.5, 1000)
+    first, last = np.quantile(training, (0.0005, 0.9995))
+    most = 1.2 * (last - first)
+    far = {"noise": np.full(10, 1e12), "near": training + 0.1}
+    for here in (-1e9, 3.0, 1e9):
+        drawn = html.histogram(training, far, here)
+        ticks = [float(tick) for tick in re.findall(r'text-anchor="middle">([-\d.e+]+)<', drawn)]
+        assert len(ticks) >= 2
+        assert first - most <= min(ticks) < max(ticks) <= last + most
+        assert ">-0<" not in drawn
+        (mark,) = re.findall(r'class="here" x1="([-\d.]+)"', drawn)
+        assert 0 <= float(mark) <= 640
+        noise, _ = re.findall(r'points="([^"]+)"', drawn)
+        heights = [float(point.split(",")[1]) for point in noise.split()]
+        assert np.argmin(heights) == len(heights) - 1  # all of it in the last bin
+        assert f"this image, {here:.2f}" in drawn
 
 
 @pytest.mark.slow

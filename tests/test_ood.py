@@ -159,7 +159,8 @@ def test_the_first_picture_has_the_form_of_the_published_figure(
     (axes,) = drawn[0].axes
     assert "negative bits/dim" in axes.get_xlabel()
     assert axes.get_ylabel() == "density"
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["in", "out"]
+    (legend,) = drawn[0].legends
+    assert [text.get_text() for text in legend.get_texts()] == ["in", "out"]
     for bars in axes.containers:  # a set of five far away is not lost
         area = sum(bar.get_height() * bar.get_width() for bar in bars)
         assert area > 0.39  # of five scores, the quantiles leave out two

@@ -119,6 +119,9 @@ def table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 def histogram(training: np.ndarray, others: Mapping[str, np.ndarray], here: float) -> str:
     """Bits/dim of training images as bars, of others as lines, and a mark at one image.
 
+    The axis goes at most one range of the training images beyond them, to either side: a set of
+    noise can be anywhere. What lies further out is drawn at the end.
+
     Args:
         training: (N,), not empty.
         others: by the names of their images.
@@ -127,15 +130,20 @@ def histogram(training: np.ndarray, others: Mapping[str, np.ndarray], here: floa
     sets = {name: values[np.isfinite(values)] for name, values in others.items()}
     sets = {name: values for name, values in sets.items() if len(values)}
     training = training[np.isfinite(training)]
-    ends = [np.quantile(values, _SHOWN) for values in (training, *sets.values())]
-    low, high = min(np.min(ends), here), max(np.max(ends), here)
+    first, last = np.quantile(training, _SHOWN)
+    further = (last - first) or 1.0
+    ends = [here, *(np.quantile(values, _SHOWN) for values in (training, *sets.values()))]
+    low, high = np.clip(
+        [min(map(np.min, ends)), max(map(np.max, ends))], first - further, last + further
+    )
     margin = 0.03 * (high - low) or 1.0
     edges = np.linspace(low - margin, high + margin, _BINS + 1)
     shares = [_shares(values, edges) for values in (training, *sets.values())]
     top = max(float(np.max(share)) for share in shares)
 
     def place(value: float) -> float:
-        return _WIDTH * (value - edges[0]) / (edges[-1] - edges[0])
+        inside = min(max(value, low), high)
+        return _WIDTH * (inside - edges[0]) / (edges[-1] - edges[0])
 
     wide = _WIDTH / _BINS
     bars = "".join(
@@ -173,7 +181,7 @@ def histogram(training: np.ndarray, others: Mapping[str, np.ndarray], here: floa
 
 
 def _shares(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    return np.histogram(values, edges)[0] / len(values)
+    return np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0] / len(values)
 
 
 def _outline(heights: np.ndarray, wide: float) -> str:
@@ -187,4 +195,5 @@ def _round_numbers(low: float, high: float) -> list[float]:
     power = 10 ** np.floor(np.log10(rough))
     step = min((s for s in (1, 2, 5, 10) if s * power >= rough), default=10) * power
     first = np.ceil(low / step)
-    return [round(float(n * step), 10) for n in np.arange(first, np.floor(high / step) + 1)]
+    # Zero is added so that there is no -0.
+    return [round(float(n * step), 10) + 0.0 for n in np.arange(first, np.floor(high / step) + 1)]
