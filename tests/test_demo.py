@@ -355,7 +355,7 @@ def test_sets_far_away_do_not_squash_the_histogram() -> None:
     first, last = np.quantile(training, (0.0005, 0.9995))
     most = 1.2 * (last - first)
     far = {"noise": np.full(10, 1e12), "near": training + 0.1}
-    for here in (-1e9, 3.0, 1e9):
+    for here in (-1e9, 3.0, 1e9, float("nan"), float("inf")):
         drawn = html.histogram(training, far, here)
         ticks = [float(tick) for tick in re.findall(r'text-anchor="middle">([-\d.e+]+)<', drawn)]
         assert len(ticks) >= 2

@@ -77,6 +77,23 @@ def test_initialisation_a_few_images_at_a_time(
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-12), found, at_once)
 
 
+def test_initialisation_takes_the_memory_of_a_few_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build("affine_lu", hidden_channels=64)
+    x = images(model, 64)
+    height, width, _ = model.config.image_shape
+
+    def temporary() -> int:
+        jax.clear_caches()
+        program = jax.jit(initialise_actnorm).lower(model, x).compile()
+        return program.memory_analysis().temp_size_in_bytes
+
+    at_once = temporary()
+    # Two images of 64 in the first level, eight in the second.
+    largest = 2 * (height // 2) * (width // 2) * model.config.hidden_channels
+    monkeypatch.setattr("glow_jax.layers.network._HIDDEN_VALUES", largest)
+    assert temporary() < at_once / 4
+
+
 @pytest.mark.slow
 def test_constant_channels_and_images_stay_finite() -> None:
     @jax.jit

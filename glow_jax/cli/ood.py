@@ -156,8 +156,8 @@ def _about(run: LoadedRun, flow: ReplicatedModel) -> dict[str, object]:
         "run": run.name,
         "step": run.step,
         "averaged_parameters": run.average is not None,
-        "dtype": flow.origin["dtype"],
-        "precision": flow.origin["precision"],
+        "dtype": flow.dtype,
+        "precision": flow.precision,
         "dequantization": flow.model.config.dequantization,
         "weights_sha256": flow.origin["weights_sha256"],
     }
@@ -179,14 +179,13 @@ def _load_beside(folder: Path, flag: str, flow: ReplicatedModel) -> ReplicatedMo
             f"{flag} {folder} takes images of {_pixels(theirs)}, and the run of "
             f"{_pixels(ours)}: both must take the same."
         )
-    dtype = run.config.training.dtype
     # The ratio is of two bounds of one kind.
     kind = "uniform" if ours.dequantization == "uniform" else None
     return replicated_model(
         flow.devices,
         dequantizing(run, kind),
         step=run.step,
-        dtype=dtype,
+        dtype=flow.dtype,
         precision=flow.precision,
     )
 

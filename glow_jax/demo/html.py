@@ -132,7 +132,8 @@ def histogram(training: np.ndarray, others: Mapping[str, np.ndarray], here: floa
     training = training[np.isfinite(training)]
     first, last = np.quantile(training, _SHOWN)
     further = (last - first) or 1.0
-    ends = [here, *(np.quantile(values, _SHOWN) for values in (training, *sets.values()))]
+    seen = here if np.isfinite(here) else last + further
+    ends = [seen, *(np.quantile(values, _SHOWN) for values in (training, *sets.values()))]
     low, high = np.clip(
         [min(map(np.min, ends)), max(map(np.max, ends))], first - further, last + further
     )
@@ -142,7 +143,7 @@ def histogram(training: np.ndarray, others: Mapping[str, np.ndarray], here: floa
     top = max(float(np.max(share)) for share in shares)
 
     def place(value: float) -> float:
-        inside = min(max(value, low), high)
+        inside = min(max(value, low), high) if np.isfinite(value) else high
         return _WIDTH * (inside - edges[0]) / (edges[-1] - edges[0])
 
     wide = _WIDTH / _BINS

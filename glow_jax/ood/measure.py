@@ -58,12 +58,14 @@ class ReplicatedModel:
     Attributes:
         devices: the devices.
         model: the model, replicated over them.
-        precision: of its coupling networks' convolutions.
+        dtype: of its coupling networks.
+        precision: of their convolutions.
         origin: what its numbers depend on.
     """
 
     devices: Devices
     model: Glow
+    dtype: Literal["float32", "bfloat16"]
     precision: Precision
     origin: Mapping[str, object]
 
@@ -94,7 +96,7 @@ def replicated_model(
         "noise_seed": EVALUATION_SEED,
     }
     model = computing(model, dtype=dtype, precision=precision)
-    return ReplicatedModel(devices, devices.replicate(model), precision, origin)
+    return ReplicatedModel(devices, devices.replicate(model), dtype, precision, origin)
 
 
 def likelihood_meter(flow: ReplicatedModel) -> Meter:

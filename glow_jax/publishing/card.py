@@ -87,8 +87,7 @@ class Card:
             f"Samples at temperature {self.temperature:g}{self._rows()}.",
             self._table(),
             "## Use",
-            "Install the program first:",
-            "```bash\npip install glow-jax\n```",
+            "This takes the program glow-jax, installed:",
             "```python\nimport glow_jax\n\n"
             f"model = glow_jax.Glow.from_pretrained({json.dumps(self.name)})\n```",
             "```bash\n"
@@ -265,7 +264,11 @@ class Card:
         if self.training.hours is not None:
             text += f"\n\nIt took {_duration(self.training.hours)}, with all evaluations."
         if config.training.saved_model:
-            text += "\n\nThe run started from the weights of another model (`--saved_model`)."
+            text += (
+                "\n\nThe run started from the weights of another model, "
+                f"{shown(config.training.saved_model)} (`--saved_model`). Its updates and its time "
+                "are not counted here."
+            )
         return text
 
 

@@ -30,7 +30,7 @@ from glow_jax.runs.results import RESULTS
 
 CARD = "README.md"
 PICTURE = "card.png"
-PUBLISHED_FILES = (WEIGHTS, METRICS, PICTURE, CARD, CONFIG)
+PUBLISHED_FILES = (CONFIG, WEIGHTS, METRICS, PICTURE, CARD)
 """What a model folder consists of, in the order of writing."""
 
 _ROWS, _COLUMNS = 8, 8
@@ -261,11 +261,11 @@ def _run_of(model: Glow) -> LoadedRun | None:
 
 
 def write_contents(folder: Path, contents: Contents) -> None:
-    """Write a model folder; each file appears whole, and `config.json` last.
+    """Write a model folder; each file appears whole, and `config.json` first.
 
-    Files of an earlier model there are replaced; what was published or measured of it and this one
-    has not is removed. If this is interrupted, the old configuration stands by the new weights. It
-    has another digest than theirs, so the folder is refused, and can be written again.
+    Files of an earlier model there are replaced; those of them that this one has not are removed,
+    and `results.json` if the weights are others. If this is interrupted, the configuration states
+    another digest than that of the weights, so the folder is refused, and can be written again.
 
     Raises:
         OSError: a file cannot be written.
@@ -273,7 +273,9 @@ def write_contents(folder: Path, contents: Contents) -> None:
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     if may_be_replaced(folder):
-        for name in (*PUBLISHED_FILES, RESULTS):
+        weights = folder / WEIGHTS
+        same = weights.is_file() and weights.read_bytes() == contents[WEIGHTS]
+        for name in PUBLISHED_FILES if same else (*PUBLISHED_FILES, RESULTS):
             path = folder / name
             if name not in contents and (path.is_symlink() or path.is_file()):
                 path.unlink()
