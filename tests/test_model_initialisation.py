@@ -84,8 +84,9 @@ def test_initialisation_takes_the_memory_of_a_few_images(monkeypatch: pytest.Mon
 
     def temporary() -> int:
         jax.clear_caches()
-        program = jax.jit(initialise_actnorm).lower(model, x).compile()
-        return program.memory_analysis().temp_size_in_bytes
+        memory = jax.jit(initialise_actnorm).lower(model, x).compile().memory_analysis()
+        assert memory is not None
+        return memory.temp_size_in_bytes
 
     at_once = temporary()
     # Two images of 64 in the first level, eight in the second.
