@@ -1,6 +1,7 @@
 """`glow-jax COMMAND`: the scripts as one program, and what it tells its user to call."""
 
 import importlib.metadata
+import os
 import subprocess
 import sys
 import tomllib
@@ -132,3 +133,12 @@ def test_training_by_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     words = ("train", *TINY, "--epochs", "1", "--output_dir", tmp_path / "run")
     run_script(program.main, monkeypatch, *words)
     assert load_run(tmp_path / "run").step == 20
+
+
+def test_help_ends_without_a_word_where_its_reader_has_gone() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "glow_jax", "convert"]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")

@@ -1,5 +1,6 @@
 """`glow-jax COMMAND ...`: the scripts of the repository and more, as one installed program."""
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -40,7 +41,7 @@ def main() -> None:
         return
     group = ["convert"] if words[:1] == ["convert"] else []
     if words[len(group) :] in ([], ["--help"], ["-h"]):
-        print(_help(*group))
+        _print_until_closed(_help(*group))
         return
     name = _named(words)
     if name is None:
@@ -52,6 +53,16 @@ def main() -> None:
         sys.exit(2)
     sys.argv = [f"{PROGRAM} {name}", *words[len(name.split()) :]]
     start(COMMANDS[name].module)
+
+
+def _print_until_closed(text: str) -> None:
+    """Print; end without a word if the reader of the output has gone, as the commands do."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # Python would try to write the rest once more as it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + 13)  # as a shell reports SIGPIPE
 
 
 def _named(words: Sequence[str]) -> str | None:
