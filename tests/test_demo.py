@@ -350,6 +350,14 @@ def test_other_images_that_were_measured_are_lines_in_the_histogram(
     assert np.argmin(places[:, 1]) == np.argmax(counts)
 
 
+def test_ticks_of_the_histogram_are_where_their_numbers_are() -> None:
+    # 0 lies in the margin.
+    drawn = html.histogram(np.linspace(0.1, 8.5, 1000), {}, 5.0)
+    ticks = re.findall(r'<text x="([\d.]+)"[^>]*>(\d+)</text>', drawn)
+    assert [value for _, value in ticks] == ["0", "2", "4", "6", "8"]
+    np.testing.assert_allclose(np.diff([float(x) for x, _ in ticks], n=2), 0, atol=0.3)
+
+
 def test_sets_far_away_do_not_squash_the_histogram() -> None:
     training = np.random.default_rng(0).normal(3, 0.5, 1000)
     first, last = np.quantile(training, (0.0005, 0.9995))

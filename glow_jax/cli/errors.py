@@ -13,12 +13,11 @@ from typing import NoReturn, TextIO
 
 import jax
 
-from glow_jax.cli.start import INTERRUPTED
+from glow_jax.cli.start import CLOSED_PIPE, INTERRUPTED, discard
 from glow_jax.devices import has_joined_processes, is_main_process, leave
 from glow_jax.errors import GlowError, Stopped, shown
 from glow_jax.runs import check_system
 
-_CLOSED_PIPE = 128 + 13  # as a shell reports SIGPIPE
 # A message may repeat what the user has given, which may be anything.
 _LONGEST = 2000
 
@@ -114,15 +113,7 @@ def _say(text: str) -> None:
             print("" if said else f"{text}\n", end="", file=stream, flush=True)
             said = True
         except OSError:
-            _discard(stream)
-
-
-def _discard(stream: TextIO) -> None:
-    """Let a stream end in nothing: Python flushes it once more at its end, and would complain."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
+            discard(stream)
 
 
 @contextlib.contextmanager
@@ -174,5 +165,5 @@ def _end_of_pipe(error: BrokenPipeError) -> NoReturn:
     if message is not None:  # a pipe that is no output of this process
         _say(f"error: {message}")
         leave(2)
-    _discard(sys.stdout)
-    leave(_CLOSED_PIPE)
+    discard(sys.stdout)
+    leave(CLOSED_PIPE)

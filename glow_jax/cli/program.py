@@ -1,12 +1,11 @@
 """`glow-jax COMMAND ...`: the scripts of the repository and more, as one installed program."""
 
-import os
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import glow_jax
-from glow_jax.cli.start import start
+from glow_jax.cli.start import CLOSED_PIPE, discard, start
 from glow_jax.commands import PROGRAM
 
 
@@ -60,9 +59,8 @@ def _print_until_closed(text: str) -> None:
     try:
         print(text, flush=True)
     except BrokenPipeError:
-        # Python would try to write the rest once more as it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + 13)  # as a shell reports SIGPIPE
+        discard(sys.stdout)
+        sys.exit(CLOSED_PIPE)
 
 
 def _named(words: Sequence[str]) -> str | None:

@@ -1,6 +1,6 @@
 """How a script starts: Ctrl-C is answered while it still imports, which takes seconds.
 
-So this module imports nothing that takes long.
+So this module imports nothing that takes long. What such a script needs at its end is here, too.
 """
 
 import contextlib
@@ -9,9 +9,11 @@ import os
 import signal
 import sys
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
-INTERRUPTED = 128 + signal.SIGINT  # as a shell reports it
+# As a shell reports them.
+INTERRUPTED = 128 + signal.SIGINT
+CLOSED_PIPE = 128 + 13  # SIGPIPE, which Windows has not
 
 
 def start(command: str) -> None:
@@ -26,6 +28,14 @@ def start(command: str) -> None:
     main = importlib.import_module(f"glow_jax.cli.{command}").main
     signal.signal(signal.SIGINT, before)
     main()
+
+
+def discard(stream: TextIO) -> None:
+    """Let a stream end in nothing: Python flushes it once more at its end, and would complain."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def _leave(_number: int, _frame: FrameType | None) -> NoReturn:

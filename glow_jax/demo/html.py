@@ -143,7 +143,7 @@ def histogram(training: np.ndarray, others: Mapping[str, np.ndarray], here: floa
     top = max(float(np.max(share)) for share in shares)
 
     def place(value: float) -> float:
-        inside = min(max(value, low), high) if np.isfinite(value) else high
+        inside = min(max(value, edges[0]), edges[-1])
         return _WIDTH * (inside - edges[0]) / (edges[-1] - edges[0])
 
     wide = _WIDTH / _BINS
@@ -174,7 +174,7 @@ def histogram(training: np.ndarray, others: Mapping[str, np.ndarray], here: floa
     return (
         f'<svg class="histogram" role="img" aria-label="{escape(says)}" '
         f'viewBox="0 0 {_WIDTH} {_HEIGHT + _BELOW}"><g class="training">{bars}</g>{lines}'
-        f'<line class="here" x1="{place(here):.1f}" x2="{place(here):.1f}" y1="0" '
+        f'<line class="here" x1="{place(seen):.1f}" x2="{place(seen):.1f}" y1="0" '
         f'y2="{_HEIGHT}"/>{ticks}{unit}</svg>'
         f'<ul class="legend"><li class="training">bits/dim of {len(training)} training images, '
         f'mean {training.mean():.2f}</li>{names}<li class="here">this image, {here:.2f}</li></ul>'
