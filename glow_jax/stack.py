@@ -53,11 +53,5 @@ def prepare_forwards(stack: Stack, length: int) -> Stack:
 
 
 def prepare_inverses(stack: Stack, length: int) -> Stack:
-    """Call `prepare_inverse` on each of `length` stacked bijections; return them stacked."""
-
-    # A scan, because batched matrix inversion can deadlock on a CPU: see conv1x1.py.
-    def prepare(_: None, bijection: Bijection) -> tuple[None, Bijection]:
-        return None, bijection.prepare_inverse()
-
-    _, prepared = jax.lax.scan(prepare, None, stack, length=length)
-    return prepared
+    """Call `prepare_inverse` on each of `length` stacked bijections, on all at once."""
+    return jax.vmap(lambda bijection: bijection.prepare_inverse(), axis_size=length)(stack)

@@ -237,7 +237,8 @@ def test_no_kernel_takes_a_batch_of_matrices(LU_decomposed: bool) -> None:
             for line in compiled.splitlines()
             if re.search(r'custom_call_target="(lapack|blas)', line)
         ]
-        assert calls or name == "gradient", name  # there is something to look at
+        # Kernels draw rotations, and factorise matrices that are stored whole.
+        assert bool(calls) == (name == "build" or not LU_decomposed), name
         assert not [line for line in calls if re.search(r"f32\[\d+,\d+,\d+\]", line)], name
 
 

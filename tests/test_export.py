@@ -259,7 +259,8 @@ def test_a_frozen_model_inverts_nothing(plain: small_models.Pair) -> None:
     model = frozen(plain.model)
     program = programs_of(model.config)[1]
     noise = jnp.zeros((2, model.config.dimensions))
-    text = str(jax.make_jaxpr(program.of(model))(noise, jnp.float32(1)))
-    assert "triangular_solve" not in text
-    own = str(jax.make_jaxpr(program.of(plain.model))(noise, jnp.float32(1)))
-    assert "triangular_solve" in own
+
+    def products(model: Glow) -> int:
+        return str(jax.make_jaxpr(program.of(model))(noise, jnp.float32(1))).count("dot_general")
+
+    assert products(model) < products(plain.model)

@@ -59,9 +59,5 @@ def frozen(model: Glow) -> Glow:
 
 def _fixed(stacked: Bijection, channels: int, length: int) -> FixedMixing:
     """The fixed forms of `length` stacked maps, stacked."""
-
-    # A scan, because batched matrix inversion can deadlock on a CPU: see conv1x1.py.
-    def fix(_: None, mixing: Bijection) -> tuple[None, FixedMixing]:
-        return None, FixedMixing(mixing, channels)
-
-    return jax.jit(lambda stacked: jax.lax.scan(fix, None, stacked, length=length)[1])(stacked)
+    fixed = jax.vmap(lambda mixing: FixedMixing(mixing, channels), axis_size=length)
+    return jax.jit(fixed)(stacked)

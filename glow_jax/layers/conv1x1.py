@@ -3,9 +3,10 @@
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.scipy.linalg import lu, solve_triangular
+from jax.scipy.linalg import lu
 
 from glow_jax.kernels.products import PRECISION
+from glow_jax.kernels.triangular import inverse_of_lower
 from glow_jax.layers.bijection import Bijection, Buffer, constant_logdet, sum_dtype
 from glow_jax.layers.convolution import conv1x1
 
@@ -20,6 +21,26 @@ def _rotation(matrix: jax.Array) -> jax.Array:
 @jax.custom_batching.sequential_vmap
 def _lu(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     return lu(matrix)
+
+
+def _inverse_of_product(permutation: jax.Array, lower: jax.Array, upper: jax.Array) -> jax.Array:
+    """U^-1 L^-1 P^T, the inverse of P L U: three (C, C) -> (C, C)."""
+    lower, upper = inverse_of_lower(jnp.stack([lower, upper.T]))
+    return jnp.linalg.multi_dot([upper.T, lower, permutation.T], precision=PRECISION)
+
+
+@jax.custom_jvp
+def _log_abs_det(matrix: jax.Array) -> jax.Array:
+    """log|det W|: (C, C) -> ()."""
+    return jnp.sum(jnp.log(jnp.abs(jnp.diagonal(_lu(matrix)[2]))))
+
+
+@_log_abs_det.defjvp
+def _log_abs_det_tangent(
+    matrices: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    inverse = _inverse_of_product(*_lu(*matrices))
+    return _log_abs_det(*matrices), jnp.vdot(inverse.T, *tangents, precision=PRECISION)
 
 
 def _random_rotation(key: jax.Array, channels: int) -> jax.Array:
@@ -120,13 +141,13 @@ class Conv1x1(_Linear):
     def forward(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """(B, H, W, C) -> (B, H, W, C), (B,)."""
         weight = self._weight()
-        return conv1x1(x, weight.T), constant_logdet(jnp.linalg.slogdet(weight)[1], x)
+        return conv1x1(x, weight.T), constant_logdet(_log_abs_det(weight), x)
 
     def _weight(self) -> jax.Array:
         return self.weight[...]
 
     def _inverse_weight(self) -> jax.Array:
-        return jnp.linalg.inv(self._weight())
+        return _inverse_of_product(*_lu(self._weight()))
 
 
 class Conv1x1LU(_Linear):
@@ -170,6 +191,4 @@ class Conv1x1LU(_Linear):
         return jnp.linalg.multi_dot(self._factors(), precision=PRECISION)
 
     def _inverse_weight(self) -> jax.Array:
-        permutation, lower, upper = self._factors()
-        weight = solve_triangular(lower, permutation.T, lower=True, unit_diagonal=True)
-        return solve_triangular(upper, weight, lower=False)
+        return _inverse_of_product(*self._factors())

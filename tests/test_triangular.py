@@ -1,0 +1,45 @@
+"""Inverses of triangular matrices, beside those that NumPy computes in float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from glow_jax.kernels.triangular import inverse_of_lower
+
+
+def lower_matrices(*shape: int) -> np.ndarray:
+    """Lower triangular matrices, (..., C, C), in float64."""
+    rng = np.random.default_rng(0)
+    channels = shape[-1]
+    below = np.tril(rng.standard_normal((*shape, channels)), -1) / np.sqrt(channels)
+    return below + np.exp(rng.standard_normal((*shape, 1))) * np.eye(channels)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 6, 12, 31, 48])
+def test_inverses_of_triangular_matrices(channels: int) -> None:
+    matrices = lower_matrices(2, 3, channels)
+    exact = np.linalg.inv(matrices)
+    with jax.enable_x64(True):
+        found = inverse_of_lower(jnp.asarray(matrices))
+        assert found.dtype == jnp.float64
+        np.testing.assert_allclose(found, exact, rtol=0, atol=1e-13 * np.abs(exact).max())
+    rounded = inverse_of_lower(jnp.asarray(matrices, jnp.float32))
+    np.testing.assert_allclose(rounded, exact, rtol=0, atol=2e-6 * np.abs(exact).max())
+
+
+def test_an_inverse_is_as_exact_as_by_substitution_where_the_condition_is_bad() -> None:
+    matrices = lower_matrices(8, 48) * np.geomspace(1, 1e-4, 48)[:, None]
+    matrices = matrices.astype(np.float32)
+    exact = np.linalg.inv(matrices.astype(np.float64))
+
+    def error(found: jax.Array) -> float:
+        return float(np.abs(np.asarray(found) - exact).max() / np.abs(exact).max())
+
+    identity = jnp.broadcast_to(jnp.eye(48), matrices.shape)
+    solved = jax.lax.linalg.triangular_solve(matrices, identity, left_side=True, lower=True)
+    assert error(inverse_of_lower(jnp.asarray(matrices))) < 3 * error(solved)
+
+
+def test_a_matrix_without_an_inverse_gives_no_finite_one() -> None:
+    assert not np.isfinite(inverse_of_lower(jnp.zeros((3, 3)))).all()
