@@ -15,9 +15,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
-from compiled import collectives, communication, estimated_cycles
+from compiled import collectives, communication, estimated_cycles, kernels
 from figures import FOLDER, markdown, write
 from programs import (
     Program,
@@ -129,6 +129,7 @@ class Found(TypedDict):
         communication: kind of collective operation -> bytes.
         collectives: the number of such operations.
         cycles: the compiler's estimate; None for a GPU, for which it has none.
+        kernels: the number that a GPU launches; None for a TPU.
     """
 
     seconds: float
@@ -138,6 +139,7 @@ class Found(TypedDict):
     communication: dict[str, int]
     collectives: int
     cycles: int | None
+    kernels: NotRequired[int | None]
 
 
 class Unfinished(TypedDict):
@@ -182,6 +184,7 @@ def compile_here(name: str, texts: Path | None) -> Found:
         communication=communication(text),
         collectives=collectives(text),
         cycles=estimated_cycles(text) if platform == "tpu" else None,
+        kernels=kernels(text) if platform == "cuda" else None,
     )
 
 
@@ -203,7 +206,7 @@ def compile_apart(name: str, arguments: Arguments) -> Found | Unfinished:
 def row(name: str, found: Found | Unfinished) -> list[str]:
     """A row of the table: its cells."""
     if "unfinished" in found:
-        return [name, f"not within {found['unfinished']:.0f} min", *5 * [""]]
+        return [name, f"not within {found['unfinished']:.0f} min", *6 * [""]]
     sent = ", ".join(
         f"{found['collectives']} {kind}: {size / 1e6:.1f} MB"
         for kind, size in found["communication"].items()
@@ -211,14 +214,15 @@ def row(name: str, found: Found | Unfinished) -> list[str]:
     cycles = "" if found["cycles"] is None else f"{found['cycles'] / 1e6:.1f}"
     seconds = f"{found['seconds']:.0f}", f"{found['cpu_seconds']:.0f}"
     memory = f"{found['temporary'] / MIB:.0f}", f"{found['arguments'] / MIB:.0f}"
-    return [name, *seconds, *memory, sent, cycles]
+    launched = found.get("kernels")
+    return [name, *seconds, *memory, sent, cycles, "" if launched is None else f"{launched:,}"]
 
 
 def table(results: Mapping[str, Any]) -> str:
     """The table in Markdown."""
     columns = ("program", "compiling, s", "CPU, s", "temporary, MiB", "arguments, MiB")
     rows = [row(name, found) for name, found in results["rows"].items()]
-    return markdown([*columns, "sent", "Mcycles"], rows)
+    return markdown([*columns, "sent", "Mcycles", "kernels"], rows)
 
 
 def read(output: Path) -> dict[str, Found | Unfinished]:

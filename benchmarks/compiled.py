@@ -10,6 +10,8 @@ _BYTES = {"pred": 1, "u8": 1, "s32": 4, "u32": 4, "bf16": 2, "f32": 4}
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%(\S+) \(.*?^\}", re.MULTILINE | re.DOTALL)
 _LOOP = re.compile(r" while\(.*condition=%([^\s,]+), body=%([^\s,]+)")
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
+_LAUNCHED = re.compile(r"^\s+(?:ROOT )?%\S+ = .*? (?:fusion|custom-call|copy|sort)\(", re.MULTILINE)
+_COUNTED_LOOP = re.compile(r' while\(.*body=%([^\s,]+).*"known_trip_count":\{"n":"(\d+)"')
 
 
 def communication(text: str) -> dict[str, int]:
@@ -43,8 +45,28 @@ def estimated_cycles(text: str) -> int:
             for condition, inside in _LOOP.findall(body)
         )
 
+    return cycles(_entry(text))
+
+
+def kernels(text: str) -> int:
+    """The kernels that a GPU's program launches, loops unrolled; without collective operations."""
+    computations = {found[1]: found[0] for found in _COMPUTATION.finditer(text)}
+
+    @cache
+    def launched(name: str) -> int:
+        body = computations[name]
+        loops = [(inside, int(turns)) for inside, turns in _COUNTED_LOOP.findall(body)]
+        assert len(loops) == body.count(" while("), "a loop does not say how often it runs"
+        assert " conditional(" not in body, "what a branch launches depends on the data"
+        own = len(_LAUNCHED.findall(body))
+        return own + sum(turns * launched(inside) for inside, turns in loops)
+
+    return launched(_entry(text))
+
+
+def _entry(text: str) -> str:
     (entry,) = re.findall(r"^ENTRY %(\S+)", text, re.MULTILINE)
-    return cycles(entry)
+    return entry
 
 
 def _turns(condition: str) -> int:

@@ -67,10 +67,12 @@ class Step(Bijection):
 
     def forward(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """(B, H, W, C) -> (B, H, W, C), (B,)."""
-        x, actnorm_logdet = self.actnorm.forward(x)
-        x, permutation_logdet = self.permutation.forward(x)
+        # A gradient keeps x alone and computes the rest again: a GPU takes a kernel to store each
+        # of several small arrays. Directions of a scan share nothing, so no barrier is needed.
+        linear = jax.checkpoint(_linear, prevent_cse=False)
+        x, linear_logdet = linear(self.actnorm, self.permutation, x)
         y, coupling_logdet = self.coupling.forward(x)
-        return y, actnorm_logdet + permutation_logdet + coupling_logdet
+        return y, linear_logdet + coupling_logdet
 
     def inverse(self, y: jax.Array) -> jax.Array:
         """(B, H, W, C) -> (B, H, W, C)."""
@@ -100,6 +102,13 @@ class Step(Bijection):
         x = self.actnorm.initialise(x)
         x, _ = self.permutation.forward(x)
         return self.coupling.initialise(x)
+
+
+def _linear(actnorm: ActNorm, permutation: Bijection, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The linear layers of a step: (B, H, W, C) -> (B, H, W, C), (B,)."""
+    x, actnorm_logdet = actnorm.forward(x)
+    y, permutation_logdet = permutation.forward(x)
+    return y, actnorm_logdet + permutation_logdet
 
 
 class ConditionalStep(Bijection):

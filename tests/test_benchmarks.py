@@ -13,6 +13,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from benchmarks.compiled import kernels  # noqa: E402
 from benchmarks.layer_by_layer import compute_layer_by_layer  # noqa: E402
 from glow_jax.bridge import torch_glow  # noqa: E402
 from glow_jax.training import trainer  # noqa: E402
@@ -89,7 +90,7 @@ def test_what_was_compiled_is_not_compiled_again(
     monkeypatch.setattr(sys, "argv", ["ahead_of_time.py", "--output", str(output)])
     ahead_of_time.main()
     out, err = capsys.readouterr()
-    assert out.splitlines()[-2:] == [f"| {name} | not within 60 min |  |  |  |  |  |", ""]
+    assert out.splitlines()[-2:] == [f"| {name} | not within 60 min |  |  |  |  |  |  |", ""]
     assert [
         re.sub(": (tpu|cuda) lacks its compiler", "", line) for line in err.splitlines()
     ] == others
@@ -99,6 +100,37 @@ def test_a_program_that_takes_too_long_is_stopped(ahead_of_time: Any):
     arguments = ahead_of_time.Arguments(minutes=1e-3)
     name = next(iter(ahead_of_time.CASES))
     assert ahead_of_time.compile_apart(name, arguments) == {"unfinished": 1e-3}
+
+
+# Shortened from what XLA prints for an H100. The other computations of fusions launch nothing.
+FOR_A_GPU = """
+%fused (p.0: f32[3]) -> f32[3] {
+  ROOT %copy.1 = f32[3]{0} copy(%p.0)
+}
+
+%inner (p.1: (s32[], f32[3])) -> (s32[], f32[3]) {
+  %add.1 = f32[3]{0} fusion(%get.1), kind=kLoop, calls=%fused
+  ROOT %tuple.1 = (s32[], f32[3]{0}) tuple(%get.0, %add.1)
+}
+
+%outer (p.2: (s32[], f32[3])) -> (s32[], f32[3]) {
+  %gemm.1 = (f32[3]{0}, s8[4]{0}) custom-call(%get.2), custom_call_target="__cublas$gemm"
+  %while.1 = (s32[], f32[3]{0}) while(%t), condition=%c, body=%inner, LOOP{"n":"5"}}
+  ROOT %tuple.2 = (s32[], f32[3]{0}) tuple(%get.3, %get.4)
+}
+
+ENTRY %main (p.3: f32[3]) -> f32[3] {
+  %copy.2 = f32[3]{0} copy(%p.3)
+  %while.2 = (s32[], f32[3]{0}) while(%t), condition=%c, body=%outer, LOOP{"n":"3"}}
+  ROOT %get.5 = f32[3]{0} get-tuple-element(%while.2), index=1
+}
+""".replace("LOOP", 'backend_config={"known_trip_count":')
+
+
+def test_kernels_are_counted_as_often_as_loops_run_them() -> None:
+    assert kernels(FOR_A_GPU) == 1 + 3 * (1 + 5)
+    with pytest.raises(AssertionError, match="how often it runs"):
+        kernels(FOR_A_GPU.replace("known_trip_count", "unknown"))
 
 
 SMALL = "--hidden_channels 8"

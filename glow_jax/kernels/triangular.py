@@ -7,38 +7,45 @@ GPU it is a call for each matrix.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from glow_jax.kernels.products import PRECISION
+
+# Larger matrices are inverted by halves: doubling computes whole products for one block of each.
+_LARGEST = 32
 
 
 def inverse_of_lower(matrix: jax.Array) -> jax.Array:
     """The inverses of lower triangular matrices: (..., C, C) -> (..., C, C).
-
-    The blocks of size 1 on the diagonal are inverted, then those of size 2, 4, and so on:
 
     [[A, 0], [B, D]]^-1 = [[A^-1, 0], [-D^-1 B A^-1, D^-1]]
 
     The error is of the order of substitution's (Higham 2002, Accuracy and Stability of Numerical
     Algorithms, section 14.2). What stands above the diagonal must be zero.
     """
-    *stacked, channels, _ = matrix.shape
-    total = 1 << (channels - 1).bit_length()
-    index = jnp.arange(total)
-    inside = jnp.maximum(index[:, None], index) < channels
-    extended = jnp.pad(matrix, [(0, 0)] * len(stacked) + [(0, total - channels)] * 2)
-    extended = jnp.where(inside, extended, jnp.eye(total, dtype=matrix.dtype))
-    inverses = 1 / jnp.einsum("...ii->...i", extended)[..., None, None]  # (..., total, 1, 1)
-    size = 1
-    while size < total:
-        pairs = total // (2 * size)
-        blocks = extended.reshape(*stacked, pairs, 2, size, pairs, 2, size)
-        below = jnp.einsum("...kikj->...kij", blocks[..., :, 1, :, :, 0, :])
-        first, second = inverses[..., 0::2, :, :], inverses[..., 1::2, :, :]
-        corner = -_product(_product(second, below), first)
-        upper = jnp.concatenate([first, jnp.zeros_like(first)], axis=-1)
-        inverses = jnp.concatenate([upper, jnp.concatenate([corner, second], axis=-1)], axis=-2)
-        size *= 2  # (..., total / size, size, size)
-    return inverses[..., 0, :channels, :channels]
+    channels = matrix.shape[-1]
+    if channels <= _LARGEST:
+        return _by_doubling(matrix)
+    half = channels // 2
+    first = inverse_of_lower(matrix[..., :half, :half])
+    second = inverse_of_lower(matrix[..., half:, half:])
+    corner = -_product(_product(second, matrix[..., half:, :half]), first)
+    return jnp.block([[first, jnp.zeros_like(corner.mT)], [corner, second]])
+
+
+def _by_doubling(matrix: jax.Array) -> jax.Array:
+    """Invert the blocks of size 1 on the diagonal, then those of size 2, 4, and so on."""
+    index = np.arange(matrix.shape[-1])
+    diagonal = np.eye(len(index), dtype=bool)
+    # X holds the inverses of the blocks of one size, and zero elsewhere; B the entries that join
+    # two of them to a block of twice the size. The inverses of those are X - X B X.
+    inverses = jnp.where(diagonal, 1 / jnp.where(diagonal, matrix, 1), 0)
+    for size in 2 ** np.arange((len(index) - 1).bit_length()):
+        blocks = index // size
+        joins = (blocks[:, None] == blocks + 1) & (blocks % 2 == 0)
+        below = jnp.where(joins, matrix, 0)
+        inverses = inverses - _product(_product(inverses, below), inverses)
+    return inverses
 
 
 def _product(left: jax.Array, right: jax.Array) -> jax.Array:
