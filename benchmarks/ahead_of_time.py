@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, TypedDict
 
 from compiled import collectives, communication, estimated_cycles, kernels
 from figures import FOLDER, markdown, write
@@ -129,7 +129,7 @@ class Found(TypedDict):
         communication: kind of collective operation -> bytes.
         collectives: the number of such operations.
         cycles: the compiler's estimate; None for a GPU, for which it has none.
-        kernels: the number that a GPU launches; None for a TPU.
+        kernels: the operations that launch kernels on a GPU; None for a TPU.
     """
 
     seconds: float
@@ -139,7 +139,7 @@ class Found(TypedDict):
     communication: dict[str, int]
     collectives: int
     cycles: int | None
-    kernels: NotRequired[int | None]
+    kernels: int | None
 
 
 class Unfinished(TypedDict):
@@ -214,8 +214,8 @@ def row(name: str, found: Found | Unfinished) -> list[str]:
     cycles = "" if found["cycles"] is None else f"{found['cycles'] / 1e6:.1f}"
     seconds = f"{found['seconds']:.0f}", f"{found['cpu_seconds']:.0f}"
     memory = f"{found['temporary'] / MIB:.0f}", f"{found['arguments'] / MIB:.0f}"
-    launched = found.get("kernels")
-    return [name, *seconds, *memory, sent, cycles, "" if launched is None else f"{launched:,}"]
+    launching = "" if found["kernels"] is None else f"{found['kernels']:,}"
+    return [name, *seconds, *memory, sent, cycles, launching]
 
 
 def table(results: Mapping[str, Any]) -> str:

@@ -10,7 +10,13 @@ _BYTES = {"pred": 1, "u8": 1, "s32": 4, "u32": 4, "bf16": 2, "f32": 4}
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%(\S+) \(.*?^\}", re.MULTILINE | re.DOTALL)
 _LOOP = re.compile(r" while\(.*condition=%([^\s,]+), body=%([^\s,]+)")
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
-_LAUNCHED = re.compile(r"^\s+(?:ROOT )?%\S+ = .*? (?:fusion|custom-call|copy|sort)\(", re.MULTILINE)
+# A GPU's operations that only name memory, loops, which are counted by what is in them, and what is
+# sent. All others launch a kernel, and a call of a library one or more.
+_LAUNCH_NOTHING = {
+    *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while"),
+    *("all-reduce", "all-reduce-start", "all-reduce-done", "partition-id", "replica-id"),
+}
+_OPERATION = re.compile(r"^\s+(?:ROOT )?%\S+ = .*? ([a-z][a-z0-9-]*)\(", re.MULTILINE)
 _COUNTED_LOOP = re.compile(r' while\(.*body=%([^\s,]+).*"known_trip_count":\{"n":"(\d+)"')
 
 
@@ -49,16 +55,20 @@ def estimated_cycles(text: str) -> int:
 
 
 def kernels(text: str) -> int:
-    """The kernels that a GPU's program launches, loops unrolled; without collective operations."""
+    """How many operations of a GPU's program launch kernels, loops unrolled.
+
+    A call of a library counts as one, and what is sent between devices is left out.
+    """
     computations = {found[1]: found[0] for found in _COMPUTATION.finditer(text)}
 
     @cache
     def launched(name: str) -> int:
         body = computations[name]
         loops = [(inside, int(turns)) for inside, turns in _COUNTED_LOOP.findall(body)]
-        assert len(loops) == body.count(" while("), "a loop does not say how often it runs"
-        assert " conditional(" not in body, "what a branch launches depends on the data"
-        own = len(_LAUNCHED.findall(body))
+        names = _OPERATION.findall(body)
+        assert len(loops) == names.count("while"), "a loop does not say how often it runs"
+        assert "conditional" not in names, "what a branch launches depends on the data"
+        own = sum(operation not in _LAUNCH_NOTHING for operation in names)
         return own + sum(turns * launched(inside) for inside, turns in loops)
 
     return launched(_entry(text))
@@ -90,6 +100,6 @@ def convolutions(text: str) -> list[tuple[str, str]]:
 
 def operations(text: str) -> set[str]:
     """The names of all operations, as `add`; a call of what is not XLA's has the callee's name."""
-    names = re.findall(r"^\s+(?:ROOT )?%\S+ = .*? ([a-z][a-z0-9-]*)\(", text, re.MULTILINE)
+    names = _OPERATION.findall(text)
     callees = re.findall(r'custom_call_target="([^"]*)"', text)
     return {*names, *callees} - {"custom-call"}

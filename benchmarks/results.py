@@ -106,7 +106,7 @@ def _memory() -> list[list[str]]:
             f"temporary memory of a gradient through {deepest['K']} steps in each level at batch "
             f"{found['batch_size']}, MiB",
             f"**{kept['reversible']}** with `--memory reversible`",
-            f"{kept['fast']} where everything is kept",
+            f"{kept['fast']} with `--memory fast`",
             _page("speed"),
         ]
     ]

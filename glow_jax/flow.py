@@ -1,6 +1,7 @@
 """One step of flow, also given an image; and a level: a squeeze, then K steps run as one scan."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import jax
@@ -67,10 +68,7 @@ class Step(Bijection):
 
     def forward(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """(B, H, W, C) -> (B, H, W, C), (B,)."""
-        # A gradient keeps x alone and computes the rest again: a GPU takes a kernel to store each
-        # of several small arrays. Directions of a scan share nothing, so no barrier is needed.
-        linear = jax.checkpoint(_linear, prevent_cse=False)
-        x, linear_logdet = linear(self.actnorm, self.permutation, x)
+        x, linear_logdet = _linear(self.actnorm, self.permutation, x)
         y, coupling_logdet = self.coupling.forward(x)
         return y, linear_logdet + coupling_logdet
 
@@ -104,6 +102,9 @@ class Step(Bijection):
         return self.coupling.initialise(x)
 
 
+# A gradient keeps x alone and computes the rest again: a GPU takes a kernel to store each of
+# several small arrays. In a scan, forward and backward are two loops: XLA merges nothing in them.
+@partial(jax.checkpoint, prevent_cse=False)
 def _linear(actnorm: ActNorm, permutation: Bijection, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The linear layers of a step: (B, H, W, C) -> (B, H, W, C), (B,)."""
     x, actnorm_logdet = actnorm.forward(x)
@@ -139,10 +140,9 @@ class ConditionalStep(Bijection):
     def forward(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """(B, H, W, given + C) -> (B, H, W, given + C), (B,)."""
         given, x = self._parts(x)
-        x, actnorm_logdet = self.actnorm.forward(x)
-        x, permutation_logdet = self.permutation.forward(x)
+        x, linear_logdet = _linear(self.actnorm, self.permutation, x)
         y, coupling_logdet = self.coupling.forward(jnp.concatenate([given, x], axis=-1))
-        return y, actnorm_logdet + permutation_logdet + coupling_logdet
+        return y, linear_logdet + coupling_logdet
 
     def inverse(self, y: jax.Array) -> jax.Array:
         """(B, H, W, given + C) -> (B, H, W, given + C)."""
@@ -170,9 +170,9 @@ class Level(Bijection):
     Attributes:
         squeeze: the squeeze.
         steps: the K steps, stacked.
-        memory: what a gradient keeps of the forward pass. "fast": everything it needs. "remat":
-            each step's input, from which the step is computed again. "reversible": only the level's
-            output, from which each step's input is computed by inversion.
+        memory: what a gradient keeps of the forward pass. "fast": all that is slow to compute
+            again. "remat": each step's input, from which the step is computed again. "reversible":
+            only the level's output, from which each step's input is computed by inversion.
     """
 
     def __init__(
@@ -189,16 +189,14 @@ class Level(Bijection):
         x, _ = self.squeeze.forward(x)
         if self.memory == "reversible":
             return reversible.forward(self.steps, x)
-        # The matrices are multiplied before the scan. Only the permutations are prepared: see
-        # `inverse`.
+        # The matrices are multiplied before the scan. No other layer has anything to prepare.
         steps = nnx.clone(self.steps)
         steps.permutation = stack.prepare_forwards(steps.permutation, self.K)
         return stack.forward(steps, x, remat=self.memory == "remat")
 
     def inverse(self, y: jax.Array) -> jax.Array:
         """(B, H/2, W/2, 4C) -> (B, H, W, C)."""
-        # The matrices are inverted before the scan, not among its products. Only the permutations
-        # are prepared: a scan over whole steps would copy the couplings' parameters.
+        # The matrices are inverted before the scan, not among its products.
         steps = nnx.clone(self.steps)
         steps.permutation = stack.prepare_inverses(steps.permutation, self.K)
         return self.squeeze.inverse(stack.inverse(steps, y))

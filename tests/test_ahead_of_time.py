@@ -61,8 +61,7 @@ OTHERS = {"likelihood": likelihood, "sampling": sampling, "initialisation": init
 PROGRAMS = [*STEPS, *OTHERS]
 
 # What programs may call that is not XLA's: layouts and memory on a TPU, convolutions on a GPU.
-# Matrices are factored in the initialisation, and triangular systems solved to invert 1x1 maps.
-_SOLVING = {"InvertDiagBlocksLowerTriangular", "InvertDiagBlocksUpperTriangular"}
+# Matrices are factored in the initialisation.
 _FACTORING = {
     "tpu": {"AssumeGatherIndicesInBound", "LuDecompositionBlock", "QrDecompositionBlock"},
     "cuda": {
@@ -139,8 +138,6 @@ def test_nothing_is_float64_or_scattered_or_asks_the_host(platform: str, name: s
     found = operations(text)
     callees = {operation for operation in found if not operation.replace("-", "").islower()}
     allowed = ALLOWED[platform] | (_FACTORING[platform] if name == "initialisation" else set())
-    if name in ("sampling", "reversible highest"):
-        allowed |= {"__cublas$triangularSolve"} if platform == "cuda" else _SOLVING
     assert callees <= allowed
     waiting = {"conditional", "infeed", "outfeed", "recv", "scatter", "send", "sort"}
     assert not found & waiting
@@ -152,7 +149,7 @@ def test_a_gradient_keeps_what_its_memory_says(platform: str, name: str) -> None
     step = STEPS[name]
     inputs = 4 * K * BATCH * POSITIONS * CHANNELS
     hidden = 4 * K * BATCH * POSITIONS * HIDDEN
-    kept = {"reversible": 0, "remat": inputs, "fast": hidden + 4 * inputs}[step.memory]
+    kept = {"reversible": 0, "remat": inputs, "fast": hidden + 3 * inputs}[step.memory]
     if step.dtype == "bfloat16" and step.memory == "fast":
         kept -= hidden // 2
     # Twice the parameters: gradients, and their sums over devices. A TPU pads 12 channels to 16 and

@@ -28,6 +28,7 @@ from glow_jax.export import as_jax, folder
 from glow_jax.export.frozen import frozen
 from glow_jax.export.programs import Arrays, Program, programs_of
 from glow_jax.export.proof import Proof
+from glow_jax.layers import conv1x1
 from glow_jax.runs import load_run
 
 FILES = ["encode.jaxexport", "sample.jaxexport", "encode.onnx", "sample.onnx"]
@@ -255,12 +256,23 @@ def test_a_proof_needs_numbers_of_the_same_kind(plain: small_models.Pair) -> Non
         assert set(run(change).values()) == {float("inf")}
 
 
-def test_a_frozen_model_inverts_nothing(plain: small_models.Pair) -> None:
+@pytest.mark.parametrize("index", [0, 1], ids=["encode", "decode"])
+def test_a_frozen_model_has_nothing_to_prepare(
+    index: int, plain: small_models.Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = frozen(plain.model)
-    program = programs_of(model.config)[1]
-    noise = jnp.zeros((2, model.config.dimensions))
+    program = programs_of(model.config)[index]
+    inputs = [
+        jnp.zeros([2 if isinstance(size, str) else size for size in port.shape], port.dtype)
+        for port in program.inputs
+    ]
 
-    def products(model: Glow) -> int:
-        return str(jax.make_jaxpr(program.of(model))(noise, jnp.float32(1))).count("dot_general")
+    def refuse(*_: object) -> None:
+        raise AssertionError("a matrix is prepared")
 
-    assert products(model) < products(plain.model)
+    jax.clear_caches()
+    monkeypatch.setattr(conv1x1, "_inverse_of_product", refuse)
+    monkeypatch.setattr(conv1x1.Conv1x1LU, "_weight", refuse)
+    jax.make_jaxpr(program.of(model))(*inputs)
+    with pytest.raises(AssertionError, match="a matrix is prepared"):
+        jax.make_jaxpr(program.of(plain.model))(*inputs)

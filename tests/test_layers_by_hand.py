@@ -107,6 +107,28 @@ def test_a_badly_conditioned_conv1x1_inverts_as_exactly_as_by_solving(
     assert error < 2 * float(jnp.abs(solved - x).max())
 
 
+@pytest.mark.parametrize("kind", [Conv1x1, Conv1x1LU])
+def test_derivatives_of_a_conv1x1_beside_those_of_its_definition(kind: type) -> None:
+    with jax.enable_x64(True):
+        layer = jax.tree.map(lambda leaf: leaf.astype(float), kind(5, key=jax.random.key(0)))
+        graph, params, buffers = nnx.split(layer, nnx.Param, ...)
+        y = images((2, 3, 3, 5)).astype(float)
+
+        def both(params: nnx.State) -> jax.Array:
+            layer = nnx.merge(graph, params, buffers)
+            return layer.forward(y)[1][0] + jnp.sum(layer.inverse(y) ** 2)
+
+        def defined(params: nnx.State) -> jax.Array:
+            weight = nnx.merge(graph, params, buffers)._weight()
+            solved = jnp.linalg.solve(weight, y.reshape(-1, 5).T)
+            return 9 * jnp.linalg.slogdet(weight)[1] + jnp.sum(solved**2)
+
+        for order in (jax.grad, jax.hessian):
+            found, expected = (jax.tree.leaves(order(f)(params)) for f in (both, defined))
+            for ours, theirs in zip(found, expected, strict=True):
+                np.testing.assert_allclose(ours, theirs, rtol=1e-7, atol=1e-7)
+
+
 def test_permutations() -> None:
     x = jnp.arange(4.0).reshape(1, 1, 1, 4)
     np.testing.assert_array_equal(Reverse().forward(x)[0].ravel(), [3, 2, 1, 0])

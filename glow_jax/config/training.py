@@ -25,7 +25,8 @@ class TrainingConfig:
     seed: int = 0
     """seed of everything random; 0 = choose one and print it"""
     memory: Literal["fast", "remat", "reversible"] = "remat"
-    """what a gradient keeps: everything it needs, each step's input, or each level's output"""
+    """what a gradient keeps: all that is slow to compute again, each step's input, or each level's
+    output"""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """dtype of the coupling networks"""
     precision: Literal["highest", "high", "default"] = "high"

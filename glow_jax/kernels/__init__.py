@@ -1,1 +1,1 @@
-"""Coupling networks in forms that are fast on a CPU and on an NVIDIA GPU."""
+"""Arithmetic in forms that are fast on a CPU and on an NVIDIA GPU."""

@@ -29,6 +29,22 @@ def _inverse_of_product(permutation: jax.Array, lower: jax.Array, upper: jax.Arr
     return jnp.linalg.multi_dot([upper.T, lower, permutation.T], precision=PRECISION)
 
 
+# Both have derivatives of their own: those of the LU factorisation would call LAPACK's solver.
+@jax.custom_jvp
+def _inverse(matrix: jax.Array) -> jax.Array:
+    """W^-1: (C, C) -> (C, C)."""
+    return _inverse_of_product(*_lu(matrix))
+
+
+@_inverse.defjvp
+def _inverse_tangent(
+    matrices: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    (matrix,), (tangent,) = matrices, tangents
+    inverse = _inverse(matrix)
+    return inverse, -jnp.linalg.multi_dot([inverse, tangent, inverse], precision=PRECISION)
+
+
 @jax.custom_jvp
 def _log_abs_det(matrix: jax.Array) -> jax.Array:
     """log|det W|: (C, C) -> ()."""
@@ -39,8 +55,9 @@ def _log_abs_det(matrix: jax.Array) -> jax.Array:
 def _log_abs_det_tangent(
     matrices: tuple[jax.Array], tangents: tuple[jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
-    inverse = _inverse_of_product(*_lu(*matrices))
-    return _log_abs_det(*matrices), jnp.vdot(inverse.T, *tangents, precision=PRECISION)
+    (matrix,), (tangent,) = matrices, tangents
+    gradient = _inverse(matrix).T
+    return _log_abs_det(matrix), jnp.sum(gradient * tangent)
 
 
 def _random_rotation(key: jax.Array, channels: int) -> jax.Array:
@@ -147,7 +164,7 @@ class Conv1x1(_Linear):
         return self.weight[...]
 
     def _inverse_weight(self) -> jax.Array:
-        return _inverse_of_product(*_lu(self._weight()))
+        return _inverse(self._weight())
 
 
 class Conv1x1LU(_Linear):
