@@ -328,8 +328,8 @@ def gpu() -> Sentences:
     yield f"at {share.replace('%', ' %')} of the published peak of TF32 in training"
     taken = 1e3 * 64 / float(rows["training", "TF32 allowed"]["glow-jax"])
     kernels = kernels_of_a_step("fast")
-    yield f"A training step launches {kernels:,} kernels"
-    yield f"and took {taken:.1f} ms: {1e3 * taken / kernels:.1f} us for each"
+    yield f"The step took {taken:.1f} ms, and launches {kernels:,} kernels today"
+    yield f"about {1e3 * taken / kernels:.0f} us for each"
     h200_peak = published_peak("NVIDIA H200")
     assert h200_peak is not None
     positions, hidden = 64 * 16 * 16, 512
